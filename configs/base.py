@@ -1,0 +1,94 @@
+"""Every field of a run, with its default, unit and meaning. Other configs override.
+
+The defaults are the paper's where the paper says, and the choices listed in the README
+where it is silent.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of the split, the weights, the patches and the dropout masks
+    config.data = _data()
+    config.model = _model()
+    config.loss = _loss()
+    config.train = _train()
+    config.evaluate = _evaluate()
+    return config
+
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    # Decathlon or nnU-Net v2 folder; "phantom" draws a synthetic cohort.
+    data.root = "Task03_Liver"
+    data.prepared = "prepared"  # folder of prepared cohorts, shared by runs
+    data.target = (
+        "liver"  # "liver" | "tumor" (one part within the organ's bounding box)
+    )
+    data.liver_labels = (1, 2)  # label values that make up the organ
+    data.tumor_labels = (2,)  # label values that make up the tumour
+    # Voxels (x, y, z) every case is resampled to; "auto" (tumor only) takes the mean
+    # size of the test cases after cropping, as the paper did.
+    data.shape = config_dict.FieldReference((256, 256, 256), field_type=object)
+    data.window_hu = (-120.0, 240.0)  # clip range, HU; () clips nothing (MR)
+    # Value outside the organ (tumor only), HU; None: the organ's minimum (MR).
+    data.outside_hu = config_dict.placeholder(float)
+    data.normalisation = "population"  # z-score by the training set | each "case"
+    data.split_file = ""  # JSON of train, validation, test ids; "" draws one by seed
+    data.skip_bad_cases = False  # True leaves out what verification refuses
+    data.phantom_cases = 131  # of the synthetic cohort
+    data.phantom_size = (256, 256, 200)  # its largest grid, voxels
+    return data
+
+
+def _model() -> ConfigDict:
+    model = ConfigDict()
+    model.features = 32  # channels of the first convolution; doubles per level
+    model.depth = 4  # levels
+    model.norm = "batch"  # "batch" | "group" | "none"
+    model.dropout_kind = "spatial"  # whole channels | "element"
+    model.dropout_placement = "all"  # every 3x3x3 convolution | "bottleneck"
+    model.dropout_rate = 0.1
+    model.compute_dtype = "auto"  # bfloat16 where the hardware has it | "float32" | ...
+    return model
+
+
+def _loss() -> ConfigDict:
+    loss = ConfigDict()
+    loss.name = "wcc"  # weighted categorical cross-entropy | soft "dice"
+    loss.wcc_weights = ((1.0, 1.0), (3.0, 3.0))  # [true][predicted], background first
+    return loss
+
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
+    train.steps = 20_000  # updates
+    train.batch = 8  # patches per update
+    train.patch_shape = (128, 128, 16)  # voxels (x, y, z)
+    train.foreground_fraction = 0.5  # patches centred on the target; the rest anywhere
+    train.learning_rate = 1e-4  # NAdam
+    train.schedule = "constant"  # "constant" | "cosine" to zero over train.steps
+    train.clip_norm = 0.0  # largest global gradient norm; 0 clips nothing
+    train.average_decay = 0.0  # exponential moving average of the weights; 0 keeps none
+    train.flip_axes = ()  # axes (0, 1, 2) that patches are flipped along at random
+    train.steps_per_call = 50  # updates per call of the device
+    train.validate_every_steps = 1000  # full-volume Dice of the validation cases
+    train.checkpoint_every_steps = 500
+    train.residence = "auto"  # training set in "device" memory, or read by the "host"
+    return train
+
+
+def _evaluate() -> ConfigDict:
+    evaluate = ConfigDict()
+    evaluate.samples = 10  # N
+    evaluate.mask_scope = (
+        "volume"  # one thinned network per sample | fresh per "window"
+    )
+    evaluate.overlap = (0.25, 0.25, 0.25)  # of neighbouring windows, fraction per axis
+    evaluate.window_batch = 4  # windows per call of the device
+    evaluate.chunk = 0  # samples at a time; 0: all on an accelerator, one on a CPU
+    evaluate.checkpoint = "best"  # by validation Dice | "latest"
+    evaluate.save_predictions = False  # NIfTI mean, uncertainty and mask of every case
+    evaluate.bootstrap = 2000  # resamples of the cases for 95 % intervals
+    return evaluate

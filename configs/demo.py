@@ -1,0 +1,31 @@
+"""The whole pipeline on the synthetic cohort, in minutes on two CPU cores.
+
+    bash launch/demo.sh
+
+A small network (features 8, depth 3) on small volumes; everything else is the code and
+the settings of configs/liver_large_wcc.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.data.root = "phantom"
+    config.data.phantom_cases = 48
+    config.data.phantom_size = (96, 96, 64)
+    config.data.shape = (64, 64, 64)
+    config.model.features = 8
+    config.model.depth = 3
+    config.train.steps = 1000
+    config.train.batch = 2
+    config.train.patch_shape = (64, 64, 16)
+    config.train.learning_rate = 2e-3
+    config.train.schedule = "cosine"
+    config.train.steps_per_call = 20
+    config.train.validate_every_steps = 200
+    config.train.checkpoint_every_steps = 100
+    config.evaluate.window_batch = 8
+    return config

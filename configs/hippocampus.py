@@ -1,0 +1,42 @@
+r"""Real data that two CPU cores can train on: Decathlon Task04_Hippocampus (MR).
+
+The argument is STRUCTURE_LOSS. The whole hippocampus stands for the paper's unambiguous
+target; its posterior part within the organ's bounding box for the ambiguous one.
+
+    python -m unc_jax.main --config configs/hippocampus.py:whole_wcc \
+        --config.data.root=/path/to/Task04_Hippocampus
+
+Intensities differ by orders of magnitude between cases, hence z-scores per case and no
+window.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+_LOSSES = ("wcc", "dice")
+
+
+def get_config(variant: str = "whole_wcc") -> ConfigDict:
+    structure, _, loss = variant.partition("_")
+    if structure not in ("whole", "part") or loss not in _LOSSES:
+        raise ValueError(f"hippocampus:{variant}: choose {{whole,part}}_{{wcc,dice}}")
+    config = base.get_config()
+    config.data.root = "Task04_Hippocampus"
+    config.data.target = "liver" if structure == "whole" else "tumor"
+    config.data.shape = (40, 56, 40) if structure == "whole" else (32, 48, 32)
+    config.data.window_hu = ()
+    config.data.normalisation = "case"
+    config.loss.name = loss
+    config.model.features = 8
+    config.model.depth = 3
+    config.train.steps = 1500
+    config.train.batch = 4
+    config.train.patch_shape = (40, 56, 16) if structure == "whole" else (32, 48, 16)
+    config.train.learning_rate = 2e-3
+    config.train.schedule = "cosine"
+    config.train.steps_per_call = 25
+    config.train.validate_every_steps = 250
+    config.train.checkpoint_every_steps = 250
+    config.evaluate.window_batch = 8
+    return config

@@ -1,0 +1,25 @@
+r"""Liver tumours, large patches, weighted categorical cross-entropy.
+
+Reproduces: Table 2, row "wcc".
+
+    python -m unc_jax.main --config configs/tumor_large_wcc.py \
+        --config.data.root=/path/to/Task03_Liver
+
+Paper:    Dice test (training) 0.48 (0.61); rho CV -0.73, D_pw 0.79, U_labelled -0.79.
+Measured: not run (needs Task03_Liver and an accelerator).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.data.target = "tumor"
+    config.data.shape = (284, 256, 133)
+    config.data.window_hu = (-30.0, 200.0)
+    config.data.outside_hu = -50.0
+    config.train.patch_shape = (128, 128, 16)
+    config.loss.name = "wcc"
+    return config

@@ -1,0 +1,341 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from unc_jax.data import lock, nifti
+from unc_jax.data.cohort import open_cohort, prepare
+from unc_jax.data.decathlon import read_task
+from unc_jax.data.parts import MAX_FOREGROUND, draw_foreground
+from unc_jax.data.preprocess import box_of, moments, prepare_liver, prepare_tumor
+from unc_jax.data.split import Split
+from unc_jax.errors import InputError
+
+CASES = 6
+SPLIT = Split(train=("c0", "c3", "c4"), validation=("c1",), test=("c2", "c5"))
+TUMOR_FREE = "c4"
+SETTINGS = {
+    "target": "tumor",
+    "shape": (9, 8, 7),
+    "window_hu": (-30.0, 200.0),
+    "outside_hu": -50.0,
+    "liver_labels": (1, 2),
+    "tumor_labels": (2,),
+    "normalisation": "population",
+}
+LIVER = {**SETTINGS, "target": "liver", "window_hu": (-120.0, 240.0)}
+
+
+def write_task(root, *, scale=1):
+    """Six small scans, every second one with flipped axes and thick slices."""
+    entries = []
+    for index in range(CASES):
+        generator = np.random.default_rng(index)
+        shape = (scale * (12 + index), scale * 14, scale * (11 - index))
+        image = generator.integers(-200, 300, shape, dtype=np.int16)
+        label = np.zeros(shape, np.uint8)
+        label[2:-3, 3 : -2 - index % 3, 1:-2] = 1
+        if f"c{index}" != TUMOR_FREE:
+            label[4:7, 5:8, 2:4] = 2
+        affine = np.diag([-0.8, -0.8, 5, 1.0] if index % 2 else [1, 1, 1, 1.0])
+        names = {}
+        for kind, array in (("image", image), ("label", label)):
+            names[kind] = f"./{kind}sTr/c{index}.nii.gz"
+            path = root / names[kind]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array, affine), path)
+        entries.append(names)
+    content = {
+        "name": "Small",
+        "tensorImageSize": "3D",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "liver", "2": "cancer"},
+        "numTraining": CASES,
+        "numTest": 0,
+        "training": entries,
+        "test": [],
+    }
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture
+def task(tmp_path):
+    return read_task(write_task(tmp_path / "Task"))
+
+
+def read_case(task, case_id):
+    case = next(case for case in task.training if case.id == case_id)
+    return nifti.read(case.image), nifti.read(case.label, labels=True)
+
+
+def contents(folder):
+    """Bytes of every file, without the lock that says who was there."""
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_liver_cohort(task, tmp_path):
+    cohort = prepare(task, SPLIT, tmp_path / "out", **LIVER)
+    assert cohort.ids == ("c0", "c1", "c2", "c3", "c4", "c5")
+    assert cohort.split == SPLIT
+    assert cohort.images.shape == cohort.labels.shape == (6, 9, 8, 7)
+    assert (cohort.images.dtype, cohort.labels.dtype) == (np.float16, np.uint8)
+    assert isinstance(cohort.images, np.memmap)
+    expected = {
+        case: prepare_liver(*(s.array for s in read_case(task, case)), shape=(9, 8, 7))
+        for case in cohort.ids
+    }
+    train = np.stack([expected[case][0] for case in SPLIT.train])
+    assert np.isclose(cohort.statistics["mean"], train.mean(dtype=float))
+    assert np.isclose(cohort.statistics["std"], train.std(dtype=float))
+    assert cohort.statistics["voxels"] == train.size
+    for index, case in enumerate(cohort.ids):
+        image = (expected[case][0] - train.mean()) / train.std()
+        # Half a unit in the last place of float16.
+        assert np.allclose(cohort.images[index], image, rtol=2**-11, atol=1e-5)
+        assert np.array_equal(cohort.labels[index], expected[case][1])
+
+
+def test_tumor_statistics_are_of_the_organ_alone(task, tmp_path):
+    cohort = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    values = []
+    for case in SPLIT.train:
+        arrays = (scan.array for scan in read_case(task, case))
+        prepared = prepare_tumor(*arrays, shape=(9, 8, 7))
+        values.append(prepared.image[prepared.organ])
+    values = np.concatenate(values)
+    assert np.isclose(cohort.statistics["mean"], values.mean(dtype=float))
+    assert np.isclose(cohort.statistics["std"], values.std(dtype=float))
+    assert values.min() >= -30
+    hounsfield = cohort.images * cohort.statistics["std"] + cohort.statistics["mean"]
+    assert np.isclose(hounsfield.min(), -50, atol=0.1)
+    free = cohort.ids.index(TUMOR_FREE)
+    assert [record["tumor_free"] for record in cohort.records].index(True) == free
+    assert cohort.foreground_counts[free] == 0
+    assert not cohort.labels[free].any()
+
+
+def test_each_case_by_its_own_statistics(task, tmp_path):
+    options = {**LIVER, "normalisation": "case"}
+    cohort = prepare(task, SPLIT, tmp_path / "out", **options)
+    for image in cohort.images:
+        assert np.isclose(moments(image).mean, 0, atol=1e-3)
+        assert np.isclose(moments(image).std, 1, atol=1e-3)
+
+
+def test_records_lead_back_to_the_scan(task, tmp_path):
+    cohort = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    for case, record in zip(cohort.ids, cohort.records, strict=True):
+        scan, labels = read_case(task, case)
+        geometry = nifti.Geometry.from_json(record["geometry"])
+        box = box_of(record["box"])
+        assert tuple(record["raw_shape"]) == scan.array.shape
+        assert (labels.array[box] > 0).sum() == (labels.array > 0).sum()
+        first = geometry.canonical_affine @ [*(s.start - 0.5 for s in box), 1]
+        last = geometry.canonical_affine @ [*(s.stop - 0.5 for s in box), 1]
+        affine = np.array(record["affine"])
+        assert np.allclose(affine @ [-0.5, -0.5, -0.5, 1], first)
+        assert np.allclose(affine @ [8.5, 7.5, 6.5, 1], last)
+        assert np.isclose(np.prod(record["spacing_mm"]) / 1000, record["voxel_ml"])
+        tumor_ml = (labels.array == 2).sum() * geometry.voxel_ml
+        assert np.isclose(record["reference_ml"], tumor_ml)
+
+
+def test_auto_shape_is_the_mean_size_of_the_test_cases(task, tmp_path):
+    cohort = prepare(task, SPLIT, tmp_path / "out", **{**SETTINGS, "shape": "auto"})
+    # Organs of c2 and c5: 9x7x6 and 12x7x3.
+    assert cohort.images.shape[1:] == (round(10.5), 7, round(4.5))
+
+
+def test_the_second_run_reads_no_scan(task, tmp_path):
+    first = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    before = {path: path.stat().st_mtime_ns for path in first.path.iterdir()}
+    for case in task.training:
+        for path in (case.image, case.label):
+            status = path.stat()
+            path.write_bytes(bytes(status.st_size))
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    calls = []
+    second = prepare(
+        task, SPLIT, tmp_path / "out", **SETTINGS, on_case=lambda *c: calls.append(c)
+    )
+    assert not calls
+    assert second.path == first.path
+    assert {path: path.stat().st_mtime_ns for path in first.path.iterdir()} == before
+
+
+CHANGES = [
+    {"window_hu": (-30.0, 199.0)},
+    {"outside_hu": -60.0},
+    {"shape": (9, 8, 6)},
+    {"liver_labels": (1,)},
+    {"tumor_labels": (1, 2)},
+    {"normalisation": "case"},
+    {"target": "liver"},
+    {"split": Split(("c0", "c3", "c1"), ("c4",), ("c2", "c5"))},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
+def test_a_changed_setting_goes_to_another_folder(task, tmp_path, change):
+    first = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    before = contents(first.path)
+    options = {**SETTINGS, **change}
+    other = prepare(task, options.pop("split", SPLIT), tmp_path / "out", **options)
+    assert other.path != first.path
+    assert other.fingerprint != first.fingerprint
+    assert contents(first.path) == before
+
+
+def test_the_fingerprint_follows_content_not_time(task, tmp_path):
+    first = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    image = task.training[5].image
+    os.utime(image, (1, 1))
+    touched = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    assert touched.path != first.path
+    assert touched.fingerprint == first.fingerprint
+    scan = nifti.read(image)
+    nifti.write(image, scan.array[::-1], scan.geometry, np.int16)
+    changed = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    assert changed.fingerprint != first.fingerprint
+    # A test case: the training statistics stay.
+    assert changed.statistics == first.statistics
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {root!r}]
+from test_cohort import SETTINGS, SPLIT
+from unc_jax.data.cohort import prepare
+from unc_jax.data.decathlon import read_task
+task = read_task(Path(sys.argv[1]))
+print("begin", flush=True)
+prepare(task, SPLIT, Path(sys.argv[2]), **{{**SETTINGS, "shape": (96, 96, 96)}})
+"""
+
+
+def test_kill_at_any_moment_and_run_again(tmp_path):
+    task = read_task(write_task(tmp_path / "Task"))
+    options = {**SETTINGS, "shape": (96, 96, 96)}
+    start = time.monotonic()
+    reference = prepare(task, SPLIT, tmp_path / "reference", **options)
+    duration = time.monotonic() - start
+    tests = Path(__file__).parent
+    script = SCRIPT.format(tests=str(tests), root=str(tests.parent))
+    command = [sys.executable, "-c", script, str(task.root), str(tmp_path / "out")]
+    killed = 0
+    for _ in range(4):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"begin\n"
+            time.sleep(random.uniform(0, 0.6) * duration)
+            child.send_signal(signal.SIGKILL)
+        killed += child.returncode == -signal.SIGKILL
+        folder = tmp_path / "out" / reference.path.name
+        for path in [p for p in contents(folder) if not p.name.startswith(".tmp-")]:
+            if path.parent == Path():  # a final name: whole, or not there
+                whole = (reference.path / path).read_bytes()
+                assert (folder / path).read_bytes() == whole
+    assert killed
+    again = prepare(task, SPLIT, tmp_path / "out", **options)
+    assert contents(again.path) == contents(reference.path)
+
+
+def test_a_second_process_is_told_who_holds_the_folder(task, tmp_path):
+    cohort = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    (cohort.path / "cases.json").unlink()
+    holding = lock.hold(cohort.path, "somebody")
+    with holding, pytest.raises(InputError, match=f"somebody, process {os.getpid()}"):
+        prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    assert prepare(task, SPLIT, tmp_path / "out", **SETTINGS).fingerprint
+
+
+def test_all_unreadable_cases_are_named_at_once(task, tmp_path):
+    good = {}
+    for number in (1, 4):
+        path = task.training[number].image
+        good[path] = path.read_bytes()
+        path.write_bytes(good[path][:-20])
+    seen = []
+    with pytest.raises(InputError, match=r"2 problems in 6 cases.*c1\.nii.*c4\.nii"):
+        prepare(
+            task,
+            SPLIT,
+            tmp_path / "out",
+            **SETTINGS,
+            on_case=lambda done, total: seen.append((done, total)),
+        )
+    assert seen == [(done, 6) for done in range(1, 7)]
+
+
+def test_a_case_without_organ_or_of_two_shapes_is_named(task, tmp_path):
+    case = task.training[3]
+    assert case.label is not None
+    for array in (np.zeros((15, 14, 8), np.uint8), np.ones((15, 14, 9), np.uint8)):
+        nib.save(nib.Nifti1Image(array, np.diag([-0.8, -0.8, 5, 1.0])), case.label)
+        with pytest.raises(InputError, match=r"c3\.nii\.gz: (an empty|image .* label)"):
+            prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": (20000, 20000, 20000)}, r"needs \d+\.\d GB, .* are free"),
+        ({"shape": (9, 8)}, "three sizes"),
+        ({"target": "liver", "shape": "auto"}, "tumor only"),
+        ({"target": "spleen"}, "choose liver or tumor"),
+        ({"normalisation": "none"}, "choose population or case"),
+        ({"window_hu": (200.0, -30.0)}, "low, high"),
+        ({"window_hu": (900.0, 901.0)}, "one value"),
+        ({"window_hu": (900.0, 901.0), "normalisation": "case"}, "case c0 has one"),
+        ({"split": Split(("c0",), ("c1",), ("c9",))}, r"not in .*'c9'"),
+    ],
+)
+def test_what_cannot_be_prepared_is_said(task, tmp_path, change, message):
+    options = {**SETTINGS, **change}
+    with pytest.raises(InputError, match=message):
+        prepare(task, options.pop("split", SPLIT), tmp_path / "out", **options)
+
+
+def test_open_refuses_what_is_not_finished(task, tmp_path):
+    with pytest.raises(InputError, match="is no prepared cohort"):
+        open_cohort(tmp_path / "nowhere")
+    cohort = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    content = (cohort.path / "images.npy").read_bytes()
+    (cohort.path / "images.npy").write_bytes(content[:-10])
+    with pytest.raises(InputError, match="is damaged"):
+        open_cohort(cohort.path)
+
+
+def test_foreground_places_lie_on_the_label(task, tmp_path):
+    cohort = prepare(task, SPLIT, tmp_path / "out", **LIVER)
+    assert cohort.foreground.dtype == np.int16
+    assert cohort.foreground.shape == (6, cohort.labels.sum((1, 2, 3)).max(), 3)
+    for index, count in enumerate(cohort.foreground_counts):
+        expected = np.argwhere(cohort.labels[index])
+        assert np.array_equal(cohort.foreground[index, :count], expected)
+
+
+def test_foreground_of_a_large_label_is_a_fair_draw():
+    label = np.ones((50, 60, 70), np.uint8)
+    places, count = draw_foreground(label, "liver_0")
+    assert (count, places.shape) == (label.size, (MAX_FOREGROUND, 3))
+    flat = np.ravel_multi_index(tuple(places.T.astype(int)), label.shape)
+    assert (np.diff(flat) > 0).all()
+    # The mean of m uniform places strays by size / sqrt(12 m), here below 0.12.
+    assert np.allclose(places.mean(axis=0), [24.5, 29.5, 34.5], atol=0.5)
+    assert np.array_equal(places, draw_foreground(label, "liver_0")[0])
+    assert not np.array_equal(places, draw_foreground(label, "liver_1")[0])

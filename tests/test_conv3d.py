@@ -1,0 +1,86 @@
+"""The convolution is the same function on every platform, with exact gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from unc_jax.segmentation import conv3d as module
+from unc_jax.segmentation.conv3d import conv3d
+
+# (b, z, x, y, c_in, c_out): every formulation, odd sizes and thin axes among them.
+SHAPES = {
+    "winograd4": (2, 8, 9, 7, 5, 6),
+    "winograd2": (1, 6, 8, 8, 4, 3),
+    "folded": (1, 5, 6, 10, 3, 4),
+    "one plane": (2, 1, 6, 6, 3, 4),
+    "one channel": (2, 4, 8, 5, 1, 6),
+    "two planes": (1, 2, 4, 4, 16, 8),
+}
+
+
+def draw(shape):
+    b, z, x, y, c_in, c_out = shape
+    rng = np.random.default_rng(0)
+    array = rng.standard_normal((b, z, x, y, c_in))
+    kernel = rng.standard_normal((3, 3, 3, c_in, c_out))
+    gradient = rng.standard_normal((b, z, x, y, c_out))
+    return array, kernel, gradient
+
+
+def reference(array, kernel):
+    """float64, by scipy, one channel pair at a time."""
+    taps = kernel.transpose(2, 0, 1, 3, 4)
+    out = np.zeros((*array.shape[:-1], kernel.shape[-1]))
+    for b, i, o in np.ndindex(array.shape[0], *kernel.shape[3:]):
+        out[b, ..., o] += ndimage.correlate(
+            array[b, ..., i], taps[..., i, o], mode="constant"
+        )
+    return out
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_forward_matches_float64(shape):
+    array, kernel, _ = draw(shape)
+    expected = reference(array, kernel)
+    result = jax.jit(conv3d)(jnp.float32(array), jnp.float32(kernel))
+    assert np.abs(result - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_gradients_match_float64(shape):
+    array, kernel, gradient = draw(shape)
+    _, pullback = jax.vjp(conv3d, jnp.float32(array), jnp.float32(kernel))
+    by_input, by_kernel = pullback(jnp.float32(gradient))
+    # The adjoint: <conv(x, k), g> is linear in x and in k.
+    for unit, found, of in (
+        (array, by_input, lambda a: reference(a, kernel)),
+        (kernel, by_kernel, lambda k: reference(array, k)),
+    ):
+        rng = np.random.default_rng(1)
+        direction = rng.standard_normal(unit.shape)
+        expected = np.sum(of(direction) * gradient)
+        scale = np.abs(of(direction) * gradient).sum()
+        assert abs(np.sum(found * direction) - expected) < 1e-5 * scale
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_cpu_form_matches_xla_form(shape):
+    """What a GPU computes: a model moves between platforms within this tolerance."""
+    array, kernel, gradient = (jnp.float32(a) for a in draw(shape))
+    forms = module._forward_cpu(array, kernel), module._forward_xla(array, kernel)
+    np.testing.assert_allclose(*forms, atol=1e-4)
+    forms = (
+        module._kernel_gradient_cpu(array, gradient),
+        module._kernel_gradient_xla(array, gradient),
+    )
+    np.testing.assert_allclose(*forms, atol=1e-3)
+
+
+def test_vmap_equals_loop():
+    arrays = jax.random.normal(jax.random.key(0), (3, 1, 4, 6, 6, 4))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4, 2))
+    mapped = jax.vmap(conv3d, in_axes=(0, None))(arrays, kernel)
+    looped = jnp.stack([conv3d(array, kernel) for array in arrays])
+    np.testing.assert_allclose(mapped, looped, atol=1e-5)

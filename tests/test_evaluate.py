@@ -1,0 +1,275 @@
+import csv
+import json
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from unc_jax.errors import InputError
+from unc_jax.study import records
+from unc_jax.study.evaluate import evaluate_cases
+from unc_jax.uncertainty import measures
+from unc_jax.uncertainty.sampling import Prediction
+
+SHAPE = (8, 6, 9)
+VOXEL_ML = 0.5
+SAMPLES = 4
+IDS = ("f", "e", "d", "c", "b", "a")  # in another order than the split
+EMPTY_LABEL = "e"
+
+
+class SplitOf(NamedTuple):
+    train: tuple[str, ...] = ("a", "b")
+    validation: tuple[str, ...] = ("c",)
+    test: tuple[str, ...] = ("d", "e", "f")
+
+
+class SmallCohort(NamedTuple):
+    images: np.ndarray
+    labels: np.ndarray
+    records: tuple[dict, ...]
+    ids: tuple[str, ...] = IDS
+    split: SplitOf = SplitOf()
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    images = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float16)
+    labels = np.zeros((6, *SHAPE), np.uint8)
+    labels[:, 2:6, 1:5, 3:6] = 1
+    labels[:, 3, 3, 7] = 1
+    labels[IDS.index(EMPTY_LABEL)] = 0
+    record = {"voxel_ml": VOXEL_ML, "spacing_mm": [1.0, 2.0, 3.0]}
+    return SmallCohort(images, labels, (record,) * 6)
+
+
+def to_prediction(samples):
+    mean = measures.mean_probability(samples)
+    spread = (samples.max(axis=0) - samples.min(axis=0)).max()
+    return Prediction(
+        mean=np.asarray(mean),
+        uncertainty=np.asarray(measures.voxelwise_uncertainty(samples)),
+        masks=np.packbits(samples >= 0.5, axis=-1),
+        volumes=np.asarray(measures.sample_volumes(samples)),
+        u_labelled=float(measures.mean_labelled_uncertainty(samples)),
+        u_labelled_binary=float(measures.mean_labelled_expected_entropy(samples)),
+        predictive_entropy=float(measures.mean_labelled_predictive_entropy(samples)),
+        mutual_information=float(measures.mean_labelled_mutual_information(samples)),
+        spread=float(spread),
+    )
+
+
+class Predictor:
+    """Noisy samples around a box; remembers which cases it was asked for."""
+
+    def __init__(self, noise=0.3, broken=(), empty=()):
+        self.noise, self.broken, self.empty = noise, broken, empty
+        self.asked = []
+
+    def __call__(self, image, index):
+        assert image.dtype == np.float32
+        assert image.shape == SHAPE
+        case = IDS[index]
+        self.asked.append(case)
+        if case in self.broken:
+            raise self.broken[case]
+        p = np.full((SAMPLES, *SHAPE), 0.1, np.float32)
+        if case not in self.empty:
+            p[:, 2:6, 1:4, 3:6] = 0.7
+            noise = np.random.default_rng(index).uniform(-1, 1, p.shape)
+            p += (self.noise * noise * (p > 0.5)).astype(np.float32)
+        return to_prediction(p)
+
+
+def evaluate(predict, cohort, directory, **options):
+    options = {"samples": SAMPLES, "fingerprint": "one", **options}
+    return evaluate_cases(predict, cohort, directory, **options)
+
+
+def table_lines(directory):
+    return (directory / "cases.csv").read_text().splitlines()
+
+
+def test_rows_hold_what_the_measures_say(cohort, tmp_path):
+    predict = Predictor()
+    rows = evaluate(predict, cohort, tmp_path)
+    assert records.read_rows(tmp_path / "cases.csv") == rows
+    assert predict.asked == ["a", "b", "c", "d", "e", "f"]
+    assert [row["split"] for row in rows] == [
+        *("train", "train", "validation", "test", "test", "test")
+    ]
+    row = rows[0]
+    index = IDS.index("a")
+    prediction = predict(np.asarray(cohort.images[index], np.float32), index)
+    volumes = prediction.volumes.astype(float)
+    assert row["n_samples"] == SAMPLES
+    assert row["cv"] == pytest.approx(volumes.var() / (volumes.mean() + 1))
+    assert row["cv_roy"] == pytest.approx(volumes.std() / volumes.mean())
+    assert row["volume_sd_ml"] == pytest.approx(volumes.std() * VOXEL_ML)
+    assert row["u_labelled"] == prediction.u_labelled
+    assert row["mutual_information"] == prediction.mutual_information
+    assert 0 < row["d_pw"] < 1
+    # The mean mask is the box of 4 x 3 x 3, within a label of 4 x 4 x 3 + 1 voxels.
+    assert row["volume_ml"] == 36 * VOXEL_ML
+    assert row["reference_ml"] == 49 * VOXEL_ML
+    assert row["dice"] == 2 * 36 / (36 + 49)
+    assert row["status"] == "ok"
+
+
+def test_undefined_is_an_empty_field_and_zero_is_zero(cohort, tmp_path):
+    evaluate(Predictor(empty=("d", "e")), cohort, tmp_path)
+    by_case = {r["case"]: r for r in csv.DictReader(table_lines(tmp_path))}
+    # Label present, prediction empty: Dice 0; nothing labelled, so no mean over it.
+    assert by_case["d"]["dice"] == "0.0"
+    assert by_case["d"]["cv"] == "0.0"
+    assert by_case["d"]["d_pw"] == "1.0"
+    assert by_case["d"]["volume_ml"] == "0.0"
+    for name in ("u_labelled", "cv_roy", "predictive_entropy", "mutual_information"):
+        assert by_case["d"][name] == "", name
+    # Both empty: no Dice.
+    assert by_case["e"]["dice"] == ""
+    assert by_case["e"]["reference_ml"] == "0.0"
+
+
+def test_finished_cases_are_not_repeated(cohort, tmp_path):
+    first = evaluate(Predictor(), cohort, tmp_path)
+    again = Predictor()
+    assert evaluate(again, cohort, tmp_path) == first
+    assert again.asked == []
+    # The last two lines are lost, say by a kill.
+    lines = table_lines(tmp_path)
+    (tmp_path / "cases.csv").write_text("\n".join(lines[:-2]) + "\n")
+    reports = []
+    rows = evaluate(
+        again,
+        cohort,
+        tmp_path,
+        on_case=lambda done, total, row: reports.append((done, total, row["case"])),
+    )
+    assert again.asked == ["e", "f"]
+    assert reports == [(5, 6, "e"), (6, 6, "f")]
+    for row, old in zip(rows, first, strict=True):
+        assert {**row, "seconds": 0} == {**old, "seconds": 0}
+
+
+def test_another_fingerprint_starts_anew(cohort, tmp_path):
+    evaluate(Predictor(), cohort, tmp_path)
+    again = Predictor()
+    rows = evaluate(again, cohort, tmp_path, fingerprint="two", splits=("test",))
+    assert again.asked == ["d", "e", "f"]
+    assert [row["case"] for row in rows] == ["d", "e", "f"]
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {
+        "fingerprint": "two"
+    }
+
+
+def test_rows_without_their_fingerprint_are_not_trusted(cohort, tmp_path):
+    evaluate(Predictor(), cohort, tmp_path)
+    (tmp_path / "evaluation.json").write_text("half")
+    again = Predictor()
+    evaluate(again, cohort, tmp_path)
+    assert len(again.asked) == 6
+
+
+def test_splits_can_be_evaluated_one_after_another(cohort, tmp_path):
+    evaluate(Predictor(), cohort, tmp_path, splits=("test",))
+    rows = evaluate(Predictor(), cohort, tmp_path, splits=("train",))
+    assert [row["case"] for row in rows] == ["a", "b", "d", "e", "f"]
+
+
+def test_a_failing_case_does_not_stop_the_others(cohort, tmp_path):
+    broken = {"b": RuntimeError("no\nmemory"), "d": ValueError("odd")}
+    rows = evaluate(Predictor(broken=broken), cohort, tmp_path)
+    status = {row["case"]: row["status"] for row in rows}
+    assert status["b"] == "failed: RuntimeError: no memory"
+    assert [c for c, s in status.items() if s == "ok"] == ["a", "c", "e", "f"]
+    assert rows[1]["dice"] is None
+    assert rows[1]["n_samples"] is None
+    again = Predictor()
+    rows = evaluate(again, cohort, tmp_path)
+    assert again.asked == ["b", "d"]
+    assert all(row["status"] == "ok" for row in rows)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_an_interruption_keeps_what_is_finished(cohort, tmp_path, error):
+    with pytest.raises(error):
+        evaluate(Predictor(broken={"c": error("stop")}), cohort, tmp_path)
+    again = Predictor()
+    evaluate(again, cohort, tmp_path)
+    assert again.asked == ["c", "d", "e", "f"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        *("cases.csv", "evaluation.json", "panels")
+    ]
+
+
+def test_probabilities_that_are_no_numbers_fail_their_case(cohort, tmp_path):
+    def predict(image, index):
+        prediction = Predictor()(image, index)
+        if IDS[index] == "c":
+            return prediction._replace(mean=np.full(SHAPE, np.nan, np.float32))
+        return prediction
+
+    rows = evaluate(predict, cohort, tmp_path)
+    assert rows[2]["status"] == (
+        "failed: FloatingPointError: probabilities are not finite"
+    )
+
+
+def test_identical_samples_stop_the_evaluation(cohort, tmp_path):
+    predict = Predictor(noise=0.0, empty=("a",))
+    with pytest.raises(InputError, match=r"case b: .*identical.*dropout is off"):
+        evaluate(predict, cohort, tmp_path)
+    # An empty mask proves nothing, so the first case went through.
+    assert predict.asked == ["a", "b"]
+
+
+def test_one_case_without_spread_among_others_is_no_alarm(cohort, tmp_path):
+    def predict(image, index):
+        return Predictor(noise=0.0 if IDS[index] == "c" else 0.3)(image, index)
+
+    rows = evaluate(predict, cohort, tmp_path)
+    assert rows[2]["d_pw"] == 1
+    # The same holds when what varied was evaluated earlier.
+    (tmp_path / "cases.csv").write_text("\n".join(table_lines(tmp_path)[:3]) + "\n")
+    assert len(evaluate(predict, cohort, tmp_path)) == 6
+
+
+def test_nothing_evaluable_is_an_error(cohort, tmp_path):
+    broken = dict.fromkeys(IDS, ValueError("odd"))
+    with pytest.raises(InputError, match=r"none of 6 cases.*ValueError: odd"):
+        evaluate(Predictor(broken=broken), cohort, tmp_path)
+
+
+def test_sample_count_is_checked(cohort, tmp_path):
+    with pytest.raises(InputError, match="at least 2"):
+        evaluate(Predictor(), cohort, tmp_path, samples=1)
+    with pytest.raises(ValueError, match="4 samples of a, not 7"):
+        evaluate(Predictor(), cohort, tmp_path, samples=7)
+
+
+def test_predictions_are_saved_before_their_row(cohort, tmp_path):
+    saved = []
+
+    def save(index, prediction):
+        table = tmp_path / "cases.csv"
+        rows = len(table_lines(tmp_path)) - 1 if table.exists() else 0
+        saved.append((IDS[index], rows, prediction.mean.shape))
+
+    evaluate(Predictor(), cohort, tmp_path, save_prediction=save)
+    assert saved == [(case, i, SHAPE) for i, case in enumerate("abcdef")]
+
+
+def test_panel_is_the_slice_that_shows_most(cohort, tmp_path):
+    evaluate(Predictor(empty=("d",)), cohort, tmp_path)
+    index = IDS.index("a")
+    panel = records.read_panel(tmp_path / "panels" / "a.npz")
+    assert panel.z == 3  # the first of 3, 4, 5; slice 7 has one voxel
+    np.testing.assert_array_equal(panel.image, cohort.images[index, :, :, 3])
+    assert panel.reference.sum() == 16
+    assert panel.prediction.sum() == 12
+    assert panel.spacing_mm.tolist() == [1.0, 2.0]
+    # Without a reference, the slice of the false alarm.
+    empty = records.read_panel(tmp_path / "panels" / f"{EMPTY_LABEL}.npz")
+    assert empty.z == 3
+    assert not empty.reference.any()

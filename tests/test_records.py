@@ -1,0 +1,91 @@
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from unc_jax.errors import InputError
+from unc_jax.study import records
+from unc_jax.study.records import Panel
+
+
+def rows_of_two():
+    return [
+        records.new_row(
+            case='liver, "odd"', split="test", n_samples=10, dice=0.1 + 0.2, cv=1e-300,
+            d_pw=np.float64(1 / 3), u_labelled=math.nan, cv_roy=0.0, status="ok",
+        ),
+        records.new_row(case="b", split="train", status="failed: no, memory"),
+    ]  # fmt: skip
+
+
+def test_rows_read_back_bitwise(tmp_path):
+    path = tmp_path / "cases.csv"
+    records.write_rows(path, rows_of_two())
+    assert records.read_rows(path) == rows_of_two()
+    assert [p.name for p in tmp_path.iterdir()] == ["cases.csv"]
+
+
+def test_header_and_empty_fields(tmp_path):
+    records.write_rows(tmp_path / "cases.csv", rows_of_two())
+    with open(tmp_path / "cases.csv", newline="") as file:
+        header, first, second = csv.reader(file)
+    assert header[:15] == [
+        *("case", "split", "n_samples", "dice", "cv", "d_pw", "u_labelled", "cv_roy"),
+        *("u_labelled_binary", "predictive_entropy", "mutual_information"),
+        *("volume_ml", "volume_sd_ml", "reference_ml", "status"),
+    ]
+    by_name = dict(zip(header, first, strict=True))
+    assert by_name["dice"] == "0.30000000000000004"
+    assert by_name["d_pw"] == "0.3333333333333333"
+    assert by_name["u_labelled"] == ""
+    assert by_name["cv_roy"] == "0.0"
+    assert set(dict(zip(header, second, strict=True)).values()) == {
+        *("b", "train", "failed: no, memory", "")
+    }
+
+
+def test_column_of_a_split_has_nan_where_undefined():
+    found = records.column(rows_of_two(), "dice", "train")
+    np.testing.assert_array_equal(found, [math.nan])
+    found = records.column(rows_of_two(), "cv_roy")
+    np.testing.assert_array_equal(found, [0.0, math.nan])
+
+
+def test_unknown_column_is_refused():
+    with pytest.raises(KeyError, match="score"):
+        records.new_row(case="a", score=1.0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text.replace("dice", "score", 1), "no column dice"),
+        (lambda text: text.replace("0.30", "0;30"), "line 2: dice is '0;30"),
+        (lambda text: text[: text.index("failed")], "line 3: status is ''|volume_low"),
+        (lambda text: text.replace(",", ";"), "no column"),
+        (lambda text: "", "no column"),
+    ],
+)
+def test_a_spoilt_table_is_named(tmp_path, spoil, message):
+    path = tmp_path / "cases.csv"
+    records.write_rows(path, rows_of_two())
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(InputError, match=message):
+        records.read_rows(path)
+
+
+def test_panel_reads_back(tmp_path):
+    panel = Panel(
+        image=np.arange(6, dtype=np.float16).reshape(2, 3),
+        reference=np.eye(2, 3, dtype=bool),
+        prediction=np.zeros((2, 3), bool),
+        uncertainty=np.full((2, 3), 0.25, np.float16),
+        spacing_mm=np.array([0.7, 1.5]),
+        z=17,
+    )
+    records.write_panel(tmp_path / "panels" / "a.npz", panel)
+    found = records.read_panel(tmp_path / "panels" / "a.npz")
+    for one, other in zip(found, panel, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert type(one) is type(other)

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from unc_jax.study import records, tables
+from unc_jax.study.evaluate import summarise
+
+
+def row_of(case, split, dice, **values):
+    status = values.pop("status", "ok")
+    return records.new_row(case=case, split=split, dice=dice, status=status, **values)
+
+
+def test_summary_counts_and_correlates_complete_cases():
+    nan = float("nan")
+    rows = [
+        row_of("a", "test", 0.9, cv=1.0, d_pw=0.9, u_labelled=0.1),
+        row_of("b", "test", 0.8, cv=2.0, d_pw=0.8, u_labelled=nan),
+        row_of("c", "test", 0.7, cv=3.0, d_pw=0.85, u_labelled=nan),
+        row_of("d", "test", nan, cv=4.0, d_pw=0.6, u_labelled=0.3),
+        row_of("e", "test", nan, status="failed: odd"),
+        row_of("f", "train", 0.95, cv=1.0, d_pw=0.9, u_labelled=0.1),
+    ]
+    summary = summarise(rows, resamples=200)
+    assert list(summary) == ["train", "test"]
+    test = summary["test"]
+    assert (test["n"], test["n_failed"], test["n_defined"]) == (5, 1, 3)
+    assert test["dice"]["mean"] == pytest.approx(0.8)
+    low, high = test["dice"]["ci95"]
+    assert 0.699 < low < 0.8 < high < 0.901
+    assert test["measures"]["cv"]["rho"] == pytest.approx(-1)
+    assert test["measures"]["cv"]["n"] == 3
+    # Ranks (3, 2, 1) and (3, 1, 2).
+    assert test["measures"]["d_pw"]["rho"] == pytest.approx(0.5)
+    assert test["measures"]["u_labelled"] == {
+        "rho": None,
+        "p": None,
+        "ci95": None,
+        "n": 1,
+    }
+    assert summary["train"]["dice"] == {"mean": 0.95, "ci95": None}
+    json.dumps(summary, allow_nan=False)
+
+
+def test_table_puts_the_paper_below_the_run():
+    one = {"rho": -0.5, "p": 0.00123, "ci95": None, "n": 55}
+    other = {"rho": 0.85, "p": 9.46e-16, "ci95": None, "n": 55}
+    none = {"rho": None, "p": None, "ci95": None, "n": 2}
+    summary = {
+        "train": {"dice": {"mean": 0.961}},
+        "test": {
+            "dice": {"mean": 0.937},
+            "measures": {"cv": one, "d_pw": other, "u_labelled": none},
+        },
+    }
+    lines = tables.table(
+        summary, loss="wcc", patch=(128, 128, 16), target="liver"
+    ).splitlines()
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    assert lines[2] == (
+        "| this run (liver) | wcc | large 128x128x16 | 0.94 (0.96) "
+        "| -0.50 (0.0012) | 0.85 (9.5e-16) | n/a | 2 |"
+    )
+    assert lines[3] == (
+        "| paper (liver) | wcc | large 128x128x16 | 0.94 (0.96) "
+        "| -0.77 (5.4e-12) | 0.89 (5.6e-20) | -0.69 (6.9e-09) | n/a |"
+    )
+    other_patch = tables.table(summary, loss="wcc", patch=[32, 32, 32], target="liver")
+    assert len(other_patch.splitlines()) == 3
+    assert "| n/a (n/a) |" in tables.table_row(
+        {}, loss="wcc", patch=(32, 32, 32), target="liver"
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(9.5e-05, "9.5e-05"), (0.038, "0.038"), (1.1e-4, "1.1e-04"), (0.5, "0.5")],
+)
+def test_p_values_read_as_in_the_paper(p, text):
+    assert tables.format_p(p) == text

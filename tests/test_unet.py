@@ -1,0 +1,148 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unc_jax.errors import InputError
+from unc_jax.segmentation.unet import NORMS, UNet3D
+
+SMALL = {"features": 4, "depth": 3, "dropout_rate": 0.5}
+IMAGE = jax.random.normal(jax.random.key(5), (2, 16, 8, 4, 1))
+
+
+def initialise(model, image=IMAGE):
+    init = functools.partial(model.init, train=False, dropout=False)
+    return jax.jit(init)(jax.random.key(0), image)
+
+
+def apply(model, variables, image, seed=0, **keywords):
+    """model.apply under jit; the seed is of the dropout."""
+
+    def run(variables, image, key):
+        return model.apply(variables, image, rngs={"dropout": key}, **keywords)
+
+    return jax.jit(run)(variables, image, jax.random.key(seed))
+
+
+def test_parameter_count_of_the_published_network():
+    model = UNet3D(features=32, depth=4)
+    shapes = jax.eval_shape(
+        lambda: initialise(model, jnp.zeros((1, 16, 16, 16, 1)))["params"]
+    )
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 14_605_377
+
+
+def test_every_submodule_is_named():
+    names = set(initialise(UNet3D(**SMALL))["params"])
+    assert names == {
+        "head",
+        *(f"blocks_down{level}_conv{index}" for level in range(3) for index in (0, 1)),
+        *(f"blocks_up{level}_conv{index}" for level in range(2) for index in (0, 1)),
+    }
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("patch", [(16, 8, 4), (8, 8, 8), (4, 12, 20)])
+def test_logits_have_the_shape_of_the_patch(norm, patch):
+    features = 8 if norm == "group" else 4
+    model = UNet3D(features=features, depth=3, norm=norm)
+    image = jnp.ones((2, *patch, 1))
+    logits = apply(model, initialise(model, image), image, train=False, dropout=False)
+    assert logits.shape == (2, *patch)
+    assert logits.dtype == jnp.float32
+
+
+def test_patch_that_cannot_be_halved_is_one_clear_error():
+    with pytest.raises(InputError, match="multiple of 4"):
+        initialise(UNet3D(**SMALL), jnp.ones((1, 16, 8, 6, 1)))
+
+
+@pytest.mark.parametrize("placement", ["all", "bottleneck"])
+@pytest.mark.parametrize("kind", ["spatial", "element"])
+def test_dropout_is_a_function_of_its_key(placement, kind):
+    model = UNet3D(**SMALL, dropout_placement=placement, dropout_kind=kind)
+    variables = initialise(model)
+
+    def sample(seed):
+        return apply(model, variables, IMAGE, seed, train=False, dropout=True)
+
+    plain = apply(model, variables, IMAGE, train=False, dropout=False)
+    np.testing.assert_array_equal(sample(1), sample(1))
+    assert not np.array_equal(sample(1), sample(2))
+    assert not np.array_equal(sample(1), plain)
+
+
+def test_monte_carlo_leaves_batch_statistics_alone():
+    model = UNet3D(**SMALL)
+    variables = initialise(model)
+    _, updated = apply(
+        model, variables, IMAGE, train=False, dropout=True, mutable=["batch_stats"]
+    )
+    same = jax.tree.map(
+        np.array_equal, updated["batch_stats"], variables["batch_stats"]
+    )
+    assert all(jax.tree.leaves(same))
+
+
+def test_training_moves_batch_statistics():
+    model = UNet3D(**SMALL)
+    variables = initialise(model)
+    _, updated = apply(
+        model, variables, IMAGE, train=True, dropout=False, mutable=["batch_stats"]
+    )
+    before = variables["batch_stats"]["blocks_down0_conv0"]["normalise"]["mean"]
+    after = updated["batch_stats"]["blocks_down0_conv0"]["normalise"]["mean"]
+    assert not np.array_equal(before, after)
+
+
+def test_spatial_dropout_drops_whole_channels_and_rescales():
+    model = UNet3D(features=32, depth=2, dropout_rate=0.25, norm="none")
+    variables = initialise(model)
+    _, captured = apply(
+        model,
+        variables,
+        IMAGE,
+        seed=3,
+        train=False,
+        dropout=True,
+        capture_intermediates=lambda module, _: module.name == "drop",
+        mutable=["intermediates"],
+    )
+    block = captured["intermediates"]["blocks_down0_conv0"]["drop"]["__call__"][0]
+    activations = apply(model, variables, IMAGE, train=False, method="before_dropout")[
+        0
+    ]
+    alive = np.asarray(activations).any(axis=(1, 2, 3))
+    kept = np.asarray(block).any(axis=(1, 2, 3))
+    assert 0 < kept.sum() < alive.sum()
+    expected = np.where(kept[:, None, None, None, :], activations / 0.75, 0)
+    np.testing.assert_allclose(block, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("placement", ["all", "bottleneck"])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_the_two_halves_are_the_whole(placement, depth):
+    fields = {**SMALL, "depth": depth, "dropout_placement": placement}
+    model = UNet3D(**fields)
+    variables = initialise(model)
+    on = {"train": False, "dropout": True}
+    shared = apply(model, variables, IMAGE, train=False, method="before_dropout")
+    halves = apply(model, variables, shared, 7, method="after_dropout", **on)
+    whole = apply(model, variables, IMAGE, 7, **on)
+    np.testing.assert_allclose(halves, whole, atol=1e-4)
+    other = apply(model, variables, IMAGE, 8, **on)
+    assert np.abs(other - whole).max() > 1e-2
+
+
+def test_bfloat16_computes_near_float32():
+    variables = initialise(UNet3D(**SMALL))
+    full, half = (
+        apply(
+            UNet3D(**SMALL, dtype=dtype), variables, IMAGE, train=False, dropout=False
+        )
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    assert half.dtype == jnp.float32
+    assert 0 < np.abs(full - half).max() < 0.1 * np.abs(full).max()

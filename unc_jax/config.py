@@ -1,0 +1,135 @@
+"""Checks of a run's configuration: one readable error per wrong field."""
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from unc_jax.errors import InputError
+from unc_jax.segmentation.feed import RESIDENCES
+from unc_jax.segmentation.train import LOSSES, SCHEDULES
+from unc_jax.segmentation.unet import (
+    DROPOUT_KINDS,
+    DROPOUT_PLACEMENTS,
+    NORMS,
+    check_divisible,
+)
+from unc_jax.uncertainty.sampling import MASK_SCOPES
+
+_CHOICES = {
+    "data.target": ("liver", "tumor"),
+    "data.normalisation": ("population", "case"),
+    "model.norm": NORMS,
+    "model.dropout_kind": DROPOUT_KINDS,
+    "model.dropout_placement": DROPOUT_PLACEMENTS,
+    "model.compute_dtype": ("auto", "float32", "bfloat16"),
+    "loss.name": tuple(LOSSES),
+    "train.schedule": SCHEDULES,
+    "train.residence": RESIDENCES,
+    "evaluate.mask_scope": MASK_SCOPES,
+    "evaluate.checkpoint": ("best", "latest"),
+}
+_AT_LEAST = {
+    "seed": 0,
+    "data.phantom_cases": 3,
+    "model.features": 1,
+    "model.depth": 2,
+    "train.steps": 1,
+    "train.batch": 1,
+    "train.steps_per_call": 1,
+    "train.validate_every_steps": 1,
+    "train.checkpoint_every_steps": 1,
+    "train.learning_rate": 0,
+    "train.clip_norm": 0,
+    "evaluate.samples": 2,
+    "evaluate.window_batch": 1,
+    "evaluate.chunk": 0,
+    "evaluate.bootstrap": 100,
+}
+_FRACTIONS = ("model.dropout_rate", "train.average_decay")  # in [0, 1)
+
+
+def check(config: ConfigDict, base: ConfigDict) -> None:
+    """Raises one InputError that names every wrong field of `config`.
+
+    Args:
+      config: what will run.
+      base: the complete set of fields; a field missing here or there is an error.
+    """
+    errors = list(_unknown_fields(config, base))
+    if not errors:
+        errors = [*_wrong_values(config), *_wrong_shapes(config)]
+    if errors:
+        raise InputError("config: " + "; ".join(errors))
+
+
+def _unknown_fields(
+    config: ConfigDict, base: ConfigDict, prefix: str = ""
+) -> Iterator[str]:
+    for name in sorted(set(config) ^ set(base)):
+        where = "is unknown" if name in config else "is missing"
+        yield f"field {prefix}{name} {where}"
+    for name in sorted(set(config) & set(base)):
+        if isinstance(base[name], ConfigDict):
+            yield from _unknown_fields(config[name], base[name], f"{prefix}{name}.")
+
+
+def _value(config: ConfigDict, path: str):
+    for name in path.split("."):
+        config = config[name]
+    return config
+
+
+def _wrong_values(config: ConfigDict) -> Iterator[str]:
+    for path, choices in _CHOICES.items():
+        if (value := _value(config, path)) not in choices:
+            yield f"{path} is {value!r}, choose from {', '.join(choices)}"
+    for path, least in _AT_LEAST.items():
+        if (value := _value(config, path)) < least:
+            yield f"{path} is {value}, must be at least {least}"
+    for path in _FRACTIONS:
+        if not 0 <= (value := _value(config, path)) < 1:
+            yield f"{path} is {value}, must lie in [0, 1)"
+    if not 0 <= (value := config.train.foreground_fraction) <= 1:
+        yield f"train.foreground_fraction is {value}, must lie in [0, 1]"
+    window = config.data.window_hu
+    if window and not (len(window) == 2 and window[0] < window[1]):
+        yield f"data.window_hu is {window}, must be (low, high) or ()"
+    weights = config.loss.wcc_weights
+    if [len(row) for row in weights] != [2, 2] or min(map(min, weights)) < 0:
+        yield f"loss.wcc_weights is {weights}, must be a 2x2 table of numbers >= 0"
+    train = config.train
+    for name in ("steps", "validate_every_steps", "checkpoint_every_steps"):
+        if train[name] % train.steps_per_call:
+            yield (
+                f"train.{name} is {train[name]}, must be a multiple of "
+                f"train.steps_per_call ({train.steps_per_call})"
+            )
+
+
+def _wrong_shapes(config: ConfigDict) -> Iterator[str]:
+    patch, shape = config.train.patch_shape, config.data.shape
+    if not _is_shape(patch):
+        yield f"train.patch_shape is {patch}, must be three numbers of voxels"
+        return
+    try:
+        check_divisible(patch, config.model.depth)
+    except InputError as error:
+        yield f"train.patch_shape: {error}"
+    if shape == "auto":
+        if config.data.target != "tumor":
+            yield "data.shape 'auto' is the mean size after cropping: tumor only"
+    elif not _is_shape(shape):
+        yield f"data.shape is {shape!r}, must be three numbers of voxels, or 'auto'"
+    elif any(p > s for p, s in zip(patch, shape, strict=True)):
+        yield f"train.patch_shape {patch} is larger than data.shape {shape}"
+    overlap = config.evaluate.overlap
+    if len(overlap) != 3 or not all(0 <= o < 1 for o in overlap):
+        yield f"evaluate.overlap is {overlap}, must be three fractions in [0, 1)"
+
+
+def _is_shape(value) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 3
+        and all(isinstance(size, int) and size >= 1 for size in value)
+    )

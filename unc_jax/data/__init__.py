@@ -1,0 +1,1 @@
+"""Data set and preprocessing: from Decathlon folders to one array per cohort."""

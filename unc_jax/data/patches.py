@@ -1,0 +1,158 @@
+"""Patch geometry: where windows lie, cutting them out, putting them back together."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from unc_jax.errors import InputError
+
+
+def window_corners(
+    volume_shape: Sequence[int],
+    patch_shape: Sequence[int],
+    overlap: float | Sequence[float],
+) -> np.ndarray:
+    """Lowest corners of a regular grid of windows that covers the whole volume.
+
+    Per axis the stride is the patch less its overlap, and the last window is moved
+    back so that it ends flush with the volume:
+
+        volume 10, patch 5, overlap 0.4:   [0 1 2 3 4]
+                                                 [3 4 5 6 7]
+                                                     [5 6 7 8 9]
+
+    Args:
+      volume_shape: (x, y, z).
+      patch_shape: (x, y, z), nowhere larger than the volume.
+      overlap: fraction of a window shared with its neighbour, in [0, 1); one number
+        or one per axis.
+
+    Returns:
+      int[p, 3], z fastest.
+
+    Raises:
+      InputError: a window larger than the volume, or an overlap outside [0, 1).
+    """
+    fractions = np.broadcast_to(np.asarray(overlap, float), 3)
+    if not ((fractions >= 0) & (fractions < 1)).all():
+        raise InputError(f"window overlap {overlap} must lie in [0, 1)")
+    starts = []
+    for size, window, fraction in zip(
+        volume_shape, patch_shape, fractions, strict=True
+    ):
+        if not 1 <= window <= size:
+            raise InputError(
+                f"patch {tuple(patch_shape)} does not fit into a volume of "
+                f"{tuple(volume_shape)}; choose a smaller patch_shape"
+            )
+        stride = max(1, round(window * (1 - fraction)))
+        regular = np.arange(0, size - window, stride)
+        starts.append(np.append(regular, size - window))
+    grid = np.meshgrid(*starts, indexing="ij")
+    return np.stack(grid, axis=-1).reshape(-1, 3).astype(np.int32)
+
+
+def extract(volume: Array, corners: Array, patch_shape: Sequence[int]) -> Array:
+    """Patches (p, *patch_shape) of a volume (x, y, z) at corners int[p, 3].
+
+    A corner whose patch would leave the volume is moved inside (`dynamic_slice`).
+    """
+    corners = jnp.asarray(corners)
+    return jax.vmap(lambda c: lax.dynamic_slice(volume, c, tuple(patch_shape)))(corners)
+
+
+def stitch(patches: Array, corners: Array, volume_shape: Sequence[int]) -> Array:
+    """Volume (x, y, z) whose voxels are the true mean of the patches covering them.
+
+    Args:
+      patches: (p, px, py, pz).
+      corners: int[p, 3].
+      volume_shape: (x, y, z).
+
+    Returns:
+      The mean in the dtype of `patches`; NaN where no patch lies.
+    """
+    patches, corners = jnp.asarray(patches), jnp.asarray(corners)
+
+    def add(sums: tuple[Array, Array], item: tuple[Array, Array]):
+        patch, corner = item
+        return tuple(
+            add_patch(total, value, corner)
+            for total, value in zip(sums, (patch, jnp.ones_like(patch)), strict=True)
+        ), None
+
+    empty = jnp.zeros(tuple(volume_shape), patches.dtype)
+    (total, count), _ = lax.scan(add, (empty, empty), (patches, corners))
+    return total / count
+
+
+def add_patch(volume: Array, patch: Array, corner: Array) -> Array:
+    """`volume` with `patch` added at `corner`; leading axes of both are taken whole."""
+    start = (*([0] * (volume.ndim - 3)), corner[0], corner[1], corner[2])
+    present = lax.dynamic_slice(volume, start, patch.shape)
+    return lax.dynamic_update_slice(volume, present + patch, start)
+
+
+def coverage(
+    corners: np.ndarray, patch_shape: Sequence[int], volume_shape: Sequence[int]
+) -> np.ndarray:
+    """Number of windows over each voxel, float32 (x, y, z)."""
+    count = np.zeros(tuple(volume_shape), np.float32)
+    for x, y, z in corners:
+        px, py, pz = patch_shape
+        count[x : x + px, y : y + py, z : z + pz] += 1
+    return count
+
+
+def draw_corners(
+    key: Array,
+    step: Array,
+    foreground: Array,
+    foreground_counts: Array,
+    *,
+    batch: int,
+    patch_shape: Sequence[int],
+    volume_shape: Sequence[int],
+    foreground_fraction: float,
+) -> tuple[Array, Array]:
+    """Cases int32[b] and patch corners int32[b, 3] of one training step.
+
+    A patch is centred on a voxel of a region drawn by quota (DeepNeuro, Beers et al.,
+    2018): of the patches 0, 1, 2, ... of the whole training, every prefix of k holds
+    floor(k * foreground_fraction) that are centred on a foreground voxel of their
+    case; the others are centred anywhere. Centres near a border are moved inside, so
+    that every voxel can be reached and no padding is needed. A case without
+    foreground is centred anywhere.
+
+    Args:
+      key: of purpose "patches".
+      step: the update this batch belongs to; the result depends on (key, step) alone.
+      foreground: int16 (cases, m, 3), voxel coordinates, rows padded at the end.
+      foreground_counts: int32 (cases,), how many of the m rows hold.
+      batch, patch_shape, volume_shape, foreground_fraction: as named.
+    """
+    case_key, row_key, voxel_key = jax.random.split(jax.random.fold_in(key, step), 3)
+    case = jax.random.randint(case_key, (batch,), 0, foreground.shape[0])
+    count = foreground_counts[case]
+    row = jax.random.randint(row_key, (batch,), 0, jnp.maximum(count, 1))
+    on_foreground = foreground[case, row].astype(jnp.int32)
+    sizes = jnp.asarray(volume_shape, jnp.int32).reshape(1, 3)
+    anywhere = jax.random.randint(voxel_key, (batch, 3), 0, sizes)
+    place = step * batch + jnp.arange(batch)
+    quota = _filled(place + 1, foreground_fraction) > _filled(
+        place, foreground_fraction
+    )
+    chosen = (quota & (count > 0)).reshape(batch, 1)
+    centre = jnp.where(chosen, on_foreground, anywhere)
+    window = jnp.asarray(patch_shape, jnp.int32).reshape(1, 3)
+    return case, jnp.clip(centre - window // 2, 0, sizes - window)
+
+
+def _filled(place: Array, fraction: float) -> Array:
+    # In thousandths and modulo the period, so that large steps stay exact in int32.
+    return (place % 1000) * round(1000 * fraction) // 1000 + place // 1000 * round(
+        1000 * fraction
+    )

@@ -1,0 +1,222 @@
+"""A synthetic cohort of abdominal CT in Decathlon format, with several raters.
+
+python -m unc_jax.data.phantom --output DIR --cases 131 --seed 0 [--size 96,96,64]
+    [--livers DIR] [--raters 4]
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from unc_jax.data import atomic, nifti
+from unc_jax.data.anatomy.grid import grid_of, grid_on
+from unc_jax.data.anatomy.mask import mask_files, read_mask
+from unc_jax.data.anatomy.patient import draw_patient, facts
+from unc_jax.data.anatomy.scanner import Scanner
+from unc_jax.errors import InputError
+
+Size = tuple[int, int, int]
+_VERSION = 1  # of the drawing; a cohort of another version is not continued
+_SMALLEST = 16
+
+
+class PhantomCase(NamedTuple):
+    """Arrays (x, y, z) in RAS+ order; `affine` maps their voxels to RAS mm."""
+
+    image: np.ndarray  # int16, HU
+    label: np.ndarray  # uint8: 0, 1 liver, 2 cancer
+    raters: np.ndarray  # uint8 (raters, x, y, z), as the label
+    affine: np.ndarray
+    facts: dict[str, Any]
+
+
+def draw_case(
+    seed: int,
+    index: int,
+    *,
+    size: Size | None = None,
+    raters: int = 4,
+    livers: Path | None = None,
+) -> PhantomCase:
+    """Draws one case, a function of its arguments alone.
+
+    The anatomy is fixed in mm by (seed, index); `size` only says how finely it is
+    sampled: the in-plane matrix, and an upper bound on slices (None: 512 x 512 and
+    75..400 slices, as real scans have). `facts`: contrast phase, noise, mean HU of each
+    tissue, tumours, and the width of ambiguity of the liver's edge, mm.
+    Raises ValueError for a size below 16.
+    """
+    size = _checked(size)
+    mask = None
+    if livers is not None:
+        files = mask_files(livers)
+        mask = read_mask(files[index % len(files)], size)
+    patient = draw_patient(seed, index, mask)
+    grid = grid_of(patient, size) if mask is None else grid_on(patient, mask)
+    image, labels = Scanner(seed, index, patient, grid, raters, mask).scan()
+    # Drawn as (z, y, x); the transpose is (x, y, z) in the order that files have.
+    volumes = labels.transpose(0, 3, 2, 1)
+    return PhantomCase(image.T, volumes[0], volumes[1:], grid.affine, facts(patient))
+
+
+def write_cohort(
+    output: Path,
+    *,
+    cases: int,
+    seed: int,
+    size: Size | None = None,
+    raters: int = 4,
+    livers: Path | None = None,
+    on_case: Callable[[int, int], None] | None = None,
+) -> None:
+    """Writes a Decathlon set of `cases` training cases; finished ones are kept.
+
+    Beside imagesTr and labelsTr: raters/liver_N_rK.nii.gz, facts/liver_N.json and
+    phantom.json, the settings. dataset.json comes last: a set without it is unfinished.
+    `on_case(done, cases)` is called after each case.
+    Raises InputError if the folder holds something else or a cohort of other settings.
+    """
+    output = Path(output)
+    size = _checked(size)
+    settings = {
+        "version": _VERSION,
+        "seed": seed,
+        "size": None if size is None else list(size),
+        "raters": raters,
+        "livers": None if livers is None else str(livers),
+    }
+    _claim(output, settings)
+    for index in range(cases):
+        if not _finished(output, index, raters):
+            case = draw_case(seed, index, size=size, raters=raters, livers=livers)
+            _write_case(output, index, case)
+        if on_case is not None:
+            on_case(index + 1, cases)
+    atomic.write_json(output / "dataset.json", _dataset(cases))
+
+
+def _checked(size: Size | None) -> Size | None:
+    if size is None:
+        return None
+    x, y, z = (int(n) for n in size)
+    if min(x, y, z) < _SMALLEST:
+        raise ValueError(
+            f"size {x},{y},{z}: at least {_SMALLEST} voxels along each axis"
+        )
+    return x, y, z
+
+
+def _claim(output: Path, settings: dict[str, Any]) -> None:
+    """Notes the settings, or refuses a folder that belongs to something else."""
+    path = output / "phantom.json"
+    if path.exists():
+        with contextlib.suppress(json.JSONDecodeError):
+            if json.loads(path.read_text()) == settings:
+                return
+        raise InputError(
+            f"{path} is of a cohort with other settings; give another folder"
+        )
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{output} is not empty and holds no synthetic cohort")
+    atomic.write_json(path, settings)
+
+
+def _name(index: int) -> str:
+    return f"liver_{index}"
+
+
+def _files(output: Path, index: int, raters: int) -> list[Path]:
+    name = _name(index)
+    return [
+        output / "imagesTr" / f"{name}.nii.gz",
+        output / "labelsTr" / f"{name}.nii.gz",
+        *(output / "raters" / f"{name}_r{k}.nii.gz" for k in range(raters)),
+        output / "facts" / f"{name}.json",
+    ]
+
+
+def _finished(output: Path, index: int, raters: int) -> bool:
+    return all(path.is_file() for path in _files(output, index, raters))
+
+
+def _write_case(output: Path, index: int, case: PhantomCase) -> None:
+    geometry = _geometry(case)
+    image, label, *raters, record = _files(output, index, len(case.raters))
+    nifti.write(image, case.image, geometry, np.int16)
+    for path, annotation in zip(
+        [label, *raters], [case.label, *case.raters], strict=True
+    ):
+        nifti.write(path, annotation, geometry, np.uint8)
+    atomic.write_json(record, case.facts)
+
+
+def _geometry(case: PhantomCase) -> nifti.Geometry:
+    """The grid in the case's own axis directions."""
+    codes = nib.orientations.axcodes2ornt(tuple(case.facts["orientation"]))
+    shape = case.image.shape
+    affine = case.affine @ nib.orientations.inv_ornt_aff(codes, shape)
+    return nifti.Geometry(shape, affine)
+
+
+def _dataset(cases: int) -> dict[str, Any]:
+    names = [f"{_name(index)}.nii.gz" for index in range(cases)]
+    return {
+        "name": "Liver",
+        "description": "Synthetic abdominal CT: liver and cancer segmentation",
+        "reference": "drawn by unc_jax.data.phantom, see phantom.json",
+        "licence": "CC0 1.0",
+        "release": "1.0",
+        "tensorImageSize": "3D",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "liver", "2": "cancer"},
+        "numTraining": cases,
+        "numTest": 0,
+        "training": [
+            {"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"}
+            for name in names
+        ],
+        "test": [],
+    }
+
+
+def _size(text: str) -> Size:
+    x, y, z = (int(part) for part in text.replace("x", ",").split(","))
+    return x, y, z
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--cases", type=int, default=131)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=_size, help="largest grid, X,Y,Z")
+    parser.add_argument("--livers", type=Path, help="folder of liver masks (nii.gz)")
+    parser.add_argument("--raters", type=int, default=4)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = vars(_arguments())
+    start = time.monotonic()
+
+    def progress(done: int, cases: int) -> None:
+        left = (time.monotonic() - start) / done * (cases - done)
+        print(f"case {done}/{cases}, {left:.0f} s left", flush=True)
+
+    try:
+        write_cohort(on_case=progress, **options)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

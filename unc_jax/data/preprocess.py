@@ -1,0 +1,219 @@
+"""From a scan to the volume that a network sees: crop, resample, window, normalise."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from unc_jax.data.resampling import (
+    Box,
+    cropped_affine,
+    resample,
+    resampled_affine,
+    restore,
+)
+
+__all__ = [
+    "Box",
+    "Moments",
+    "Prepared",
+    "bounding_box",
+    "box_of",
+    "cropped_affine",
+    "moments",
+    "prepare_liver",
+    "prepare_tumor",
+    "resample",
+    "resampled_affine",
+    "restore",
+    "select",
+    "window",
+    "zscore",
+]
+
+
+def window(image: np.ndarray, low_hu: float, high_hu: float) -> np.ndarray:
+    """Values below `low_hu` become `low_hu`, above `high_hu` become `high_hu`.
+
+    Any shape and real type; returns float32, NaN stays NaN.
+    Raises ValueError unless low_hu < high_hu.
+    """
+    if not low_hu < high_hu:
+        raise ValueError(f"window {low_hu} .. {high_hu} HU is empty")
+    image = np.asarray(image)
+    return np.clip(image.astype(np.float32), np.float32(low_hu), np.float32(high_hu))
+
+
+def zscore(image: np.ndarray, mean: float, std: float) -> np.ndarray:
+    """(image - mean) / std, float32 of any shape.
+
+    Raises ValueError when `std` is not a positive finite number (a constant image).
+    """
+    if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+        raise ValueError(
+            f"mean {mean}, standard deviation {std}: no spread to scale by"
+        )
+    scaled = np.asarray(image).astype(np.float32)
+    scaled -= np.float32(mean)
+    scaled /= np.float32(std)
+    return scaled
+
+
+def select(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Mask of the voxels whose label is one of `values`, bool of the same shape."""
+    mask = np.zeros_like(label, bool)
+    for value in values:  # np.isin would take eight bytes per voxel
+        mask |= label == value
+    return mask
+
+
+def bounding_box(mask: np.ndarray) -> Box:
+    """Smallest box with all non-zero voxels of (x, y, z). ValueError without any."""
+    columns = np.any(mask, axis=2)
+    if not columns.any():
+        raise ValueError("an empty mask has no bounding box")
+    x, y = _extent(np.any(columns, 1)), _extent(np.any(columns, 0))
+    return x, y, _extent(np.any(mask[x, y], (0, 1)))
+
+
+def box_of(bounds: Sequence[Sequence[int]]) -> Box:
+    """Three pairs (start, stop), as stored in JSON, as slices."""
+    x, y, z = (slice(int(start), int(stop)) for start, stop in bounds)
+    return x, y, z
+
+
+class Prepared(NamedTuple):
+    """`image` float32 in HU, `target` uint8 0/1, `organ` bool; all of one shape.
+
+    `box` is the part of the scan (canonical voxels) that the shape spans.
+    """
+
+    image: np.ndarray
+    target: np.ndarray
+    organ: np.ndarray
+    box: Box
+
+
+def prepare_liver(
+    image: np.ndarray,
+    label: np.ndarray,
+    *,
+    shape: Sequence[int] = (256, 256, 256),
+    window_hu: Sequence[float] = (-120.0, 240.0),
+    liver_labels: Sequence[int] = (1, 2),
+) -> tuple[np.ndarray, np.ndarray]:
+    """The paper's preparation for the liver: the whole scan on `shape`, windowed.
+
+    The image is interpolated linearly; the label map by nearest voxel, which cannot
+    invent a label between two others and keeps volumes right on average for structures
+    of any size. (Interpolating a mask and cutting at 0.5 erases what is thinner than a
+    voxel, and on halved axes counts every tie as inside.)
+
+    Args:
+      image: (x, y, z), HU; label: whole numbers of the same shape.
+      window_hu: (low, high), or empty to clip nothing (MR).
+      liver_labels: label values that make up the liver. A scan without any gives an
+        empty target.
+
+    Returns:
+      Image float32 in HU (before any z-score) and target uint8 0/1, both of `shape`.
+
+    Raises:
+      ValueError: image and label differ in shape, or an empty window.
+    """
+    _check_same_shape(image, label)
+    resampled = resample(image, shape, 1)
+    target = select(resample(label, shape, 0), liver_labels)
+    return _windowed(resampled, window_hu), target.view(np.uint8)
+
+
+def prepare_tumor(
+    image: np.ndarray,
+    label: np.ndarray,
+    *,
+    shape: Sequence[int] = (284, 256, 133),
+    window_hu: Sequence[float] = (-30.0, 200.0),
+    outside_hu: float | None = -50.0,
+    liver_labels: Sequence[int] = (1, 2),
+    tumor_labels: Sequence[int] = (2,),
+) -> Prepared:
+    """The paper's preparation for tumours: the liver's bounding box on `shape`.
+
+    Crop, resample image (linear) and labels (nearest, see `prepare_liver`), then window
+    inside the organ and write `outside_hu` outside. In this order: a window applied
+    last would lift the -50 to its lower end, and a mask applied before resampling
+    would smear the -50 into the organ.
+
+    Args:
+      image: (x, y, z), HU; label: whole numbers of the same shape.
+      window_hu: (low, high), or empty to clip nothing (MR).
+      outside_hu: value outside the organ; None takes the organ's own minimum (MR).
+      liver_labels: label values of the organ, tumours included.
+      tumor_labels: label values of the target; a case without any has an empty target.
+
+    Raises:
+      ValueError: no voxel of the organ (also: none left at this `shape`), image and
+        label differ in shape, or an empty window.
+    """
+    _check_same_shape(image, label)
+    box = bounding_box(select(label, liver_labels))
+    labels = resample(label[box], shape, 0)
+    organ = select(labels, liver_labels)
+    if not organ.any():
+        raise ValueError(f"no voxel of the organ is left at {tuple(shape)}")
+    windowed = _windowed(resample(image[box], shape, 1), window_hu)
+    outside = windowed[organ].min() if outside_hu is None else np.float32(outside_hu)
+    windowed[~organ] = outside
+    target = select(labels, tumor_labels).view(np.uint8)
+    return Prepared(windowed, target, organ, box)
+
+
+class Moments(NamedTuple):
+    """Count, mean and sum of squared deviations of a set of values, in float64."""
+
+    count: int
+    mean: float
+    squares: float
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation; NaN of an empty set."""
+        return float(np.sqrt(self.squares / self.count)) if self.count else float("nan")
+
+    def merged(self, other: "Moments") -> "Moments":
+        """Moments of both sets together (Chan, Golub and LeVeque, 1983)."""
+        count = self.count + other.count
+        if not count:
+            return self
+        gap = other.mean - self.mean
+        mean = self.mean + gap * other.count / count
+        between = gap * gap * self.count * other.count / count
+        return Moments(count, mean, self.squares + other.squares + between)
+
+
+def moments(values: np.ndarray) -> Moments:
+    """Moments of all values of an array, one slice of the first axis at a time."""
+    total = Moments(0, 0.0, 0.0)
+    if values.ndim == 1:
+        values = values.reshape(1, -1)
+    for part in values:
+        if part.size:
+            part = part.astype(np.float64)
+            mean = float(part.mean())
+            squares = float(np.square(part - mean).sum())
+            total = total.merged(Moments(part.size, mean, squares))
+    return total
+
+
+def _extent(occupied: np.ndarray) -> slice:
+    places = np.flatnonzero(occupied)
+    return slice(int(places[0]), int(places[-1]) + 1)
+
+
+def _windowed(image: np.ndarray, window_hu: Sequence[float]) -> np.ndarray:
+    return window(image, *window_hu) if len(window_hu) else image
+
+
+def _check_same_shape(image: np.ndarray, label: np.ndarray) -> None:
+    if image.shape != label.shape:
+        raise ValueError(f"image {image.shape} and label {label.shape} differ in shape")

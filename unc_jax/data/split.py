@@ -1,0 +1,119 @@
+"""Which cases train, which choose the checkpoint, which are only tested."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from unc_jax.data.atomic import write_json
+from unc_jax.errors import InputError
+
+_PARTS = ("train", "validation", "test")
+_PAPER = (63, 13, 55)
+
+
+class Split(NamedTuple):
+    """Case ids of the three parts, disjoint, each part in natural order."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Sorted as a person counts: liver_2 before liver_10."""
+
+    def key(name: str) -> tuple[list[tuple[bool, int, str]], str]:
+        runs = re.findall(r"([0-9]+)|([^0-9]+)", name)
+        return [(not digits, int(digits or 0), text) for digits, text in runs], name
+
+    return sorted(names, key=key)
+
+
+def make_split(case_ids: Iterable[str], seed: int) -> Split:
+    """Splits the cases at random in the paper's proportions, 63 : 13 : 55.
+
+    131 cases give exactly these sizes; n cases the largest remainders of n * 63 / 131
+    and so on, and at least one case in each part. The draw orders the ids by a hash of
+    (seed, id): it depends on neither file order nor the version of any library.
+    Raises InputError for fewer than three cases or an id that occurs twice.
+    """
+    ids = list(case_ids)
+    twice = _repeated(ids)
+    if twice:
+        raise InputError(f"case {twice[0]} occurs twice; give each case its own id")
+    if len(ids) < len(_PARTS):
+        raise InputError(
+            f"{len(ids)} cases cannot be split in three; at least 3 needed"
+        )
+
+    def draw(case: str) -> bytes:
+        return hashlib.sha256(f"split {seed} {case}".encode()).digest()
+
+    train, validation, _ = _sizes(len(ids))
+    drawn = sorted(ids, key=draw)
+    cuts = (drawn[:train], drawn[train:][:validation], drawn[train + validation :])
+    return Split(*(tuple(natural_order(cut)) for cut in cuts))
+
+
+def read_split(path: Path, case_ids: Iterable[str]) -> Split:
+    """Reads {"train": [...], "validation": [...], "test": [...]}, lists of case ids.
+
+    Cases of `case_ids` that the file leaves out take no part. Raises InputError when
+    the file is missing or not of this form, a part is empty, a case stands twice (in
+    one part or in two) or is not among `case_ids`.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"split file {path} cannot be read ({cause})") from None
+    if not isinstance(content, dict) or set(content) != set(_PARTS):
+        raise InputError(
+            f"split file {path} must hold exactly the lists {_listed(_PARTS)}"
+        )
+    for part in _PARTS:
+        ids = content[part]
+        if not isinstance(ids, list) or not all(isinstance(case, str) for case in ids):
+            raise InputError(f"split file {path}: {part} is not a list of case ids")
+        if not ids:
+            raise InputError(
+                f"split file {path}: {part} is empty; name at least one case"
+            )
+    everyone = [case for part in _PARTS for case in content[part]]
+    if twice := _repeated(everyone):
+        raise InputError(f"split file {path}: listed more than once: {_listed(twice)}")
+    if unknown := natural_order(set(everyone) - set(case_ids)):
+        raise InputError(f"split file {path}: not in the data set: {_listed(unknown)}")
+    return Split(*(tuple(natural_order(content[part])) for part in _PARTS))
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Writes the file that `read_split` reads."""
+    write_json(path, split._asdict())
+
+
+def _sizes(count: int) -> list[int]:
+    """Largest-remainder shares of `count`; whoever got none takes from the largest."""
+    total = sum(_PAPER)
+    sizes = [count * share // total for share in _PAPER]
+    by_remainder = sorted(range(3), key=lambda i: -(count * _PAPER[i] % total))
+    for part in by_remainder[: count - sum(sizes)]:
+        sizes[part] += 1
+    while 0 in sizes:
+        sizes[sizes.index(max(sizes))] -= 1
+        sizes[sizes.index(0)] += 1
+    return sizes
+
+
+def _repeated(ids: list[str]) -> list[str]:
+    seen: set[str] = set()
+    return natural_order({case for case in ids if case in seen or seen.add(case)})
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = [ascii(name)[1:-1] for name in names]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -1,0 +1,163 @@
+"""Everything that can be wrong with one case's files, found without stopping."""
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unc_jax.data import nifti
+from unc_jax.data.nifti import Geometry
+from unc_jax.errors import InputError
+
+ENDINGS = (".nii.gz", ".nii")
+# In voxels: below the first, float noise of two writers; above the second, a label
+# that lies on its neighbours.
+_AFFINE_NOISE = 1e-3
+_AFFINE_LIMIT = 0.5
+_OBLIQUE_DEGREES = 5.0
+_CT_GRID = 400
+_Finding = tuple[str, str]
+
+
+class Problem(NamedTuple):
+    """`severity` is "error" (the case cannot be used) or "warning"."""
+
+    case: str
+    severity: str
+    message: str
+
+
+def inside(root: Path, entry: Any) -> Path:
+    """Where `entry` leads. Raises InputError unless that is a scan within `root`."""
+    if not isinstance(entry, str) or not entry.isprintable():
+        raise InputError(f"{entry!a} is not a file path")
+    if not entry.endswith(ENDINGS):
+        raise InputError(f"{entry} is not a .nii.gz or .nii file")
+    for path in (PurePosixPath(entry), PureWindowsPath(entry)):
+        if path.is_absolute() or path.drive or ".." in path.parts:
+            raise InputError(f"{entry} leads out of {root}; use paths below it")
+    try:
+        inside = (root / entry).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        inside = False
+    if not inside:
+        raise InputError(f"{entry} is a link out of {root}; copy the file there")
+    return root / entry
+
+
+def check_case(
+    case: str, image: Path, label: Path | None, labels: Collection[int]
+) -> list[Problem]:
+    """Every problem of one case; each message names the file.
+
+    Errors: a file that cannot be read to its end, image and label of different shape
+    or more than half a voxel apart, NaN or Inf voxels, label values outside `labels`.
+    Warnings: 1e-3 to half a voxel apart, no or placeholder geometry, more than 5
+    degrees oblique, a label without foreground. Compared is what `nifti.read` gives,
+    so two storage orders of one grid agree. Memory: one volume, as stored, at a time.
+    """
+    found: list[_Finding] = []
+    placed = _geometry(image, found)
+    if placed:
+        found += _geometry_findings(image, placed)
+        found += _voxels(image, _image_findings)
+    if label is not None:
+        marked = _geometry(label, found)
+        if marked:
+            if placed:
+                found += _mismatch(image, placed, label, marked)
+            found += _voxels(label, lambda path: _label_findings(path, labels))
+    return [Problem(case, severity, message) for severity, message in found]
+
+
+def _geometry(path: Path, found: list[_Finding]) -> Geometry | None:
+    try:
+        return nifti.read_geometry(path)
+    except InputError as error:
+        found.append(("error", str(error)))
+    # Headers come from anywhere: one that breaks the reader in a way nobody foresaw
+    # is that case's problem and must not end the list.
+    except Exception as error:
+        found.append(("error", f"{path}: header unreadable ({_cause(error)})"))
+    return None
+
+
+def _voxels(path: Path, check: Callable[[Path], Iterator[_Finding]]) -> list[_Finding]:
+    try:
+        return list(check(path))
+    except InputError as error:
+        return [("error", str(error))]
+    except Exception as error:
+        return [("error", f"{path}: voxels unreadable ({_cause(error)})")]
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _geometry_findings(path: Path, geometry: Geometry) -> Iterator[_Finding]:
+    if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
+        yield "warning", f"{path}: no geometry (sform and qform codes are 0)"
+    linear = geometry.affine[:3, :3]
+    lengths = np.linalg.norm(linear, axis=0)
+    on_axes = np.isclose(np.abs(linear), np.abs(np.rint(linear)), atol=1e-6).all()
+    wide = sum(size >= _CT_GRID for size in geometry.shape) >= 2
+    if on_axes and np.allclose(lengths, 1, atol=1e-6) and wide:
+        message = f"spacing 1 x 1 x 1 mm on a grid of {_size(geometry.shape)}"
+        yield "warning", f"{path}: {message} is likely a placeholder"
+    cosines = np.abs(linear / lengths).max(axis=0).clip(0, 1)
+    degrees = float(np.degrees(np.arccos(cosines)).max())
+    if degrees > _OBLIQUE_DEGREES:
+        message = f"oblique by {degrees:.1f} degrees; reordered to RAS+, not rotated"
+        yield "warning", f"{path}: {message}"
+
+
+def _mismatch(
+    image: Path, placed: Geometry, label: Path, marked: Geometry
+) -> Iterator[_Finding]:
+    shapes = placed.canonical_shape, marked.canonical_shape
+    if shapes[0] != shapes[1]:
+        sizes = f"{_size(shapes[1])} voxels, the image {image} {_size(shapes[0])}"
+        yield "error", f"{label}: the label has {sizes} (in RAS+ order)"
+        return
+    # Offsets are largest in a corner, where a slightly wrong spacing has added up.
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shapes[0]) - 1)
+    corners = np.c_[corners, np.ones(8)].T
+    moved = np.linalg.solve(placed.canonical_affine, marked.canonical_affine @ corners)
+    apart = float(np.abs(moved - corners).max())
+    if apart > _AFFINE_NOISE:
+        severity = "error" if apart > _AFFINE_LIMIT else "warning"
+        yield severity, f"{label}: lies {apart:.3g} voxels off its image {image}"
+
+
+def _image_findings(path: Path) -> Iterator[_Finding]:
+    array = nifti.read(path).array
+    if array.dtype.kind != "f":
+        return
+    broken = sum(int((~np.isfinite(plane)).sum()) for plane in _planes(array))
+    if broken:
+        yield "error", f"{path}: {broken} of {array.size} voxels are NaN or Inf"
+
+
+def _label_findings(path: Path, labels: Collection[int]) -> Iterator[_Finding]:
+    array = nifti.read(path, labels=True).array
+    counts = np.zeros(256, np.int64)
+    for plane in _planes(array):
+        counts += np.bincount(plane.ravel(), minlength=256)
+    values = [int(value) for value in np.flatnonzero(counts)]
+    others = [f"{v} ({counts[v]} voxels)" for v in values if v not in labels]
+    if others:
+        allowed = ", ".join(str(value) for value in sorted(labels))
+        yield "error", f"{path}: label {', '.join(others)}; allowed are {allowed}"
+    if values == [0]:
+        yield "warning", f"{path}: the label has no foreground"
+
+
+def _planes(array: np.ndarray) -> np.ndarray:
+    """The array with its slowest axis in memory first, so that planes are compact."""
+    return np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0)
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return " x ".join(str(size) for size in shape)

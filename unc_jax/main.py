@@ -1,0 +1,98 @@
+"""Prepare, train and evaluate one config: from a folder of scans to a table row.
+
+python -m unc_jax.main --config configs/liver_large_wcc.py [--workdir W]
+    [--stage all|prepare|train|evaluate] [--config.field=value ...] [--debug]
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from configs import base
+from unc_jax import stages
+from unc_jax.config import check
+from unc_jax.data import atomic, lock
+from unc_jax.errors import InputError
+from unc_jax.segmentation.fit import Stopped, flat_config
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of the run.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Run folder; runs/<config name> if empty."
+)
+_STAGE = flags.DEFINE_enum(
+    "stage", "all", ["all", "prepare", "train", "evaluate"], "Which stage to run."
+)
+_DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks of errors in the input.")
+
+_USER_ERROR, _TRAINING_ERROR = 2, 3
+
+
+def run(argv: list[str]) -> None:
+    """Runs the stages asked for; the work of `main` without its error handling."""
+    if len(argv) > 1:
+        raise InputError(f"stray argument {argv[1]!r}; fields are --config.field=value")
+    config = _CONFIG.value
+    check(config, base.get_config())
+    workdir = Path(_WORKDIR.value or f"runs/{_run_name()}")
+    with lock.hold(workdir, f"unc_jax.main --stage {_STAGE.value}"):
+        prepared = stages.prepare(config)
+        print(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
+        if _STAGE.value in ("all", "train"):
+            atomic.write_json(workdir / "config.json", flat_config(config))
+            stages.train(config, prepared, workdir)
+        if _STAGE.value in ("all", "evaluate"):
+            print(f"\n{stages.evaluate_run(config, prepared, workdir)}\n")
+            print(f"cases:   {workdir / 'cases.csv'}")
+            print(f"summary: {workdir / 'summary.json'}")
+            print(f"figures: {workdir / 'figures'}")
+
+
+def main(argv: list[str]) -> None:
+    """Turns errors that a user can mend into one line and exit code 2."""
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
+    try:
+        run(argv)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except (InputError, FloatingPointError) as error:
+        if _DEBUG.value:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(_USER_ERROR if isinstance(error, InputError) else _TRAINING_ERROR)
+
+
+def _run_name() -> str:
+    """liver_large_wcc of configs/liver_large_wcc.py; file:argument joins with _."""
+    value = config_flags.get_config_filename(flags.FLAGS["config"])
+    path, _, argument = value.partition(":")
+    return "_".join(filter(None, [Path(path).stem, argument]))
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Flags, with every mistake in them as one line and exit code 2."""
+    try:
+        flags.mark_flags_as_required(["config"])
+        rest = flags.FLAGS(argv)
+        list(_CONFIG.value)  # a config file that is not there fails only when touched
+    except (
+        flags.Error,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
+        if "--debug" in argv:
+            raise
+        reason = " ".join(str(error).split())
+        print(f"error: {reason}", file=sys.stderr)
+        sys.exit(_USER_ERROR)
+    return rest
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

@@ -1,0 +1,1 @@
+"""Segmentation models: network, losses, training, checkpoints."""

@@ -1,0 +1,142 @@
+"""Training state on disk: atomic, checksummed, latest and best kept. Owns Orbax."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from unc_jax.errors import InputError
+
+_LATEST_KEPT = 2
+
+
+class Restored(NamedTuple):
+    """A checkpoint that passed its checksum: the step, the state, and what ran it."""
+
+    step: int
+    state: Any
+    config: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run; use as a context manager.
+
+    The two latest and the one with the best validation Dice are kept. Each carries a
+    SHA-256 of its arrays, because a flipped byte on disk restores without complaint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        managers = ocp.checkpoint_managers
+        policy = managers.AnyPreservationPolicy(
+            [
+                managers.LatestN(_LATEST_KEPT),
+                managers.BestN(
+                    get_metric_fn=lambda metrics: metrics["dice"],
+                    reverse=False,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=lambda metrics: metrics["dice"],
+            best_mode="max",
+            step_prefix="step",
+            step_format_fixed_length=8,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=False,
+        )
+        self.folder = Path(folder).resolve()
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.close()
+
+    def latest_step(self) -> int | None:
+        """The newest step saved, whole or not; None when there is none."""
+        return max(self._manager.all_steps(), default=None)
+
+    def save(
+        self, step: int, state: Any, config: dict[str, Any], dice: float | None
+    ) -> None:
+        """Saves `state`; with a validation Dice it takes part in the choice of best.
+
+        A step that is there already is left as it is. Raises InputError when the disk
+        has no room, before anything is written.
+        """
+        if step in self._manager.all_steps():
+            return
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.folder).free
+        if free < 1.5 * size:
+            raise InputError(
+                f"no room for a checkpoint in {self.folder}: {free / 1e6:.0f} MB free, "
+                f"{1.5 * size / 1e6:.0f} MB needed; free some and run again to resume"
+            )
+        meta = {"config": config, "sha256": _digest(state)}
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+        )
+        metrics = None if dice is None else {"dice": float(dice)}
+        self._manager.save(step, args=args, metrics=metrics, force=True)
+        self._manager.wait_until_finished()
+
+    def restore_latest(self, like: Any) -> Restored | None:
+        """The newest checkpoint whose checksum holds, in the shapes of `like`.
+
+        A broken one is skipped with a warning in favour of an older one. None when
+        nothing was ever saved; InputError when everything that was saved is broken.
+        """
+        return self._restore(like, sorted(self._manager.all_steps(), reverse=True))
+
+    def restore_best(self, like: Any) -> Restored | None:
+        """The checkpoint with the best validation Dice; the latest if none has one."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        best = self._manager.best_step()
+        return self._restore(like, steps if best is None else [best, *steps])
+
+    def _restore(self, like: Any, steps: list[int]) -> Restored | None:
+        if not steps:
+            return None
+        reasons = []
+        for step in steps:
+            try:
+                return self._restore_step(like, step)
+            except Exception as error:  # Orbax raises bare Exceptions for torn files.
+                reason = f"step {step}: {str(error).splitlines()[0][:200]}"
+                logging.warning("checkpoint skipped, %s", reason)
+                reasons.append(reason)
+        raise InputError(
+            f"no usable checkpoint in {self.folder} ({'; '.join(reasons)}); "
+            "remove the folder to start anew"
+        )
+
+    def _restore_step(self, like: Any, step: int) -> Restored:
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
+        )
+        restored = self._manager.restore(step, args=args)
+        if _digest(restored["state"]) != restored["meta"]["sha256"]:
+            raise ValueError("its arrays do not match their checksum")
+        return Restored(step, restored["state"], restored["meta"]["config"])
+
+
+def _digest(state: Any) -> str:
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        total.update(
+            f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode()
+        )
+        total.update(array.tobytes())
+    return total.hexdigest()

@@ -1,0 +1,190 @@
+"""The training run: restore or start, step, validate, keep, stop when asked."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from unc_jax.data.cohort import Cohort
+from unc_jax.errors import InputError
+from unc_jax.segmentation.checkpoint import Checkpoints
+from unc_jax.segmentation.feed import build_feed
+from unc_jax.segmentation.progress import MetricLog, Progress, plot_curves
+from unc_jax.segmentation.train import (
+    TrainState,
+    build_model,
+    build_train_step,
+    create_state,
+    variables_of,
+)
+
+# Fields that a resumed run may change: they touch no update that was made.
+_FREE_FIELDS = (
+    "evaluate.",
+    "data.",  # the cohort's fingerprint is compared instead
+    "train.steps",
+    "train.steps_per_call",
+    "train.residence",
+    "train.validate_every_steps",
+    "train.checkpoint_every_steps",
+)
+
+# From the network's variables to the mean Dice of the validation cases.
+Validate = Callable[[dict[str, Any]], float]
+
+
+class Stopped(Exception):
+    """Training stopped on a signal, with its state saved."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped at step {step}, state saved; run again to resume")
+        self.exit_code = 128 + signal_number
+
+
+def fit(
+    config: ConfigDict, cohort: Cohort, workdir: Path, validate: Validate
+) -> TrainState:
+    """Trains to `config.train.steps`, from the latest checkpoint where there is one.
+
+    Order: 1. the newest checkpoint whose checksum holds; 2. from scratch when none was
+    ever saved. Writes metrics.jsonl, progress.png and checkpoints/ in `workdir`.
+
+    Raises:
+      InputError: resumed under a changed config or cohort, or no usable checkpoint.
+      FloatingPointError: the loss became NaN or infinite; names the steps.
+      Stopped: SIGTERM or SIGINT; the state was saved.
+    """
+    model = build_model(config)
+    state = create_state(config, model)
+    recorded = {**flat_config(config), "cohort": cohort.fingerprint}
+    with Checkpoints(workdir / "checkpoints") as checkpoints, _signals() as received:
+        restored = checkpoints.restore_latest(state)
+        if restored is not None:
+            _check_same(recorded, restored.config)
+            state = restored.state
+            logging.info("resumed at step %d", restored.step)
+        run = _Run(config, cohort, workdir, validate, checkpoints, recorded, received)
+        return run.to_the_end(state, model)
+
+
+class _Run(NamedTuple):
+    config: ConfigDict
+    cohort: Cohort
+    workdir: Path
+    validate: Validate
+    checkpoints: Checkpoints
+    recorded: dict[str, Any]
+    received: list[int]
+
+    def to_the_end(self, state: TrainState, model) -> TrainState:
+        train, step = self.config.train, int(state.step)
+        log = MetricLog(self.workdir / "metrics.jsonl")
+        log.rewind(step)
+        progress = Progress("train", train.steps, "steps", done=step)
+        feed = build_feed(
+            self.config, self.cohort, build_train_step(self.config, model)
+        )
+        first, note = step, ""
+        while step < train.steps:
+            state, losses = feed(state, step)
+            step += train.steps_per_call
+            loss = _finite_mean(losses, step)
+            log.write(step, loss=loss)
+            if step % train.validate_every_steps == 0 or step == train.steps:
+                score = self._validate_and_save(state, step)
+                log.write(step, validation_dice=score)
+                plot_curves(log.read(), self.workdir / "progress.png")
+                note = f", validation Dice {score:.3f}"
+            elif step % train.checkpoint_every_steps == 0:
+                self.checkpoints.save(step, state, self.recorded, None)
+            if self.received:
+                self.checkpoints.save(step, state, self.recorded, None)
+                raise Stopped(self.received[0], step)
+            if step == first + train.steps_per_call:
+                progress.restart_clock(step)  # the first call compiled
+            progress(step, f"loss {loss:.4f}{note}")
+        return state
+
+    def _validate_and_save(self, state: TrainState, step: int) -> float:
+        score = self.validate(variables_of(state))
+        if score < 0.01:
+            logging.warning(
+                "validation Dice is %.4f at step %d: the predicted foreground is empty "
+                "or misses the target; try a higher train.learning_rate, another loss "
+                "or loss.wcc_weights, or more steps",
+                score,
+                step,
+            )
+        self.checkpoints.save(step, state, self.recorded, score)
+        return score
+
+
+def flat_config(config: ConfigDict) -> dict[str, Any]:
+    """Dotted field names to JSON values, e.g. {"train.batch": 8}."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{name}.{key}": leaf for key, leaf in flat_config(value).items()}
+        else:
+            flat[name] = _as_json(value)
+    return flat
+
+
+def _as_json(value: Any) -> Any:
+    return [_as_json(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _check_same(now: dict[str, Any], then: dict[str, Any]) -> None:
+    changed = [
+        f"{name} was {then.get(name)!r}, is {now.get(name)!r}"
+        for name in sorted(now.keys() | then.keys())
+        if not name.startswith(_FREE_FIELDS) and now.get(name) != then.get(name)
+    ]
+    if changed:
+        raise InputError(
+            f"this run was started under another config ({'; '.join(changed)}); "
+            "set these back to resume, or choose another --workdir"
+        )
+
+
+def _finite_mean(losses: jax.Array, step: int) -> float:
+    values = np.asarray(losses)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        before = step - len(values)
+        raise FloatingPointError(
+            f"the loss became NaN or infinite at step {before + int(bad[0]) + 1} (in "
+            f"the call of steps {before + 1} to {step}); lower train.learning_rate or "
+            "set train.clip_norm; the checkpoints before it are kept"
+        )
+    return float(values.mean())
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT; a second one of them stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        logging.warning(
+            "signal %d: saving after the running steps, then stopping", number
+        )
+
+    previous = {
+        number: signal.signal(number, note)
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

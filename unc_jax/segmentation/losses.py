@@ -1,0 +1,76 @@
+"""The two cost functions of the paper, on foreground logits or probabilities."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# The smallest probability whose logarithm is taken, as in Keras; float32 resolves
+# 1 - 1e-7 from 1.
+_TINY = 1e-7
+
+
+def soft_dice_loss(
+    probabilities: Array, labels: Array, *, smooth: float = 1.0
+) -> Array:
+    """1 - (2 sum(t p) + s) / (sum t + sum p + s), summed over the whole batch.
+
+    Milletari et al., 2016, in the smoothed form of DeepNeuro (Beers et al., 2018).
+
+    Args:
+      probabilities: foreground probabilities (b, x, y, z).
+      labels: 0/1, same shape, any dtype.
+      smooth: s, in voxels. Both empty gives a loss of 0, finite gradients everywhere.
+
+    Returns:
+      Scalar in [0, 1).
+    """
+    truth = labels.astype(probabilities.dtype)
+    overlap = jnp.sum(truth * probabilities)
+    total = jnp.sum(truth) + jnp.sum(probabilities)
+    return 1.0 - (2.0 * overlap + smooth) / (total + smooth)
+
+
+def weighted_categorical_crossentropy(
+    probabilities: Array, labels: Array, *, weights: Sequence[Sequence[float]]
+) -> Array:
+    """Mean over voxels of W[true, predicted] * -log p(true class).
+
+    Args:
+      probabilities: foreground probabilities (b, x, y, z); 0 and 1 are clipped to
+        1e-7 from the ends, so the loss is finite there.
+      labels: 0/1, same shape.
+      weights: 2x2, row = true class, column = class predicted by p >= 0.5. Constant
+        rows are ordinary class weights; unequal rows weigh the confusion matrix
+        (DeepNeuro). The predicted class carries no gradient.
+
+    Returns:
+      Scalar >= 0.
+    """
+    p = jnp.clip(probabilities, _TINY, 1.0 - _TINY)
+    logarithms = jnp.where(labels > 0, jnp.log(p), jnp.log1p(-p))
+    return _weighted_mean(-logarithms, probabilities >= 0.5, labels, weights)
+
+
+def soft_dice_from_logits(logits: Array, labels: Array) -> Array:
+    """`soft_dice_loss` of sigmoid(logits)."""
+    return soft_dice_loss(jax.nn.sigmoid(logits), labels)
+
+
+def weighted_crossentropy_from_logits(
+    logits: Array, labels: Array, *, weights: Sequence[Sequence[float]]
+) -> Array:
+    """`weighted_categorical_crossentropy` without clipping: exact at any logit."""
+    signed = jnp.where(labels > 0, logits, -logits)
+    return _weighted_mean(-jax.nn.log_sigmoid(signed), logits >= 0, labels, weights)
+
+
+def _weighted_mean(
+    losses: Array, predicted: Array, labels: Array, weights: Sequence[Sequence[float]]
+) -> Array:
+    (w00, w01), (w10, w11) = weights
+    if_foreground = jnp.where(predicted, w11, w10)
+    if_background = jnp.where(predicted, w01, w00)
+    factor = jnp.where(labels > 0, if_foreground, if_background).astype(losses.dtype)
+    return jnp.mean(jax.lax.stop_gradient(factor) * losses)

@@ -1,0 +1,134 @@
+"""What a person sees of long work: per cent, rate and time left; curves; a record."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+_LINE_EVERY_S = 10.0  # when the output is a file or a pipe
+_REDRAW_EVERY_S = 0.2  # on a terminal
+
+
+class Progress:
+    """Progress of one job of `total` units; call with the number done so far.
+
+    On a terminal one line is redrawn; elsewhere a plain line comes every ten seconds
+    and at the end. Units that were done before this process began count for the per
+    cent, not for the rate.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        unit: str,
+        *,
+        done: int = 0,
+        stream: TextIO = sys.stderr,
+    ) -> None:
+        self._name, self._total, self._unit = name, total, unit
+        self._first, self._started = done, time.monotonic()
+        self._stream, self._shown, self._paused = stream, 0.0, 0.0
+
+    def __call__(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
+        terminal = self._stream.isatty()
+        wait = _REDRAW_EVERY_S if terminal else _LINE_EVERY_S
+        finished = done >= self._total
+        if not finished and now - self._shown < wait:
+            return
+        self._shown = now
+        line = self._line(done, now, note)
+        end = "\n" if finished or not terminal else ""
+        self._stream.write(f"\r\x1b[2K{line}{end}" if terminal else line + "\n")
+        self._stream.flush()
+
+    def restart_clock(self, done: int) -> None:
+        """Rates from here on only, so that compilation does not count."""
+        self._first, self._started = done, time.monotonic()
+
+    def _line(self, done: int, now: float, note: str) -> str:
+        share = done / max(self._total, 1)
+        line = f"{self._name} {share:4.0%} {done}/{self._total} {self._unit}"
+        elapsed, new = now - self._started, done - self._first
+        if new > 0 and elapsed > 0:
+            rate = new / elapsed
+            speed = (
+                f"{rate:.1f} {self._unit}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+            )
+            line += f", {speed}, {duration((self._total - done) / rate)} left"
+        return f"{line}, {note}" if note else line
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return (
+        f"{minutes} min"
+        if minutes < 90
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
+
+
+class MetricLog:
+    """metrics.jsonl: one JSON object a line, appended and flushed as it comes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, step: int, **values: Any) -> None:
+        """Appends one line; `step` counts completed updates."""
+        record = {"step": step, **values}
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines; a line torn by a kill is left out."""
+        if not self._path.exists():
+            return []
+        records = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return records
+
+    def rewind(self, step: int) -> None:
+        """Drops what was logged after `step`: a resumed run logs it again."""
+        kept = [record for record in self.read() if record["step"] <= step]
+        if kept or self._path.exists():
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            os.replace(temporary, self._path)
+
+
+def plot_curves(records: list[dict[str, Any]], path: Path) -> None:
+    """progress.png: training loss and validation Dice over steps."""
+    import matplotlib.figure
+
+    from unc_jax.data.atomic import replacing
+
+    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
+    left = figure.add_subplot()
+    losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
+    dices = [
+        (r["step"], r["validation_dice"]) for r in records if "validation_dice" in r
+    ]
+    lines = []
+    if losses:
+        lines += left.plot(*zip(*losses, strict=True), color="tab:blue", label="loss")
+    left.set(xlabel="step", ylabel="training loss", xlim=(0, None))
+    right = left.twinx()
+    if dices:
+        lines += right.plot(
+            *zip(*dices, strict=True), "o-", color="tab:orange", label="validation Dice"
+        )
+    right.set(ylabel="mean validation Dice", ylim=(0, 1))
+    left.legend(handles=lines, loc="center right")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

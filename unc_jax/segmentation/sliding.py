@@ -1,0 +1,93 @@
+"""One network over a whole volume: overlapping windows, true mean of what they say."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from unc_jax.data import patches
+
+# From windows (b, x, y, z, 1), their places int[b] in the grid and anything else a
+# caller passes through, to foreground probabilities (n, b, x, y, z).
+WindowFunction = Callable[..., Array]
+Sweep = Callable[..., Array]
+
+
+def build_sweep(
+    window_function: WindowFunction,
+    *,
+    outputs: int,
+    patch_shape: Sequence[int],
+    overlap: float | Sequence[float],
+    window_batch: int,
+) -> Sweep:
+    """A function sweep(volume, *arguments, on_windows=None) -> (n, x, y, z) float32.
+
+    One jitted program serves every batch of windows of every volume of one shape: the
+    last batch is filled up with windows that do not count. `on_windows(done, total)`
+    is called as batches are handed to the device.
+
+    Args:
+      window_function: called as (windows, places, *arguments) inside jit.
+      outputs: n, the number of volumes that the window function fills at once.
+      patch_shape, overlap: see `window_corners`.
+      window_batch: windows per call.
+    """
+    patch_shape = tuple(patch_shape)
+
+    def accumulate(total, volume, corners, places, counts, *arguments):
+        windows = patches.extract(volume, corners, patch_shape)[..., None]
+        values = window_function(windows, places, *arguments)
+
+        def add(total, item):
+            value, corner, counts = item
+            value = jnp.where(counts, value, jnp.zeros_like(value))
+            return patches.add_patch(total, value, corner), None
+
+        by_window = values.swapaxes(0, 1).astype(jnp.float32)
+        return lax.scan(add, total, (by_window, corners, counts))[0]
+
+    accumulate = jax.jit(accumulate, donate_argnums=0)
+    divide = jax.jit(lambda total, cover: total / cover[None], donate_argnums=0)
+
+    def sweep(volume, *arguments, on_windows=None) -> Array:
+        corners = patches.window_corners(volume.shape, patch_shape, overlap)
+        cover = patches.coverage(corners, patch_shape, volume.shape)
+        volume = jnp.asarray(volume, jnp.float32)
+        total = jnp.zeros((outputs, *volume.shape), jnp.float32)
+        for start in range(0, len(corners), window_batch):
+            places = np.arange(start, start + window_batch)
+            counts = places < len(corners)
+            places = np.minimum(places, len(corners) - 1).astype(np.int32)
+            total = accumulate(
+                total, volume, corners[places], places, counts, *arguments
+            )
+            if on_windows is not None:
+                on_windows(min(start + window_batch, len(corners)), len(corners))
+        return divide(total, jnp.asarray(cover))
+
+    return sweep
+
+
+def build_point_prediction(
+    model, *, patch_shape: Sequence[int], overlap, window_batch: int
+) -> Callable[..., Array]:
+    """A function (variables, volume) -> foreground probabilities (x, y, z).
+
+    Dropout off, normalisation on running averages: deterministic.
+    """
+
+    def window_function(windows: Array, places: Array, variables) -> Array:
+        logits = model.apply(variables, windows, train=False, dropout=False)
+        return jax.nn.sigmoid(logits)[None]
+
+    sweep = build_sweep(
+        window_function,
+        outputs=1,
+        patch_shape=patch_shape,
+        overlap=overlap,
+        window_batch=window_batch,
+    )
+    return lambda variables, volume: sweep(volume, variables)[0]

@@ -1,0 +1,154 @@
+"""Training: patches drawn inside the jitted step, many steps per call, resumable."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from ml_collections import ConfigDict
+
+from unc_jax.keys import key_for
+from unc_jax.segmentation import losses
+from unc_jax.segmentation.unet import UNet3D
+
+LOSSES = {
+    "dice": lambda logits, labels, weights: losses.soft_dice_from_logits(
+        logits, labels
+    ),
+    "wcc": lambda logits, labels, weights: losses.weighted_crossentropy_from_logits(
+        logits, labels, weights=weights
+    ),
+}
+SCHEDULES = ("constant", "cosine")
+
+
+class TrainState(NamedTuple):
+    """All that changes from step to step.
+
+    Attributes:
+      step: completed updates.
+      params, batch_stats: of the network; batch_stats is {} without BatchNorm.
+      optimizer: optax state.
+      average: exponential moving average of params, {} when none is kept.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    optimizer: Any
+    average: Any
+
+
+def compute_dtype(name: str) -> Any:
+    """The dtype named; "auto" is bfloat16 where matrix units have it, else float32."""
+    if name != "auto":
+        return jnp.dtype(name)
+    device = jax.devices()[0]
+    if device.platform == "tpu":
+        return jnp.dtype("bfloat16")
+    capability = getattr(device, "compute_capability", "0")
+    return jnp.dtype("bfloat16" if float(capability) >= 8 else "float32")
+
+
+def build_model(config: ConfigDict) -> UNet3D:
+    """The network of `config.model`."""
+    fields = dict(config.model)
+    return UNet3D(dtype=compute_dtype(fields.pop("compute_dtype")), **fields)
+
+
+def build_optimizer(train: ConfigDict) -> optax.GradientTransformation:
+    """NAdam (Dozat, 2016) with the schedule and clipping of `config.train`."""
+    rate = train.learning_rate
+    if train.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(rate, train.steps)
+    optimizer = optax.nadam(rate)
+    if train.clip_norm > 0:
+        optimizer = optax.chain(optax.clip_by_global_norm(train.clip_norm), optimizer)
+    return optimizer
+
+
+def create_state(config: ConfigDict, model: UNet3D) -> TrainState:
+    """Step 0: weights drawn from the seed."""
+    example = jnp.zeros((1, *config.train.patch_shape, 1))
+    initialise = jax.jit(
+        lambda key: model.init(key, example, train=False, dropout=False)
+    )
+    variables = initialise(key_for(config.seed, "init"))
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        optimizer=build_optimizer(config.train).init(params),
+        average=jax.tree.map(jnp.copy, params) if config.train.average_decay else {},
+    )
+
+
+def variables_of(state: TrainState) -> dict[str, Any]:
+    """What the network is applied with: the averaged weights where they are kept."""
+    variables = {"params": state.average or state.params}
+    return (
+        {**variables, "batch_stats": state.batch_stats}
+        if state.batch_stats
+        else variables
+    )
+
+
+def build_train_step(config: ConfigDict, model: UNet3D) -> Callable:
+    """A pure function (state, (images, labels)) -> (state, loss).
+
+    Images (b, x, y, z) of any float type, labels 0/1. Dropout masks and flips are
+    functions of (seed, step).
+    """
+    optimizer = build_optimizer(config.train)
+    loss_function = LOSSES[config.loss.name]
+    weights = config.loss.wcc_weights
+    dropout_key = key_for(config.seed, "dropout")
+    flip_key = key_for(config.seed, "flips")
+    flip_axes, decay = tuple(config.train.flip_axes), config.train.average_decay
+
+    def train_step(state: TrainState, batch: tuple[Array, Array]):
+        images, labels = (
+            flip(jax.random.fold_in(flip_key, state.step), array, flip_axes)
+            for array in batch
+        )
+        images = images.astype(jnp.float32)[..., None]
+
+        def loss_of(params):
+            variables = {"params": params}
+            if state.batch_stats:
+                variables["batch_stats"] = state.batch_stats
+            logits, updated = model.apply(
+                variables,
+                images,
+                train=True,
+                dropout=True,
+                rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
+                mutable=["batch_stats"],
+            )
+            loss = loss_function(logits, labels, weights)
+            return loss, updated.get("batch_stats", {})
+
+        (loss, batch_stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params
+        )
+        updates, moments = optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if decay:
+            average = optax.incremental_update(params, average, 1 - decay)
+        return TrainState(state.step + 1, params, batch_stats, moments, average), loss
+
+    return train_step
+
+
+def flip(key: Array, patches: Array, axes: tuple[int, ...]) -> Array:
+    """Each patch (b, x, y, z) mirrored along each of `axes` with probability 1/2."""
+    for axis in axes:
+        coin = jax.random.bernoulli(
+            jax.random.fold_in(key, axis), shape=(patches.shape[0], 1, 1, 1)
+        )
+        patches = jnp.where(coin, jnp.flip(patches, axis + 1), patches)
+    return patches

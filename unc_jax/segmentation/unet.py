@@ -1,0 +1,198 @@
+"""3D U-Net whose dropout can stay on at inference (Monte Carlo dropout)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from unc_jax.errors import InputError
+from unc_jax.segmentation.conv3d import conv3d
+
+DROPOUT_KINDS = ("spatial", "element")
+DROPOUT_PLACEMENTS = ("all", "bottleneck")
+NORMS = ("batch", "group", "none")
+
+# Running averages over about the last 50 updates: settled even in short trainings.
+_BATCH_NORM_MOMENTUM = 0.98
+
+
+class ConvBlock(nn.Module):
+    """Convolution 3x3x3 -> ReLU -> dropout -> normalisation, on (b, z, x, y, c)."""
+
+    in_features: int
+    features: int
+    norm: str
+    dropout_kind: str
+    dropout_rate: float  # 0 where this block drops nothing
+    dtype: Any
+
+    def setup(self) -> None:
+        shape = (3, 3, 3, self.in_features, self.features)
+        self.kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        # Spatial dropout draws one number per channel for the whole volume.
+        broadcast = (1, 2, 3) if self.dropout_kind == "spatial" else ()
+        self.drop = nn.Dropout(self.dropout_rate, broadcast_dims=broadcast)
+        if self.norm == "batch":
+            self.normalise = nn.BatchNorm(
+                momentum=_BATCH_NORM_MOMENTUM, dtype=self.dtype
+            )
+        elif self.norm == "group":
+            self.normalise = nn.GroupNorm(num_groups=None, group_size=8)
+
+    def __call__(self, x: Array, *, train: bool, dropout: bool) -> Array:
+        return self.regularise(self.activate(x), train=train, dropout=dropout)
+
+    def activate(self, x: Array) -> Array:
+        """What precedes the dropout: the same for every Monte Carlo sample."""
+        x = conv3d(x.astype(self.dtype), self.kernel.astype(self.dtype))
+        return nn.relu(x + self.bias.astype(self.dtype).reshape(1, 1, 1, 1, -1))
+
+    def regularise(self, x: Array, *, train: bool, dropout: bool) -> Array:
+        """Dropout and normalisation, two separate switches."""
+        x = self.drop(x, deterministic=not dropout)
+        if self.norm == "batch":
+            return self.normalise(x, use_running_average=not train)
+        if self.norm == "group":
+            return self.normalise(x).astype(self.dtype)
+        return x
+
+
+class UNet3D(nn.Module):
+    """3D U-Net of DeepNeuro (Beers et al., 2018) with Monte Carlo dropout.
+
+    Level l has convolutions of `features * 2**l` and twice as many channels, max-pool 2
+    on the way down, nearest upsampling and concatenation on the way up, where level l
+    ends with `features * 2**l` channels. With features 32 and depth 4:
+    32-64 | 64-128 | 128-256 | 256-512, 14,605,377 trainable parameters.
+
+    Attributes:
+      features: channels of the first convolution.
+      depth: number of levels.
+      norm: "batch", "group" (8 channels a group) or "none", after the dropout.
+      dropout_kind: "spatial" drops whole channels, "element" single activations.
+      dropout_placement: "all" 3x3x3 convolutions, or the two of the "bottleneck".
+      dropout_rate: probability of a drop; survivors are scaled by 1 / (1 - rate).
+      dtype: of the computation; parameters, logits and reductions are float32.
+    """
+
+    features: int = 32
+    depth: int = 4
+    norm: str = "batch"
+    dropout_kind: str = "spatial"
+    dropout_placement: str = "all"
+    dropout_rate: float = 0.1
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        blocks = {}
+        channels = 1
+        for level in range(self.depth):
+            for index, width in enumerate((self.features << level) * w for w in (1, 2)):
+                blocks[f"down{level}_conv{index}"] = self._block(channels, width, level)
+                channels = width
+        for level in reversed(range(self.depth - 1)):
+            channels += self.features << level + 1  # the concatenated skip
+            for index, width in enumerate((self.features << level) * w for w in (2, 1)):
+                blocks[f"up{level}_conv{index}"] = self._block(channels, width, level)
+                channels = width
+        self.blocks = blocks
+        self.head = nn.Dense(1, dtype=jnp.float32)
+
+    def _block(self, channels: int, width: int, level: int) -> ConvBlock:
+        drops = self.dropout_placement == "all" or level == self.depth - 1
+        return ConvBlock(
+            channels,
+            width,
+            self.norm,
+            self.dropout_kind,
+            self.dropout_rate if drops else 0.0,
+            self.dtype,
+        )
+
+    def __call__(self, x: Array, *, train: bool, dropout: bool) -> Array:
+        """Foreground logits (b, x, y, z) float32 of images (b, x, y, z, 1).
+
+        Args:
+          x: z-scored images; each spatial axis divisible by 2**(depth - 1).
+          train: BatchNorm takes batch statistics and updates its running averages
+            (apply with mutable=["batch_stats"]); otherwise it uses the averages.
+          dropout: activations are dropped (needs rngs={"dropout": key}). Training is
+            (True, True), Monte Carlo sampling (False, True), a plain pass neither.
+
+        Raises:
+          InputError: a spatial axis is not divisible by 2**(depth - 1).
+        """
+        shared = self.before_dropout(x, train=train)
+        return self.after_dropout(shared, train=train, dropout=dropout)
+
+    def before_dropout(self, x: Array, *, train: bool) -> tuple[Array, ...]:
+        """The part of the network that all Monte Carlo samples share.
+
+        Up to the first activation for placement "all", the whole way down to the
+        bottleneck's first activation, with its skips, for "bottleneck".
+        """
+        check_divisible(x.shape[1:4], self.depth)
+        x = x.transpose(0, 3, 1, 2, 4)  # z first: what conv3d is fast at
+        if self.dropout_placement == "all":
+            return (self.blocks["down0_conv0"].activate(x),)
+        *skips, x = self._down(x, range(self.depth - 1), train=train, dropout=False)
+        return (*skips, self.blocks[f"down{self.depth - 1}_conv0"].activate(x))
+
+    def after_dropout(
+        self, shared: tuple[Array, ...], *, train: bool, dropout: bool
+    ) -> Array:
+        """Logits from what `before_dropout` returned."""
+        *skips, x = shared
+        level = len(skips)
+        switches = {"train": train, "dropout": dropout}
+        x = self.blocks[f"down{level}_conv0"].regularise(x, **switches)
+        x = self.blocks[f"down{level}_conv1"](x, **switches)
+        if level < self.depth - 1:
+            skips.append(x)
+            lower = range(level + 1, self.depth - 1)
+            *more, x = self._down(_max_pool(x), lower, **switches)
+            skips += more
+            x = self.blocks[f"down{self.depth - 1}_conv0"](x, **switches)
+            x = self.blocks[f"down{self.depth - 1}_conv1"](x, **switches)
+        for level in reversed(range(self.depth - 1)):
+            x = jnp.concatenate([_upsample(x), skips[level]], axis=-1)
+            x = self.blocks[f"up{level}_conv0"](x, **switches)
+            x = self.blocks[f"up{level}_conv1"](x, **switches)
+        logits = self.head(x.astype(jnp.float32))[..., 0]
+        return logits.transpose(0, 2, 3, 1)
+
+    def _down(self, x: Array, levels: range, *, train: bool, dropout: bool) -> list:
+        """Skips of the levels, then the pooled output of the last."""
+        skips = []
+        for level in levels:
+            for index in (0, 1):
+                block = self.blocks[f"down{level}_conv{index}"]
+                x = block(x, train=train, dropout=dropout)
+            skips.append(x)
+            x = _max_pool(x)
+        return [*skips, x]
+
+
+def check_divisible(patch_shape: tuple[int, ...], depth: int) -> None:
+    """Raises InputError unless every axis can be halved depth - 1 times."""
+    factor = 2 ** (depth - 1)
+    if any(size % factor or size < factor for size in patch_shape):
+        raise InputError(
+            f"patch {tuple(patch_shape)} does not fit a U-Net of depth {depth}: every "
+            f"axis must be a multiple of {factor}; change the patch or model.depth"
+        )
+
+
+def _max_pool(x: Array) -> Array:
+    b, z, width, height, c = x.shape
+    halves = x.reshape(b, z // 2, 2, width // 2, 2, height // 2, 2, c)
+    return halves.max(axis=(2, 4, 6))
+
+
+def _upsample(x: Array) -> Array:
+    b, z, width, height, c = x.shape
+    spread = x.reshape(b, z, 1, width, 1, height, 1, c)
+    spread = jnp.broadcast_to(spread, (b, z, 2, width, 2, height, 2, c))
+    return spread.reshape(b, 2 * z, 2 * width, 2 * height, c)

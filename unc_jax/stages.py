@@ -1,0 +1,241 @@
+"""The stages of a run: prepare, train, evaluate. They meet only through files."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from unc_jax.data import atomic, cohort, decathlon, nifti, phantom, preprocess, split
+from unc_jax.data.cohort import Cohort
+from unc_jax.errors import InputError
+from unc_jax.keys import key_for
+from unc_jax.segmentation.checkpoint import Checkpoints
+from unc_jax.segmentation.fit import fit, flat_config
+from unc_jax.segmentation.progress import Progress
+from unc_jax.segmentation.train import build_model, create_state, variables_of
+from unc_jax.study import evaluate, figures, records, tables
+from unc_jax.study.validation import build_validation
+from unc_jax.uncertainty.sampling import Prediction, build_monte_carlo
+
+_ORIGIN = (
+    "the paper's set is Task03_Liver of the Medical Segmentation Decathlon "
+    "(medicaldecathlon.com, 27 GB); unpack it there, or name its folder by "
+    "--config.data.root=FOLDER, or run on a synthetic cohort by "
+    "--config.data.root=phantom"
+)
+
+
+def prepare(config: ConfigDict) -> Cohort:
+    """Verifies, splits and prepares `config.data`; returns at once when done.
+
+    Raises InputError with the full list of problems before anything is prepared,
+    unless data.skip_bad_cases leaves the refused cases out.
+    """
+    data = config.data
+    task = _without_refused(decathlon.read_task(data_root(config)), config)
+    ids = [case.id for case in task.training]
+    if data.split_file:
+        chosen = split.read_split(Path(data.split_file), ids)
+    else:
+        chosen = split.make_split(ids, config.seed)
+    return cohort.prepare(
+        task,
+        chosen,
+        Path(data.prepared),
+        target=data.target,
+        shape=data.shape,
+        window_hu=data.window_hu,
+        outside_hu=data.outside_hu,
+        liver_labels=data.liver_labels,
+        tumor_labels=data.tumor_labels,
+        normalisation=data.normalisation,
+        on_case=_progress("prepare", len(ids)),
+    )
+
+
+def train(config: ConfigDict, prepared: Cohort, workdir: Path) -> None:
+    """Trains to config.train.steps, resuming from the latest checkpoint."""
+    fit(config, prepared, workdir, build_validation(config, prepared))
+
+
+def evaluate_run(config: ConfigDict, prepared: Cohort, workdir: Path) -> str:
+    """Monte Carlo evaluation of all cases; returns the Markdown table of the run.
+
+    Writes cases.csv, summary.json, table.md and figures/ in `workdir`, and
+    predictions/ when asked. Cases that are finished are not segmented again.
+    """
+    model = build_model(config)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        like = create_state(config, model)
+        best = config.evaluate.checkpoint == "best"
+        restore = checkpoints.restore_best if best else checkpoints.restore_latest
+        restored = restore(like)
+    if restored is None:
+        raise InputError(f"{workdir} holds no trained model; run --stage train first")
+    save = _save_prediction(prepared, workdir / "predictions")
+    rows = evaluate.evaluate_cases(
+        _predict(config, model, variables_of(restored.state)),
+        prepared,
+        workdir,
+        samples=config.evaluate.samples,
+        fingerprint=_fingerprint(config, prepared, restored.step),
+        on_case=_on_row(prepared),
+        save_prediction=save if config.evaluate.save_predictions else None,
+    )
+    return summarise(config, rows, workdir)
+
+
+def summarise(config: ConfigDict, rows: list[records.Row], workdir: Path) -> str:
+    """summary.json, figures and table.md from the rows of cases.csv."""
+    summary = evaluate.summarise(
+        rows, resamples=config.evaluate.bootstrap, seed=config.seed
+    )
+    atomic.write_json(workdir / "summary.json", summary)
+    figures.figure1(rows, workdir / "panels", workdir / "figures" / "figure1.png")
+    figures.figure2(rows, workdir / "figures" / "figure2.png")
+    table = tables.table(
+        summary,
+        loss=config.loss.name,
+        patch=config.train.patch_shape,
+        target=config.data.target,
+        name=workdir.name,
+    )
+    atomic.write_text(workdir / "table.md", table + "\n")
+    return table
+
+
+def data_root(config: ConfigDict) -> Path:
+    """Folder of the data set; the synthetic cohort is drawn first when asked for.
+
+    Raises InputError, saying where the real set comes from, when it is not there.
+    """
+    data = config.data
+    if data.root != "phantom":
+        root = Path(data.root)
+        if not root.is_dir():
+            raise InputError(f"no data at {root}: {_ORIGIN}")
+        return root
+    size = "x".join(map(str, data.phantom_size))
+    name = f"phantom_{data.phantom_cases}_seed{config.seed}_{size}"
+    root = Path(data.prepared) / name
+    phantom.write_cohort(
+        root,
+        cases=data.phantom_cases,
+        seed=config.seed,
+        size=data.phantom_size,
+        on_case=_progress("draw", data.phantom_cases),
+    )
+    return root
+
+
+def _without_refused(task: decathlon.Task, config: ConfigDict) -> decathlon.Task:
+    """The task less the cases that verification refuses, if the user said so."""
+    problems = _verified(task, Path(config.data.prepared))
+    errors = [p.message for p in problems if p.severity == "error"]
+    bad = {problem.case for problem in problems if problem.severity == "error"}
+    for problem in problems:
+        if problem.case not in bad or config.data.skip_bad_cases:
+            logging.warning("%s: %s", problem.case, problem.message)
+    if bad and not config.data.skip_bad_cases:
+        raise InputError(
+            f"{len(bad)} of {len(task.training)} cases are refused: "
+            f"{'; '.join(errors)}; mend them, or leave them out by "
+            "--config.data.skip_bad_cases=True"
+        )
+    return task._replace(training=tuple(c for c in task.training if c.id not in bad))
+
+
+def _verified(task: decathlon.Task, folder: Path) -> list[decathlon.Problem]:
+    """Verification reads every file to its end; unchanged files are not read again."""
+    files = sorted(p for case in task.training for p in (case.image, case.label) if p)
+    seen = [(str(p), *_size_and_time(p)) for p in files]
+    mark = hashlib.sha256(json.dumps([str(task.root), seen]).encode()).hexdigest()
+    record = folder / "verified" / f"{mark[:16]}.json"
+    if record.exists():
+        return [decathlon.Problem(*entry) for entry in json.loads(record.read_text())]
+    problems = decathlon.verify(task, _progress("verify", len(task.training)))
+    atomic.write_json(record, problems)
+    return problems
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # verification itself says what is wrong
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _predict(config: ConfigDict, model, variables) -> evaluate.Predict:
+    evaluation = config.evaluate
+    on_cpu = jax.default_backend() == "cpu"
+    monte_carlo = build_monte_carlo(
+        model,
+        samples=evaluation.samples,
+        patch_shape=config.train.patch_shape,
+        overlap=evaluation.overlap,
+        mask_scope=evaluation.mask_scope,
+        window_batch=evaluation.window_batch,
+        chunk=evaluation.chunk or (1 if on_cpu else evaluation.samples),
+    )
+    key = key_for(config.seed, "monte_carlo")
+
+    def predict(image: np.ndarray, index: int) -> Prediction:
+        return monte_carlo(variables, image, jax.random.fold_in(key, index))
+
+    return predict
+
+
+def _fingerprint(config: ConfigDict, prepared: Cohort, step: int) -> str:
+    """What the rows of cases.csv depend on."""
+    fields = flat_config(config)
+    kept = {
+        name: value
+        for name, value in fields.items()
+        if name.startswith(("seed", "model.", "loss.", "train.", "evaluate."))
+        and name
+        not in ("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch")
+    }
+    content = {**kept, "cohort": prepared.fingerprint, "step": step}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _save_prediction(
+    prepared: Cohort, folder: Path
+) -> Callable[[int, Prediction], None]:
+    """Writes mean, uncertainty and mask in the scan's own grid."""
+
+    def save(index: int, prediction: Prediction) -> None:
+        record = prepared.records[index]
+        geometry = nifti.Geometry.from_json(record["geometry"])
+        shape, box = geometry.canonical_shape, preprocess.box_of(record["box"])
+        case = folder / prepared.ids[index]
+        mean = preprocess.restore(prediction.mean, shape, box, order=1, fill=0.0)
+        nifti.write(case / "mean.nii.gz", mean, geometry, np.float32)
+        nifti.write(case / "mask.nii.gz", mean >= 0.5, geometry, np.uint8)
+        spread = preprocess.restore(
+            prediction.uncertainty, shape, box, order=1, fill=0.0
+        )
+        nifti.write(case / "uncertainty.nii.gz", spread, geometry, np.float32)
+
+    return save
+
+
+def _progress(name: str, total: int) -> Callable[[int, int], None]:
+    progress = Progress(name, total, "cases")
+    return lambda done, _: progress(done)
+
+
+def _on_row(prepared: Cohort) -> Callable[[int, int, records.Row], None]:
+    progress = Progress("evaluate", len(prepared.ids), "cases")
+
+    def on_row(done: int, total: int, row: records.Row) -> None:
+        score = "undefined" if row["dice"] is None else f"{row['dice']:.3f}"
+        progress(done, f"{row['case']} Dice {score}")
+
+    return on_row

@@ -1,0 +1,1 @@
+"""Results: quality against uncertainty, case by case."""

@@ -1,0 +1,242 @@
+"""Evaluation of a model on a prepared cohort: a row per case, resumable, and a summary.
+
+RUN/cases.csv is rewritten after every case; RUN/evaluation.json holds the fingerprint
+of what the rows depend on (parameters, settings, cohort), so that rows of another model
+are never mixed in; RUN/panels/CASE.npz keeps one slice per case for the figures.
+
+Quality is the Dice of the final mask (mean probability >= 0.5) with the cohort's label.
+A case that raises, or whose probabilities are not finite, gets the status
+"failed: reason" and no numbers, and is tried again next time.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import logging
+
+from unc_jax.data import atomic
+from unc_jax.errors import InputError
+from unc_jax.study import metrics, records, statistics
+from unc_jax.study.records import OK, SPLITS, Panel, Row
+from unc_jax.uncertainty import measures
+from unc_jax.uncertainty.sampling import Prediction
+
+if TYPE_CHECKING:
+    from unc_jax.data.cohort import Cohort
+
+# Identical samples may differ by rounding (a probability) where batches are cut
+# differently, and ten float32 do not average to themselves, so that their mutual
+# information (nats) is not quite 0. Dropout at any useful rate stays far above.
+_ROUNDING = 1e-6
+
+Predict = Callable[[np.ndarray, int], Prediction]
+
+
+def evaluate_cases(
+    predict: Predict,
+    cohort: "Cohort",
+    directory: Path,
+    *,
+    samples: int,
+    fingerprint: str,
+    splits: Sequence[str] = SPLITS,
+    on_case: Callable[[int, int, Row], None] | None = None,
+    save_prediction: Callable[[int, Prediction], None] | None = None,
+) -> list[Row]:
+    """Segments and measures every case of `splits`; returns all rows of cases.csv.
+
+    predict: (image float32 (x, y, z), case index) -> Prediction of `samples` samples.
+    fingerprint: rows found in `directory` are kept only if made under the same one.
+    on_case(done, total, row): called after every case that was evaluated now.
+    save_prediction(case index, prediction): called before the case counts as finished.
+
+    Raises InputError for fewer than two samples, when the samples are all identical
+    (dropout is off), and when no case at all could be evaluated.
+    """
+    if samples < 2:
+        raise InputError(f"samples is {samples}; pairwise Dice needs at least 2")
+    split_of = {case: name for name in SPLITS for case in getattr(cohort.split, name)}
+    wanted = [case for case, split in split_of.items() if split in splits]
+    rows = _stored_rows(directory, fingerprint)
+    pending = [c for c in wanted if c not in rows or rows[c]["status"] != OK]
+    varied = any(_row_varies(row) for row in rows.values())
+    for done, case in enumerate(pending, start=len(wanted) - len(pending) + 1):
+        index = cohort.ids.index(case)
+        row, prediction = _evaluate_case(predict, cohort, index, split_of[case])
+        if prediction is not None:
+            varied = varied or _samples_vary(prediction)
+            _check_samples(prediction, samples, varied, case)
+            panel = _panel(cohort, index, prediction)
+            records.write_panel(directory / "panels" / f"{case}.npz", panel)
+            if save_prediction is not None:
+                save_prediction(index, prediction)
+        rows[case] = row
+        ordered = [rows[case] for case in split_of if case in rows]
+        records.write_rows(directory / "cases.csv", ordered)
+        if on_case is not None:
+            on_case(done, len(wanted), row)
+    return _usable([rows[case] for case in split_of if case in rows])
+
+
+def summarise(rows: list[Row], *, resamples: int = 2000, seed: int = 0) -> dict:
+    """The content of summary.json, by split; splits without rows are left out.
+
+    Each split: n (rows), n_failed, n_defined (Dice defined), dice {mean, ci95} and
+    measures {name: {rho, p, ci95, n}}, the Spearman correlation with Dice over the
+    cases where both are defined. ci95 are bootstrap intervals over cases; what is
+    undefined is None.
+    """
+    present = [name for name in SPLITS if any(row["split"] == name for row in rows)]
+    return {name: _summary_of(rows, name, resamples, seed) for name in present}
+
+
+def _summary_of(rows: list[Row], split: str, resamples: int, seed: int) -> dict:
+    dice = records.column(rows, "dice", split)
+    status = [row["status"] for row in rows if row["split"] == split]
+    defined = dice[~np.isnan(dice)]
+    mean_interval = statistics.bootstrap_mean(dice, resamples=resamples, seed=seed)
+    correlations = {}
+    for name in records.MEASURES:
+        values = records.column(rows, name, split)
+        rho, p, n = statistics.spearman(values, dice)
+        interval = statistics.bootstrap_spearman(
+            values, dice, resamples=resamples, seed=seed
+        )
+        # An interval around a coefficient that does not exist would only mislead.
+        ci95 = None if rho is None else _ci95(interval)
+        correlations[name] = {"rho": rho, "p": p, "ci95": ci95, "n": n}
+    return {
+        "n": len(dice),
+        "n_failed": sum(one != OK for one in status),
+        "n_defined": len(defined),
+        "dice": {
+            "mean": float(defined.mean()) if len(defined) else None,
+            "ci95": _ci95(mean_interval),
+        },
+        "measures": correlations,
+    }
+
+
+def _ci95(interval: statistics.Interval) -> list[float] | None:
+    if interval.low is None or interval.high is None:
+        return None
+    return [interval.low, interval.high]
+
+
+def _stored_rows(directory: Path, fingerprint: str) -> dict[str, Row]:
+    table, stamp = directory / "cases.csv", directory / "evaluation.json"
+    if table.exists() and _stored_fingerprint(stamp) == fingerprint:
+        return {str(row["case"]): row for row in records.read_rows(table)}
+    # In this order a kill in between can only lose rows, never relabel old ones.
+    table.unlink(missing_ok=True)
+    atomic.write_json(stamp, {"fingerprint": fingerprint})
+    return {}
+
+
+def _stored_fingerprint(path: Path) -> str | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _evaluate_case(
+    predict: Predict, cohort: "Cohort", index: int, split: str
+) -> tuple[Row, Prediction | None]:
+    case = cohort.ids[index]
+    image = np.asarray(cohort.images[index], np.float32)
+    started = time.perf_counter()
+    try:
+        prediction = predict(image, index)
+        if not np.isfinite(prediction.mean).all():
+            raise FloatingPointError("probabilities are not finite")
+    except InputError:
+        raise
+    except Exception as error:
+        logging.exception("case %s failed", case)
+        words = " ".join(str(error).split())[:200]
+        reason = f"failed: {type(error).__name__}: {words}"
+        return records.new_row(case=case, split=split, status=reason), None
+    seconds = round(time.perf_counter() - started, 3)
+    numbers = _measure(prediction, cohort.labels[index], cohort.records[index])
+    row = records.new_row(case=case, split=split, status=OK, seconds=seconds, **numbers)
+    return row, prediction
+
+
+def _measure(
+    prediction: Prediction, label: np.ndarray, record: dict[str, Any]
+) -> dict[str, float]:
+    mask = np.asarray(prediction.mean) >= measures.THRESHOLD
+    voxel_ml = float(record["voxel_ml"])
+    volumes = np.asarray(prediction.volumes)
+    low, high = np.percentile(volumes, [5, 95])
+    return {
+        "n_samples": len(volumes),
+        "dice": metrics.dice(mask, label),
+        "cv": float(measures.cv_of_volumes(volumes)),
+        "d_pw": measures.pairwise_dice_packed(np.asarray(prediction.masks)),
+        "u_labelled": float(prediction.u_labelled),
+        "cv_roy": float(measures.cv_roy_of_volumes(volumes)),
+        "u_labelled_binary": float(prediction.u_labelled_binary),
+        "predictive_entropy": float(prediction.predictive_entropy),
+        "mutual_information": float(prediction.mutual_information),
+        "volume_ml": metrics.volume_ml(mask, voxel_ml),
+        "volume_sd_ml": float(volumes.std()) * voxel_ml,
+        "reference_ml": metrics.volume_ml(label, voxel_ml),
+        "volume_low_ml": float(low) * voxel_ml,
+        "volume_high_ml": float(high) * voxel_ml,
+    }
+
+
+def _check_samples(
+    prediction: Prediction, samples: int, varied: bool, case: str
+) -> None:
+    if len(prediction.masks) != samples:
+        raise ValueError(f"{len(prediction.masks)} samples of {case}, not {samples}")
+    # Empty masks agree under any dropout, so they prove nothing.
+    if not varied and np.any(prediction.masks):
+        raise InputError(
+            f"case {case}: all {samples} samples are identical, so dropout is off; set "
+            "a dropout rate above 0 and train again"
+        )
+
+
+def _samples_vary(prediction: Prediction) -> bool:
+    masks = np.asarray(prediction.masks)
+    same = bool((masks[1:] == masks[:1]).all())
+    return not same or prediction.spread > _ROUNDING
+
+
+def _row_varies(row: Row) -> bool:
+    d_pw, information = row["d_pw"], row["mutual_information"]
+    apart = d_pw is not None and float(d_pw) < 1
+    return apart or (information is not None and float(information) > _ROUNDING)
+
+
+def _panel(cohort: "Cohort", index: int, prediction: Prediction) -> Panel:
+    # The slice that shows most of the reference, or of a mask that should not be there.
+    label = np.asarray(cohort.labels[index]) != 0
+    mask = np.asarray(prediction.mean) >= measures.THRESHOLD
+    areas = next((m.sum(axis=(0, 1)) for m in (label, mask) if m.any()), None)
+    z = label.shape[2] // 2 if areas is None else int(areas.argmax())
+    return Panel(
+        image=np.asarray(cohort.images[index, :, :, z], np.float16),
+        reference=label[:, :, z],
+        prediction=mask[:, :, z],
+        uncertainty=np.asarray(prediction.uncertainty[:, :, z], np.float16),
+        spacing_mm=np.asarray(cohort.records[index]["spacing_mm"][:2], float),
+        z=z,
+    )
+
+
+def _usable(rows: list[Row]) -> list[Row]:
+    if rows and all(row["status"] != OK for row in rows):
+        raise InputError(
+            f"none of {len(rows)} cases could be evaluated, the first, "
+            f"{rows[0]['case']}: {rows[0]['status']}; the log has the details"
+        )
+    return rows

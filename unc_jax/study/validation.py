@@ -1,0 +1,42 @@
+"""Mean Dice of the validation cases, by deterministic full-volume inference."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from unc_jax.data.cohort import Cohort
+from unc_jax.segmentation.sliding import build_point_prediction
+from unc_jax.segmentation.train import build_model
+from unc_jax.study.metrics import dice
+
+
+def build_validation(
+    config: ConfigDict, cohort: Cohort
+) -> Callable[[dict[str, Any]], float]:
+    """A function from the network's variables to the mean validation Dice.
+
+    Dropout off, normalisation on running averages. Cases where prediction and
+    reference are both empty are undefined and left out; 0 when every case is.
+    """
+    predict = build_point_prediction(
+        build_model(config),
+        patch_shape=config.train.patch_shape,
+        overlap=config.evaluate.overlap,
+        window_batch=config.evaluate.window_batch,
+    )
+    indices = [cohort.ids.index(case) for case in cohort.split.validation]
+
+    def validate(variables: dict[str, Any]) -> float:
+        scores = [
+            dice(
+                np.asarray(predict(variables, cohort.images[index])) >= 0.5,
+                cohort.labels[index] > 0,
+            )
+            for index in indices
+        ]
+        defined = [score for score in scores if not np.isnan(score)]
+        return float(np.mean(defined)) if defined else 0.0
+
+    return validate

@@ -1,0 +1,1 @@
+"""Uncertainty information: Monte Carlo sampling and the measures drawn from it."""
