@@ -13,7 +13,6 @@ centres of the first voxels, so that its grid lies elsewhere.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -94,7 +93,8 @@ def _case(arguments: argparse.Namespace, folder: Path) -> None:
     volume = _volume(arguments.shape, "F")
     affine = np.diag([-0.75, -0.75, 1.0, 1.0])
     nib.save(nib.Nifti1Image(volume, affine), folder / "image.nii.gz")
-    nib.save(nib.Nifti1Image(_label(volume), affine), folder / "label.nii.gz")
+    label = _volume(arguments.shape, "F", label=True)
+    nib.save(nib.Nifti1Image(label, affine), folder / "label.nii.gz")
     for name in ("case liver", "case tumor"):
         row = _run(arguments, name, "--input", str(folder))
         print(f"| {name}, from file | | {row['seconds']:.3f} | | | |")
@@ -139,9 +139,8 @@ def _contender(arguments: argparse.Namespace) -> Callable[[], Any]:
     name, to = arguments.contender, tuple(arguments.to)
     if name.startswith("case"):
         return _case_contender(name.split()[1], to, Path(arguments.input))
-    volume = _volume(arguments.shape, arguments.order)
-    if "label" in name or "nearest" in name:
-        volume = _label(volume)
+    label = "label" in name or "nearest" in name
+    volume = _volume(arguments.shape, arguments.order, label=label)
     if name in OURS.values():
         from unc_jax.data.preprocess import resample
 
@@ -186,22 +185,20 @@ def _case_contender(
     return lambda: prepare_part(case, recipe).image
 
 
-def _volume(shape: tuple[int, ...], order: Any) -> np.ndarray:
+def _volume(shape: tuple[int, ...], order: Any, *, label: bool = False) -> np.ndarray:
     """Like CT: smooth structure and noise; drawn plane by plane, to need no memory."""
     generator = np.random.default_rng(0)
     noise = generator.integers(-20, 20, shape[:2], dtype=np.int16)
     x, y = (np.linspace(-1, 1, size) for size in shape[:2])
     radius = np.hypot(x[:, None], y[None, :])
-    volume = np.empty(shape, np.int16, order=order)
+    volume = np.empty(shape, np.uint8 if label else np.int16, order=order)
     for z in range(shape[2]):
-        edge = 0.6 + 0.2 * np.sin(z / 30)
-        tissue = np.where(radius < edge, 60, -1000).astype(np.int16)
-        volume[:, :, z] = tissue + np.roll(noise, z * 7, axis=0)
+        inside = radius < 0.6 + 0.2 * np.sin(z / 30)
+        if label:
+            volume[:, :, z] = inside
+        else:
+            volume[:, :, z] = np.where(inside, 60, -1000) + np.roll(noise, z * 7, 0)
     return volume
-
-
-def _label(volume: np.ndarray) -> np.ndarray:
-    return (volume > 0).astype(np.uint8)
 
 
 def _difference(volume: np.ndarray, reference: np.ndarray) -> str:
@@ -215,7 +212,9 @@ def _difference(volume: np.ndarray, reference: np.ndarray) -> str:
 
 
 def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not getrusage: its peak begins at that of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
+
+from configs import base
+from unc_jax.data import phantom
+from unc_jax.segmentation.fit import flat_config
 
 # A silent broadcast between ranks is how a loss or a measure goes wrong unseen.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -16,3 +22,62 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_task(tmp_path_factory) -> Path:
+    """A synthetic Decathlon set of six cases of at most 24 voxels a side."""
+    root = tmp_path_factory.mktemp("tiny") / "Task"
+    phantom.write_cohort(root, cases=6, seed=0, size=(24, 24, 24), raters=1)
+    return root
+
+
+@pytest.fixture
+def tiny_config(tiny_task, tmp_path):
+    """A run of seconds: two levels of two channels on 16 x 16 x 8 voxels."""
+    config = base.get_config()
+    config.data.root = str(tiny_task)
+    config.data.prepared = str(tmp_path / "prepared")
+    config.data.shape = (16, 16, 8)
+    config.model.features = 2
+    config.model.depth = 2
+    config.model.dropout_rate = 0.3
+    config.train.patch_shape = (8, 8, 4)
+    config.train.batch = 2
+    config.train.steps = 8
+    config.train.steps_per_call = 2
+    config.train.validate_every_steps = 4
+    config.train.checkpoint_every_steps = 2
+    config.train.learning_rate = 1e-2
+    config.evaluate.samples = 4
+    config.evaluate.bootstrap = 100
+    return config
+
+
+@pytest.fixture
+def start_main(tiny_config, tmp_path):
+    """Starts `python -m unc_jax.main` on the tiny config, in a process of its own."""
+    root = Path(__file__).parents[1]
+
+    def start(*flags: str, workdir: str = "run", **changes) -> subprocess.Popen:
+        fields = {**flat_config(tiny_config), **changes}
+        default = flat_config(base.get_config())
+        overrides = [
+            f"--config.{name}={_as_flag(value)}"
+            for name, value in fields.items()
+            if value != default[name]
+        ]
+        command = [sys.executable, "-m", "unc_jax.main", "--config", "configs/base.py"]
+        return subprocess.Popen(
+            [*command, "--workdir", str(tmp_path / workdir), *overrides, *flags],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def _as_flag(value) -> str:
+    return str(tuple(value)) if isinstance(value, list) else str(value)

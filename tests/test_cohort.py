@@ -31,6 +31,7 @@ SETTINGS = {
     "tumor_labels": (2,),
     "normalisation": "population",
 }
+SHAPE_TO_KILL = (128, 128, 128)  # large enough to be caught in writing
 LIVER = {**SETTINGS, "target": "liver", "window_hu": (-120.0, 240.0)}
 
 
@@ -45,6 +46,7 @@ def write_task(root, *, scale=1):
         label[2:-3, 3 : -2 - index % 3, 1:-2] = 1
         if f"c{index}" != TUMOR_FREE:
             label[4:7, 5:8, 2:4] = 2
+        label[2:4, 3:5] = 0  # the organ does not fill its box
         affine = np.diag([-0.8, -0.8, 5, 1.0] if index % 2 else [1, 1, 1, 1.0])
         names = {}
         for kind, array in (("image", image), ("label", label)):
@@ -119,7 +121,8 @@ def test_tumor_statistics_are_of_the_organ_alone(task, tmp_path):
     assert np.isclose(cohort.statistics["mean"], values.mean(dtype=float))
     assert np.isclose(cohort.statistics["std"], values.std(dtype=float))
     assert values.min() >= -30
-    hounsfield = cohort.images * cohort.statistics["std"] + cohort.statistics["mean"]
+    images = np.asarray(cohort.images, np.float32)
+    hounsfield = images * cohort.statistics["std"] + cohort.statistics["mean"]
     assert np.isclose(hounsfield.min(), -50, atol=0.1)
     free = cohort.ids.index(TUMOR_FREE)
     assert [record["tumor_free"] for record in cohort.records].index(True) == free
@@ -218,38 +221,46 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
-from test_cohort import SETTINGS, SPLIT
+from test_cohort import SETTINGS, SHAPE_TO_KILL, SPLIT
 from unc_jax.data.cohort import prepare
 from unc_jax.data.decathlon import read_task
 task = read_task(Path(sys.argv[1]))
 print("begin", flush=True)
-prepare(task, SPLIT, Path(sys.argv[2]), **{{**SETTINGS, "shape": (96, 96, 96)}})
+prepare(task, SPLIT, Path(sys.argv[2]), **{{**SETTINGS, "shape": SHAPE_TO_KILL}})
 """
+
+
+def kill_when(seen, command):
+    """Runs `command`, kills it as soon as `seen()` holds, returns its exit status."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"begin\n"
+        while child.poll() is None and not seen():
+            pass
+        child.send_signal(signal.SIGKILL)
+    return child.returncode
 
 
 def test_kill_at_any_moment_and_run_again(tmp_path):
     task = read_task(write_task(tmp_path / "Task"))
-    options = {**SETTINGS, "shape": (96, 96, 96)}
-    start = time.monotonic()
+    options = {**SETTINGS, "shape": SHAPE_TO_KILL}
     reference = prepare(task, SPLIT, tmp_path / "reference", **options)
-    duration = time.monotonic() - start
     tests = Path(__file__).parent
     script = SCRIPT.format(tests=str(tests), root=str(tests.parent))
     command = [sys.executable, "-c", script, str(task.root), str(tmp_path / "out")]
-    killed = 0
-    for _ in range(4):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"begin\n"
-            time.sleep(random.uniform(0, 0.6) * duration)
-            child.send_signal(signal.SIGKILL)
-        killed += child.returncode == -signal.SIGKILL
-        folder = tmp_path / "out" / reference.path.name
-        for path in [p for p in contents(folder) if not p.name.startswith(".tmp-")]:
-            if path.parent == Path():  # a final name: whole, or not there
-                whole = (reference.path / path).read_bytes()
-                assert (folder / path).read_bytes() == whole
-    assert killed
+    folder = tmp_path / "out" / reference.path.name
+    # While a file of this name is being written, and at some moment of the whole.
+    for name in ("c2.npz", "images.npy", "labels.npy", "cases.json", ""):
+        end = time.monotonic() + random.uniform(0, 0.2)
+
+        def seen(name=name, end=end):
+            return any(folder.rglob(f"*{name}")) if name else time.monotonic() > end
+
+        status = kill_when(seen, command)
+        assert status == -signal.SIGKILL or name in ("", "cases.json")
+        for path, content in contents(folder).items():
+            if path.parent == Path() and not path.name.startswith(".tmp-"):
+                assert content == (reference.path / path).read_bytes()
     again = prepare(task, SPLIT, tmp_path / "out", **options)
     assert contents(again.path) == contents(reference.path)
 

@@ -11,12 +11,14 @@ from unc_jax.segmentation.conv3d import conv3d
 
 # (b, z, x, y, c_in, c_out): every formulation, odd sizes and thin axes among them.
 SHAPES = {
-    "winograd4": (2, 8, 9, 7, 5, 6),
-    "winograd2": (1, 6, 8, 8, 4, 3),
-    "folded": (1, 5, 6, 10, 3, 4),
-    "one plane": (2, 1, 6, 6, 3, 4),
-    "one channel": (2, 4, 8, 5, 1, 6),
-    "two planes": (1, 2, 4, 4, 16, 8),
+    "winograd4": (2, 8, 17, 19, 5, 6),
+    "winograd2": (1, 6, 28, 26, 4, 3),
+    "odd depth": (1, 5, 29, 31, 3, 4),
+    "one plane": (2, 1, 46, 46, 3, 4),
+    "one channel": (2, 4, 24, 23, 1, 6),
+    "two planes": (1, 2, 46, 46, 16, 8),
+    "small": (2, 4, 5, 7, 5, 6),
+    "small, one channel": (1, 3, 4, 6, 1, 2),
 }
 
 

@@ -143,7 +143,10 @@ def test_unfit_nnunet_folder_is_refused(tmp_path, fields, message):
     [
         (None, "no such file; give the folder"),
         (b"{'training'", "not readable as JSON"),
-        (b"\xff\xfe", "not readable as JSON"),
+        (
+            b'{"name": "\xe9", "labels": {"1": "a"}, "training": [1]}',
+            "not readable as JSON",
+        ),
         (b"[" * 100_000, "not readable as JSON"),
         (b"[1]", "one JSON object"),
         (b'{"training": [{}]}', '"labels" must map'),
@@ -201,6 +204,12 @@ def test_path_that_leaves_the_root_is_refused(root, role, entry):
     assert problem.severity == "error"
     assert "dataset.json training[1]" in problem.message
     assert problem.message.isprintable()
+
+
+def test_absolute_path_is_refused_even_into_the_root(root):
+    absolute = {"image": str(root / "imagesTr/liver_2.nii.gz")}
+    write_index(root, [pair("liver_2") | absolute])
+    assert "leads out of" in one_problem(root).message
 
 
 def test_links_within_the_root_and_a_linked_root_are_fine(root):
@@ -385,6 +394,7 @@ def test_no_geometry_is_a_warning(tmp_path):
         (400, (1, 1, 1), 1),
         (400, (-1, -1, 1), 1),
         (400, (0.9, 1, 1), 0),
+        (400, (1, 1, 2), 0),
         (100, (1, 1, 1), 0),
     ],
 )

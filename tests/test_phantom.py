@@ -317,5 +317,5 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_size_too_small_to_hold_a_body_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 16"):
+    with pytest.raises(InputError, match="at least 16"):
         phantom.draw_case(0, 0, size=(8, 64, 64))

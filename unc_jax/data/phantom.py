@@ -52,7 +52,7 @@ def draw_case(
     sampled: the in-plane matrix, and an upper bound on slices (None: 512 x 512 and
     75..400 slices, as real scans have). `facts`: contrast phase, noise, mean HU of each
     tissue, tumours, and the width of ambiguity of the liver's edge, mm.
-    Raises ValueError for a size below 16.
+    Raises InputError for a size below 16, or a folder without liver masks.
     """
     size = _checked(size)
     mask = None
@@ -108,7 +108,7 @@ def _checked(size: Size | None) -> Size | None:
         return None
     x, y, z = (int(n) for n in size)
     if min(x, y, z) < _SMALLEST:
-        raise ValueError(
+        raise InputError(
             f"size {x},{y},{z}: at least {_SMALLEST} voxels along each axis"
         )
     return x, y, z

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+_SMALL_VOXELS = 4096
 _XLA_3D = ("NDHWC", "DHWIO", "NDHWC")
 _XLA_2D = ("NHWC", "HWIO", "NHWC")
 
@@ -107,25 +108,30 @@ def _kernel_gradient_xla(x: Array, gradient: Array) -> Array:
 
 def _forward_cpu(x: Array, kernel: Array) -> Array:
     taps = kernel.transpose(2, 0, 1, 3, 4).astype(x.dtype)  # one 2-D kernel per z tap
-    depth, channels = x.shape[1], x.shape[-1]
-    if channels <= 2:
+    depth = x.shape[1]
+    if x.shape[-1] <= 2 and not _is_small(x):
         return _shifted_products(x, taps)
-    if depth % 4 == 0:
-        return _winograd(x, taps, _F4_DATA, _F4_KERNEL, _F4_OUT)
-    if depth % 2 == 0:
+    if depth % 2 or _is_small(x):
+        return _folded(x, taps)
+    if depth % 4:
         return _winograd(x, taps, _F2_DATA, _F2_KERNEL, _F2_OUT)
-    return _folded(x, taps)
+    return _winograd(x, taps, _F4_DATA, _F4_KERNEL, _F4_OUT)
 
 
 def _kernel_gradient_cpu(x: Array, gradient: Array) -> Array:
-    depth, channels = x.shape[1], x.shape[-1]
-    if channels <= 2 or depth % 2:
+    depth = x.shape[1]
+    if x.shape[-1] <= 2 or depth % 2 or _is_small(x):
         taps = _kernel_gradient_folded(x, gradient)
-    elif depth % 4 == 0:
-        taps = _winograd_gradient(x, gradient, _F4_DATA, _F4_KERNEL, _F4_OUT)
-    else:
+    elif depth % 4:
         taps = _winograd_gradient(x, gradient, _F2_DATA, _F2_KERNEL, _F2_OUT)
+    else:
+        taps = _winograd_gradient(x, gradient, _F4_DATA, _F4_KERNEL, _F4_OUT)
     return taps.transpose(1, 2, 0, 3, 4)
+
+
+def _is_small(x: Array) -> bool:
+    """Too few voxels for the form to matter: one convolution compiles fastest."""
+    return x.size // x.shape[-1] <= _SMALL_VOXELS
 
 
 def _conv2d(planes: Array, kernel: Array) -> Array:

@@ -53,7 +53,7 @@ class ConvBlock(nn.Module):
         """Dropout and normalisation, two separate switches."""
         x = self.drop(x, deterministic=not dropout)
         if self.norm == "batch":
-            return self.normalise(x, use_running_average=not train)
+            return self.normalise(x, use_running_average=not train)  # pyright: ignore
         if self.norm == "group":
             return self.normalise(x).astype(self.dtype)
         return x

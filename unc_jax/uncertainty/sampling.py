@@ -156,30 +156,33 @@ def build_monte_carlo(
     return monte_carlo
 
 
-def _reduce(probabilities: Array) -> Prediction:
-    """All that is asked of the samples (n, x, y, z), before it leaves the device."""
+def _reduce(probabilities: Array) -> dict[str, Array]:
+    """The fields of `Prediction` from the samples (n, x, y, z), still on the device."""
     mean = measures.mean_probability(probabilities)
     uncertainty = measures.voxelwise_uncertainty(probabilities)
     expected = measures.expected_entropy(probabilities)
     predictive = measures.binary_entropy(mean)
     masks = probabilities >= measures.THRESHOLD
     spread = jnp.max(probabilities, axis=0) - jnp.min(probabilities, axis=0)
-    return Prediction(
-        mean=mean,
-        uncertainty=uncertainty,
-        masks=jnp.packbits(masks, axis=-1),
-        volumes=measures.sample_volumes(probabilities),
-        u_labelled=measures.labelled_mean(uncertainty, mean),
-        u_labelled_binary=measures.labelled_mean(expected, mean),
-        predictive_entropy=measures.labelled_mean(predictive, mean),
-        mutual_information=measures.labelled_mean(predictive - expected, mean),
-        spread=jnp.max(spread),
-    )
-
-
-def _to_host(prediction: Prediction) -> Prediction:
-    arrays = jax.device_get(prediction)
-    scalars = {
-        name: float(value) for name, value in arrays._asdict().items() if not value.ndim
+    return {
+        "mean": mean,
+        "uncertainty": uncertainty,
+        "masks": jnp.packbits(masks, axis=-1),
+        "volumes": measures.sample_volumes(probabilities),
+        "u_labelled": measures.labelled_mean(uncertainty, mean),
+        "u_labelled_binary": measures.labelled_mean(expected, mean),
+        "predictive_entropy": measures.labelled_mean(predictive, mean),
+        "mutual_information": measures.labelled_mean(predictive - expected, mean),
+        "spread": jnp.max(spread),
     }
-    return arrays._replace(**scalars)
+
+
+def _to_host(fields: dict[str, Array]) -> Prediction:
+    """One transfer; scalars as Python floats."""
+    arrays = jax.device_get(fields)
+    return Prediction(
+        **{
+            name: array if array.ndim else float(array)
+            for name, array in arrays.items()
+        }
+    )

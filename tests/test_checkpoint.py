@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from unc_jax.errors import InputError
+from unc_jax.segmentation.checkpoint import Checkpoints
+
+CONFIG = {"train.batch": 2}
+
+
+def state(step):
+    rng = np.random.default_rng(step)
+    weights = rng.standard_normal((40, 50)).astype(np.float32)
+    return {"weights": weights, "step": np.int32(step)}
+
+
+def saved(folder, dices):
+    with Checkpoints(folder) as checkpoints:
+        for step, dice in dices.items():
+            checkpoints.save(step, state(step), CONFIG, dice)
+    return folder
+
+
+def flip_a_byte(folder, step):
+    """In the largest file of the step, which holds the weights."""
+    files = [p for p in (folder / f"step_{step:08d}").rglob("*") if p.is_file()]
+    path = max(files, key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_latest_two_and_best_are_kept(tmp_path):
+    folder = saved(tmp_path, {1: 0.1, 2: 0.9, 3: 0.5, 4: None, 5: None})
+    with Checkpoints(folder) as checkpoints:
+        latest = checkpoints.restore_latest(state(0))
+        best = checkpoints.restore_best(state(0))
+    assert (latest.step, best.step) == (5, 2)
+    np.testing.assert_array_equal(best.state["weights"], state(2)["weights"])
+    assert latest.config == CONFIG
+    assert len(list(folder.glob("step_*"))) == 3
+
+
+def test_nothing_saved_is_none(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_latest(state(0)) is None
+        assert checkpoints.restore_best(state(0)) is None
+
+
+def test_best_is_latest_where_no_dice_was_saved(tmp_path):
+    folder = saved(tmp_path, {1: None, 2: None})
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.restore_best(state(0)).step == 2
+
+
+def test_a_flipped_byte_falls_back_to_the_older_one(tmp_path):
+    folder = saved(tmp_path, {1: 0.1, 2: None})
+    flip_a_byte(folder, 2)
+    with Checkpoints(folder) as checkpoints:
+        restored = checkpoints.restore_latest(state(0))
+    assert restored.step == 1
+    np.testing.assert_array_equal(restored.state["weights"], state(1)["weights"])
+
+
+def test_all_broken_is_an_error_never_a_silent_restart(tmp_path):
+    folder = saved(tmp_path, {1: None})
+    flip_a_byte(folder, 1)
+    with (
+        Checkpoints(folder) as checkpoints,
+        pytest.raises(InputError, match="no usable checkpoint"),
+    ):
+        checkpoints.restore_latest(state(0))
+
+
+def test_another_shape_is_refused(tmp_path):
+    folder = saved(tmp_path, {1: None})
+    like = {"weights": np.zeros((3, 3), np.float32), "step": np.int32(0)}
+    with Checkpoints(folder) as checkpoints, pytest.raises(InputError):
+        checkpoints.restore_latest(like)
+
+
+def test_saving_a_step_again_changes_nothing(tmp_path):
+    folder = saved(tmp_path, {1: 0.5})
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, state(9), CONFIG, 0.7)
+        restored = checkpoints.restore_latest(state(0))
+    np.testing.assert_array_equal(restored.state["weights"], state(1)["weights"])

@@ -1,0 +1,96 @@
+import importlib
+from pathlib import Path
+
+import pytest
+
+from configs import base, hippocampus
+from unc_jax.config import check
+from unc_jax.errors import InputError
+
+FILES = sorted(path.stem for path in Path("configs").glob("[a-z]*.py"))
+PAPER = {
+    f"liver_{size}_{loss}" for size in ("large", "small") for loss in ("wcc", "dice")
+}
+PAPER |= {"tumor_large_wcc", "tumor_large_dice"}
+
+
+def load(name):
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def test_the_papers_six_models_are_there():
+    assert set(FILES) >= PAPER
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_config_passes_the_check(name):
+    check(load(name), base.get_config())
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_paper_configs_are_what_their_names_say(name):
+    config = load(name)
+    target, size, loss = name.split("_")
+    assert config.data.target == target
+    assert config.loss.name == loss
+    patch = {"large": (128, 128, 16), "small": (64, 64, 16)}[size]
+    assert config.train.patch_shape == patch
+    assert config.evaluate.samples == 10
+    shape = {"liver": (256, 256, 256), "tumor": (284, 256, 133)}[target]
+    assert config.data.shape == shape
+
+
+@pytest.mark.parametrize(
+    "variant", ["whole_wcc", "whole_dice", "part_wcc", "part_dice"]
+)
+def test_hippocampus_variants_pass_the_check(variant):
+    config = hippocampus.get_config(variant)
+    check(config, base.get_config())
+    assert config.loss.name == variant.split("_")[1]
+
+
+def test_unknown_hippocampus_variant_is_refused():
+    with pytest.raises(ValueError, match="wcc"):
+        hippocampus.get_config("whole_mse")
+
+
+WRONG = {
+    "loss.name": "mse",
+    "model.dropout_rate": 1.0,
+    "train.foreground_fraction": 1.5,
+    "train.patch_shape": (128, 128, 12),
+    "train.steps": 1010,
+    "data.window_hu": (240.0, -120.0),
+    "data.shape": (64, 64, 64),
+    "evaluate.overlap": (0.5, 0.5, 1.0),
+    "evaluate.samples": 1,
+    "loss.wcc_weights": ((1.0, 1.0, 1.0), (1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG.items(), ids=WRONG)
+def test_a_wrong_field_is_named(field, value):
+    config = base.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError, match=field.replace(".", r"\.")) as raised:
+        check(config, base.get_config())
+    assert "\n" not in str(raised.value)
+
+
+def test_auto_shape_is_for_tumours_alone():
+    config = load("tumor_large_wcc")
+    config.data.shape = "auto"
+    check(config, base.get_config())
+    config.data.target = "liver"
+    with pytest.raises(InputError, match="tumor only"):
+        check(config, base.get_config())
+
+
+def test_unknown_and_missing_fields_are_named():
+    config = base.get_config()
+    config.train.learning_rat = 1.0
+    del config.model.depth
+    with pytest.raises(InputError) as raised:
+        check(config, base.get_config())
+    assert "model.depth is missing" in str(raised.value)
+    assert "train.learning_rat is unknown" in str(raised.value)

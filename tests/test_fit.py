@@ -1,0 +1,144 @@
+"""Training is a function of config and step, however it is fed, stopped or resumed."""
+
+import json
+import signal
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unc_jax import stages
+from unc_jax.data import lock
+from unc_jax.errors import InputError
+from unc_jax.segmentation import fit
+from unc_jax.segmentation.checkpoint import Checkpoints
+from unc_jax.segmentation.feed import build_feed
+from unc_jax.segmentation.train import (
+    build_model,
+    build_train_step,
+    create_state,
+    flip,
+    variables_of,
+)
+
+
+def assert_same_bits(first, second):
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_host_and_device_feed_the_same_patches(tiny_config):
+    cohort = stages.prepare(tiny_config)
+    tiny_config.train.flip_axes = (0, 2)
+    tiny_config.train.average_decay = 0.9
+    results = []
+    for residence in ("device", "host"):
+        tiny_config.train.residence = residence
+        model = build_model(tiny_config)
+        feed = build_feed(tiny_config, cohort, build_train_step(tiny_config, model))
+        state, losses = create_state(tiny_config, model), []
+        for step in (0, 2):
+            state, loss = feed(state, step)
+            losses.extend(np.asarray(loss))
+        results.append((jax.device_get(state), losses))
+    assert_same_bits(*results)
+    state = results[0][0]
+    assert state.step == 4
+    moved = jax.tree.map(lambda a, b: (a != b).any(), state.average, state.params)
+    assert any(jax.tree.leaves(moved))
+    assert variables_of(state)["params"] is state.average
+
+
+def test_flip_mirrors_images_and_labels_together():
+    patches = jnp.arange(16 * 8).reshape(16, 2, 2, 2)
+    images, labels = (
+        flip(jax.random.key(0), array, (1,)) for array in (patches, patches)
+    )
+    np.testing.assert_array_equal(images, labels)
+    mirrored = (images[:, 0, 0, 0] == patches[:, 0, 1, 0]).sum()
+    assert 0 < mirrored < 16
+
+
+def params_of(config, folder):
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        like = create_state(config, build_model(config))
+        restored = checkpoints.restore_latest(like)
+        return restored.step, jax.device_get(restored.state)
+
+
+def wait_for_step(folder, step, process):
+    """Until a checkpoint of at least `step` is there; the process must still run."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        names = [p.name for p in (folder / "checkpoints").glob("step_????????")]
+        if any(int(name[5:]) >= step for name in names):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError(f"no checkpoint of step {step}")
+
+
+def test_killed_and_resumed_is_bitwise_the_undisturbed_run(
+    start_main, tiny_config, tmp_path
+):
+    long = {"train.steps": 3000, "train.validate_every_steps": 3000}
+    long["train.checkpoint_every_steps"] = 10
+    folder = tmp_path / "run"
+    killed = start_main("--stage=train", **long)
+    wait_for_step(folder, 10, killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    stopped = start_main("--stage=train", **long)
+    wait_for_step(folder, max_step(folder) + 20, stopped)
+    stopped.send_signal(signal.SIGTERM)
+    _, errors = stopped.communicate(timeout=120)
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert "state saved" in errors
+    step = max_step(folder)
+    ending = {"train.validate_every_steps": step + 10, "train.steps": step + 10}
+    for workdir in ("run", "undisturbed"):
+        process = start_main("--stage=train", workdir=workdir, **{**long, **ending})
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    resumed = params_of(tiny_config, folder)
+    undisturbed = params_of(tiny_config, tmp_path / "undisturbed")
+    assert resumed[0] == undisturbed[0] == step + 10
+    assert_same_bits(resumed[1], undisturbed[1])
+    steps = [
+        json.loads(line)["step"]
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+        if "loss" in line
+    ]
+    assert steps == list(range(2, step + 12, 2))
+
+
+def max_step(folder):
+    names = [p.name for p in (folder / "checkpoints").glob("step_????????")]
+    return max(int(name[5:]) for name in names)
+
+
+def test_resuming_under_another_config_is_refused_with_the_difference():
+    then = {"train.batch": 8, "train.steps": 10, "evaluate.samples": 10}
+    fit._check_same({**then, "train.steps": 20, "evaluate.samples": 5}, then)
+    with pytest.raises(InputError, match=r"train\.batch was 8, is 4"):
+        fit._check_same({**then, "train.batch": 4}, then)
+
+
+def test_nan_stops_and_names_the_step():
+    assert fit._finite_mean(jnp.array([1.0, 3.0]), 10) == 2.0
+    with pytest.raises(FloatingPointError, match="step 8 "):
+        fit._finite_mean(jnp.array([1.0, jnp.nan, jnp.inf, 1.0]), 10)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    with (
+        lock.hold(tmp_path, "the first"),
+        pytest.raises(InputError, match="in use by the first, process"),
+        lock.hold(tmp_path, "the second"),
+    ):
+        pass
+    with lock.hold(tmp_path, "free again"):
+        pass

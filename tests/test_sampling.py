@@ -1,0 +1,194 @@
+"""The Monte Carlo call: its distribution, its scopes, its independence of chunking."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unc_jax.data import patches
+from unc_jax.errors import InputError
+from unc_jax.segmentation.sliding import build_point_prediction
+from unc_jax.segmentation.unet import UNet3D
+from unc_jax.uncertainty import measures, sampling
+
+MODEL = UNet3D(features=4, depth=2, dropout_rate=0.5)
+PATCH = (8, 8, 4)
+VOLUME = np.random.default_rng(0).standard_normal((12, 8, 6)).astype(np.float32)
+SETTINGS = {
+    "samples": 4,
+    "patch_shape": PATCH,
+    "overlap": 0.25,
+    "mask_scope": "volume",
+    "window_batch": 2,
+    "chunk": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def variables():
+    init = functools.partial(MODEL.init, train=False, dropout=False)
+    return jax.jit(init)(jax.random.key(0), jnp.zeros((1, *PATCH, 1)))
+
+
+@pytest.fixture(scope="module")
+def predict(variables):
+    @functools.cache
+    def built(**changes):
+        return sampling.build_monte_carlo(MODEL, **{**SETTINGS, **changes})
+
+    def run(seed=0, volume=VOLUME, **changes):
+        return built(**changes)(variables, volume, jax.random.key(seed))
+
+    return run
+
+
+def sample_windows(variables, windows, scope, chunk=2, model=MODEL):
+    keys = jax.random.split(jax.random.key(1), 5)
+    run = functools.partial(
+        sampling.sample_windows, model, mask_scope=scope, chunk=chunk
+    )
+    places = jnp.arange(windows.shape[0])
+    return np.asarray(jax.jit(run)(variables, windows, places, keys))
+
+
+@pytest.fixture(scope="module")
+def same_window_twice():
+    window = jax.random.normal(jax.random.key(2), (1, *PATCH, 1))
+    return jnp.concatenate([window, window])
+
+
+def test_samples_are_the_masked_network(variables, same_window_twice):
+    """Sample by sample what one plain apply with that key gives."""
+    found = sample_windows(variables, same_window_twice, "volume")
+    keys = jax.random.split(jax.random.key(1), 5)
+    plain = jax.jit(
+        lambda key: MODEL.apply(
+            variables,
+            same_window_twice[:1],
+            train=False,
+            dropout=True,
+            rngs={"dropout": key},
+        )
+    )
+    for sample, key in zip(found, keys, strict=True):
+        np.testing.assert_allclose(sample[0], jax.nn.sigmoid(plain(key)[0]), atol=1e-5)
+
+
+def test_volume_scope_keeps_one_network_per_sample(variables, same_window_twice):
+    samples = sample_windows(variables, same_window_twice, "volume")
+    np.testing.assert_array_equal(samples[:, 0], samples[:, 1])
+    assert len(np.unique(samples[:, 0].sum((1, 2, 3)))) == 5
+
+
+def test_window_scope_draws_afresh_for_each_window(variables, same_window_twice):
+    samples = sample_windows(variables, same_window_twice, "window")
+    assert (samples[:, 0] != samples[:, 1]).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("scope", sampling.MASK_SCOPES)
+def test_chunks_change_nothing(variables, same_window_twice, scope):
+    one, all_at_once = (
+        sample_windows(variables, same_window_twice, scope, chunk) for chunk in (1, 5)
+    )
+    np.testing.assert_allclose(one, all_at_once, atol=1e-6)
+
+
+def test_same_key_same_prediction_another_key_another(predict):
+    first, again, other = predict(0), predict(0), predict(1)
+    np.testing.assert_array_equal(first.mean, again.mean)
+    np.testing.assert_array_equal(first.masks, again.masks)
+    assert not np.array_equal(first.mean, other.mean)
+
+
+def test_window_batch_changes_nothing(predict):
+    two, three = predict(window_batch=2), predict(window_batch=3)
+    np.testing.assert_allclose(two.mean, three.mean, atol=1e-6)
+    np.testing.assert_allclose(two.uncertainty, three.uncertainty, atol=1e-6)
+
+
+def stitched_samples(variables, key):
+    """(4, x, y, z) by the definition: one key per sample, windows stitched."""
+    corners = patches.window_corners(VOLUME.shape, PATCH, 0.25)
+    windows = patches.extract(jnp.asarray(VOLUME), corners, PATCH)[..., None]
+
+    @jax.jit
+    def one_window(window, key):
+        logits = MODEL.apply(
+            variables, window[None], train=False, dropout=True, rngs={"dropout": key}
+        )
+        return jax.nn.sigmoid(logits[0])
+
+    samples = []
+    for index in range(4):
+        own = jax.random.fold_in(key, index)
+        cut = jnp.stack([one_window(window, own) for window in windows])
+        samples.append(patches.stitch(cut, corners, VOLUME.shape))
+    return np.stack(samples).astype(np.float64)
+
+
+def test_prediction_is_what_the_formulas_say(predict, variables):
+    """All that leaves the device, recomputed in NumPy from samples drawn one by one."""
+    prediction = predict(seed=3)
+    samples = stitched_samples(variables, jax.random.key(3))
+    mean, inside = samples.mean(0), samples.mean(0) >= 0.5
+    term = -(samples * np.log(samples)).mean(0)
+    both = term - ((1 - samples) * np.log1p(-samples)).mean(0)
+    whole = -mean * np.log(mean) - (1 - mean) * np.log1p(-mean)
+    np.testing.assert_allclose(prediction.mean, mean, atol=1e-5)
+    np.testing.assert_allclose(prediction.uncertainty, term, atol=1e-5)
+    masks = measures.unpack_masks(prediction.masks, VOLUME.shape[2])
+    np.testing.assert_array_equal(masks, samples >= 0.5)
+    assert prediction.volumes.tolist() == (samples >= 0.5).sum((1, 2, 3)).tolist()
+    for found, expected in (
+        (prediction.u_labelled, term[inside].mean()),
+        (prediction.u_labelled_binary, both[inside].mean()),
+        (prediction.predictive_entropy, whole[inside].mean()),
+        (prediction.mutual_information, (whole - both)[inside].mean()),
+        (prediction.spread, np.ptp(samples, axis=0).max()),
+    ):
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_out_of_memory_shrinks_the_chunk_with_the_same_result(predict, variables):
+    calls = []
+
+    def device_is_full(done, total):
+        calls.append(done)
+        if len(calls) == 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    expected = predict(seed=5)
+    settings = {**SETTINGS, "chunk": 2}
+    monte_carlo = sampling.build_monte_carlo(MODEL, **settings)
+    found = monte_carlo(variables, VOLUME, jax.random.key(5), device_is_full)
+    assert len(calls) > 1
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-6)
+
+
+def test_other_errors_of_the_device_are_not_swallowed(variables):
+    def broken(done, total):
+        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
+
+    monte_carlo = sampling.build_monte_carlo(MODEL, **{**SETTINGS, "chunk": 2})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        monte_carlo(variables, VOLUME, jax.random.key(5), broken)
+
+
+def test_rate_zero_has_no_spread(variables):
+    model = UNet3D(features=4, depth=2, dropout_rate=0.0)
+    prediction = sampling.build_monte_carlo(model, **SETTINGS)(
+        variables, VOLUME, jax.random.key(0)
+    )
+    point = build_point_prediction(
+        model, patch_shape=PATCH, overlap=0.25, window_batch=2
+    )
+    assert prediction.spread == 0
+    np.testing.assert_allclose(prediction.mean, point(variables, VOLUME), atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"samples": 1}, {"mask_scope": "patient"}])
+def test_impossible_settings_are_refused(changes):
+    with pytest.raises(InputError):
+        sampling.build_monte_carlo(MODEL, **{**SETTINGS, **changes})
