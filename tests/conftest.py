@@ -8,7 +8,7 @@ import pytest
 
 from configs import base
 from unc_jax.data import phantom
-from unc_jax.segmentation.fit import flat_config
+from unc_jax.fields import flat_config
 
 # A silent broadcast between ranks is how a loss or a measure goes wrong unseen.
 jax.config.update("jax_numpy_rank_promotion", "raise")

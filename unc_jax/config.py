@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from unc_jax.errors import InputError
+from unc_jax.fields import Config
 from unc_jax.segmentation.feed import RESIDENCES
 from unc_jax.segmentation.train import LOSSES, SCHEDULES
 from unc_jax.segmentation.unet import (
@@ -48,7 +49,7 @@ _AT_LEAST = {
 _FRACTIONS = ("model.dropout_rate", "train.average_decay")  # in [0, 1)
 
 
-def check(config: ConfigDict, base: ConfigDict) -> None:
+def check(config: Config, base: Config) -> None:
     """Raises one InputError that names every wrong field of `config`.
 
     Args:
@@ -62,9 +63,7 @@ def check(config: ConfigDict, base: ConfigDict) -> None:
         raise InputError("config: " + "; ".join(errors))
 
 
-def _unknown_fields(
-    config: ConfigDict, base: ConfigDict, prefix: str = ""
-) -> Iterator[str]:
+def _unknown_fields(config: Config, base: Config, prefix: str = "") -> Iterator[str]:
     for name in sorted(set(config) ^ set(base)):
         where = "is unknown" if name in config else "is missing"
         yield f"field {prefix}{name} {where}"
@@ -73,13 +72,13 @@ def _unknown_fields(
             yield from _unknown_fields(config[name], base[name], f"{prefix}{name}.")
 
 
-def _value(config: ConfigDict, path: str):
+def _value(config: Config, path: str):
     for name in path.split("."):
         config = config[name]
     return config
 
 
-def _wrong_values(config: ConfigDict) -> Iterator[str]:
+def _wrong_values(config: Config) -> Iterator[str]:
     for path, choices in _CHOICES.items():
         if (value := _value(config, path)) not in choices:
             yield f"{path} is {value!r}, choose from {', '.join(choices)}"
@@ -106,7 +105,7 @@ def _wrong_values(config: ConfigDict) -> Iterator[str]:
             )
 
 
-def _wrong_shapes(config: ConfigDict) -> Iterator[str]:
+def _wrong_shapes(config: Config) -> Iterator[str]:
     patch, shape = config.train.patch_shape, config.data.shape
     if not _is_shape(patch):
         yield f"train.patch_shape is {patch}, must be three numbers of voxels"

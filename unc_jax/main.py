@@ -15,7 +15,8 @@ from unc_jax import stages
 from unc_jax.config import check
 from unc_jax.data import atomic, lock
 from unc_jax.errors import InputError
-from unc_jax.segmentation.fit import Stopped, flat_config
+from unc_jax.fields import flat_config
+from unc_jax.segmentation.fit import Stopped
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of the run.")
 _WORKDIR = flags.DEFINE_string(

@@ -8,14 +8,14 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from unc_jax.data import atomic, cohort, decathlon, nifti, phantom, preprocess, split
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
+from unc_jax.fields import Config, flat_config
 from unc_jax.keys import key_for
 from unc_jax.segmentation.checkpoint import Checkpoints
-from unc_jax.segmentation.fit import fit, flat_config
+from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.segmentation.train import build_model, create_state, variables_of
 from unc_jax.study import evaluate, figures, records, tables
@@ -30,7 +30,7 @@ _ORIGIN = (
 )
 
 
-def prepare(config: ConfigDict) -> Cohort:
+def prepare(config: Config) -> Cohort:
     """Verifies, splits and prepares `config.data`; returns at once when done.
 
     Raises InputError with the full list of problems before anything is prepared,
@@ -58,12 +58,12 @@ def prepare(config: ConfigDict) -> Cohort:
     )
 
 
-def train(config: ConfigDict, prepared: Cohort, workdir: Path) -> None:
+def train(config: Config, prepared: Cohort, workdir: Path) -> None:
     """Trains to config.train.steps, resuming from the latest checkpoint."""
     fit(config, prepared, workdir, build_validation(config, prepared))
 
 
-def evaluate_run(config: ConfigDict, prepared: Cohort, workdir: Path) -> str:
+def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     """Monte Carlo evaluation of all cases; returns the Markdown table of the run.
 
     Writes cases.csv, summary.json, table.md and figures/ in `workdir`, and
@@ -90,7 +90,7 @@ def evaluate_run(config: ConfigDict, prepared: Cohort, workdir: Path) -> str:
     return summarise(config, rows, workdir)
 
 
-def summarise(config: ConfigDict, rows: list[records.Row], workdir: Path) -> str:
+def summarise(config: Config, rows: list[records.Row], workdir: Path) -> str:
     """summary.json, figures and table.md from the rows of cases.csv."""
     summary = evaluate.summarise(
         rows, resamples=config.evaluate.bootstrap, seed=config.seed
@@ -109,7 +109,7 @@ def summarise(config: ConfigDict, rows: list[records.Row], workdir: Path) -> str
     return table
 
 
-def data_root(config: ConfigDict) -> Path:
+def data_root(config: Config) -> Path:
     """Folder of the data set; the synthetic cohort is drawn first when asked for.
 
     Raises InputError, saying where the real set comes from, when it is not there.
@@ -133,7 +133,7 @@ def data_root(config: ConfigDict) -> Path:
     return root
 
 
-def _without_refused(task: decathlon.Task, config: ConfigDict) -> decathlon.Task:
+def _without_refused(task: decathlon.Task, config: Config) -> decathlon.Task:
     """The task less the cases that verification refuses, if the user said so."""
     problems = _verified(task, Path(config.data.prepared))
     errors = [p.message for p in problems if p.severity == "error"]
@@ -171,7 +171,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _predict(config: ConfigDict, model, variables) -> evaluate.Predict:
+def _predict(config: Config, model, variables) -> evaluate.Predict:
     evaluation = config.evaluate
     on_cpu = jax.default_backend() == "cpu"
     monte_carlo = build_monte_carlo(
@@ -191,7 +191,7 @@ def _predict(config: ConfigDict, model, variables) -> evaluate.Predict:
     return predict
 
 
-def _fingerprint(config: ConfigDict, prepared: Cohort, step: int) -> str:
+def _fingerprint(config: Config, prepared: Cohort, step: int) -> str:
     """What the rows of cases.csv depend on."""
     fields = flat_config(config)
     kept = {

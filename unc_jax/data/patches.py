@@ -78,11 +78,9 @@ def stitch(patches: Array, corners: Array, volume_shape: Sequence[int]) -> Array
     patches, corners = jnp.asarray(patches), jnp.asarray(corners)
 
     def add(sums: tuple[Array, Array], item: tuple[Array, Array]):
-        patch, corner = item
-        return tuple(
-            add_patch(total, value, corner)
-            for total, value in zip(sums, (patch, jnp.ones_like(patch)), strict=True)
-        ), None
+        (total, count), (patch, corner) = sums, item
+        total = add_patch(total, patch, corner)
+        return (total, add_patch(count, jnp.ones_like(patch), corner)), None
 
     empty = jnp.zeros(tuple(volume_shape), patches.dtype)
     (total, count), _ = lax.scan(add, (empty, empty), (patches, corners))

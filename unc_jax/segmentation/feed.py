@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from ml_collections import ConfigDict
 
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.patches import draw_corners
+from unc_jax.fields import Config
 from unc_jax.keys import key_for
 from unc_jax.segmentation.train import TrainState
 
@@ -36,7 +36,7 @@ def fits_device(cohort: Cohort) -> bool:
     return size <= 0.5 * stats.get("bytes_limit", available)
 
 
-def build_feed(config: ConfigDict, cohort: Cohort, train_step: Callable) -> Feed:
+def build_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
     """The feed that `config.train.residence` asks for."""
     residence = config.train.residence
     if residence == "auto":
@@ -50,7 +50,7 @@ def _train_indices(cohort: Cohort) -> np.ndarray:
     return np.array([place[case] for case in cohort.split.train])
 
 
-def _build_draw(config: ConfigDict, cohort: Cohort) -> Callable[[Array], tuple]:
+def _build_draw(config: Config, cohort: Cohort) -> Callable[[Array], tuple]:
     """A function step -> (cases, corners); cases count within the training set."""
     train = config.train
     indices = _train_indices(cohort)
@@ -73,7 +73,7 @@ def _build_draw(config: ConfigDict, cohort: Cohort) -> Callable[[Array], tuple]:
     return draw
 
 
-def _device_feed(config: ConfigDict, cohort: Cohort, train_step: Callable) -> Feed:
+def _device_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
     draw = _build_draw(config, cohort)
     indices = _train_indices(cohort)
     images, labels = (
@@ -101,7 +101,7 @@ def _device_feed(config: ConfigDict, cohort: Cohort, train_step: Callable) -> Fe
     return lambda state, step: many_steps(state, images, labels)
 
 
-def _host_feed(config: ConfigDict, cohort: Cohort, train_step: Callable) -> Feed:
+def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
     draw = _build_draw(config, cohort)
     indices = _train_indices(cohort)
     per_call = config.train.steps_per_call
@@ -117,10 +117,9 @@ def _host_feed(config: ConfigDict, cohort: Cohort, train_step: Callable) -> Feed
             )
         ]
         shape = (*cases.shape, px, py, pz)
-        return tuple(
-            np.stack([array[place] for place in places]).reshape(shape)
-            for array in (cohort.images, cohort.labels)
-        )
+        images = np.stack([cohort.images[place] for place in places])
+        labels = np.stack([cohort.labels[place] for place in places])
+        return images.reshape(shape), labels.reshape(shape)
 
     scan = jax.jit(
         lambda state, batches: lax.scan(train_step, state, batches), donate_argnums=0

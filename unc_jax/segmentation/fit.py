@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
+from unc_jax.fields import Config, flat_config
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.feed import build_feed
 from unc_jax.segmentation.progress import MetricLog, Progress, plot_curves
@@ -48,7 +48,7 @@ class Stopped(Exception):
 
 
 def fit(
-    config: ConfigDict, cohort: Cohort, workdir: Path, validate: Validate
+    config: Config, cohort: Cohort, workdir: Path, validate: Validate
 ) -> TrainState:
     """Trains to `config.train.steps`, from the latest checkpoint where there is one.
 
@@ -74,7 +74,7 @@ def fit(
 
 
 class _Run(NamedTuple):
-    config: ConfigDict
+    config: Config
     cohort: Cohort
     workdir: Path
     validate: Validate
@@ -123,21 +123,6 @@ class _Run(NamedTuple):
             )
         self.checkpoints.save(step, state, self.recorded, score)
         return score
-
-
-def flat_config(config: ConfigDict) -> dict[str, Any]:
-    """Dotted field names to JSON values, e.g. {"train.batch": 8}."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat |= {f"{name}.{key}": leaf for key, leaf in flat_config(value).items()}
-        else:
-            flat[name] = _as_json(value)
-    return flat
-
-
-def _as_json(value: Any) -> Any:
-    return [_as_json(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _check_same(now: dict[str, Any], then: dict[str, Any]) -> None:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from ml_collections import ConfigDict
 
+from unc_jax.fields import Config
 from unc_jax.keys import key_for
 from unc_jax.segmentation import losses
 from unc_jax.segmentation.unet import UNet3D
@@ -52,13 +52,13 @@ def compute_dtype(name: str) -> Any:
     return jnp.dtype("bfloat16" if float(capability) >= 8 else "float32")
 
 
-def build_model(config: ConfigDict) -> UNet3D:
+def build_model(config: Config) -> UNet3D:
     """The network of `config.model`."""
     fields = dict(config.model)
     return UNet3D(dtype=compute_dtype(fields.pop("compute_dtype")), **fields)
 
 
-def build_optimizer(train: ConfigDict) -> optax.GradientTransformation:
+def build_optimizer(train: Config) -> optax.GradientTransformation:
     """NAdam (Dozat, 2016) with the schedule and clipping of `config.train`."""
     rate = train.learning_rate
     if train.schedule == "cosine":
@@ -69,7 +69,7 @@ def build_optimizer(train: ConfigDict) -> optax.GradientTransformation:
     return optimizer
 
 
-def create_state(config: ConfigDict, model: UNet3D) -> TrainState:
+def create_state(config: Config, model: UNet3D) -> TrainState:
     """Step 0: weights drawn from the seed."""
     example = jnp.zeros((1, *config.train.patch_shape, 1))
     initialise = jax.jit(
@@ -96,7 +96,7 @@ def variables_of(state: TrainState) -> dict[str, Any]:
     )
 
 
-def build_train_step(config: ConfigDict, model: UNet3D) -> Callable:
+def build_train_step(config: Config, model: UNet3D) -> Callable:
     """A pure function (state, (images, labels)) -> (state, loss).
 
     Images (b, x, y, z) of any float type, labels 0/1. Dropout masks and flips are

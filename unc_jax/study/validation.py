@@ -4,16 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from unc_jax.data.cohort import Cohort
+from unc_jax.fields import Config
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import build_model
 from unc_jax.study.metrics import dice
 
 
 def build_validation(
-    config: ConfigDict, cohort: Cohort
+    config: Config, cohort: Cohort
 ) -> Callable[[dict[str, Any]], float]:
     """A function from the network's variables to the mean validation Dice.
 

@@ -1,7 +1,7 @@
 """Monte Carlo dropout over a volume: N thinned networks in one jitted call."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -179,10 +179,7 @@ def _reduce(probabilities: Array) -> dict[str, Array]:
 
 def _to_host(fields: dict[str, Array]) -> Prediction:
     """One transfer; scalars as Python floats."""
-    arrays = jax.device_get(fields)
-    return Prediction(
-        **{
-            name: array if array.ndim else float(array)
-            for name, array in arrays.items()
-        }
-    )
+    arrays: dict[str, Any] = jax.device_get(fields)
+    for name, array in arrays.items():
+        arrays[name] = array if array.ndim else float(array)
+    return Prediction(**arrays)
