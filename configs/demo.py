@@ -14,12 +14,12 @@ from configs import base
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.data.root = "phantom"
-    config.data.phantom_cases = 48
+    config.data.phantom_cases = 40
     config.data.phantom_size = (96, 96, 64)
-    config.data.shape = (64, 64, 64)
+    config.data.shape = (64, 64, 48)
     config.model.features = 8
     config.model.depth = 3
-    config.train.steps = 1000
+    config.train.steps = 800
     config.train.batch = 2
     config.train.patch_shape = (64, 64, 16)
     config.train.learning_rate = 2e-3

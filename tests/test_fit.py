@@ -14,7 +14,7 @@ from unc_jax.data import lock
 from unc_jax.errors import InputError
 from unc_jax.segmentation import fit
 from unc_jax.segmentation.checkpoint import Checkpoints
-from unc_jax.segmentation.feed import build_feed
+from unc_jax.segmentation.feed import build_feed, repeat
 from unc_jax.segmentation.train import (
     build_model,
     build_train_step,
@@ -50,6 +50,29 @@ def test_host_and_device_feed_the_same_patches(tiny_config):
     moved = jax.tree.map(lambda a, b: (a != b).any(), state.average, state.params)
     assert any(jax.tree.leaves(moved))
     assert variables_of(state)["params"] is state.average
+
+
+def test_one_program_for_many_steps_is_the_same_training(tiny_config):
+    cohort = stages.prepare(tiny_config)
+    model = build_model(tiny_config)
+    train_step = build_train_step(tiny_config, model)
+    images, labels = (
+        jnp.asarray(array[:4, :8, :8, :4]).reshape(2, 2, 8, 8, 4)
+        for array in (cohort.images, cohort.labels)
+    )
+    results = []
+    for scanned in (False, True):
+        many = repeat(
+            train_step,
+            lambda state, data, i: (data[0][i], data[1][i]),
+            2,
+            scanned=scanned,
+        )
+        state, losses = many(create_state(tiny_config, model), (images, labels))
+        assert (int(state.step), losses.shape) == (2, (2,))
+        results.append((state.params, losses))
+    for one, other in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_flip_mirrors_images_and_labels_together():

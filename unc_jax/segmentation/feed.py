@@ -89,16 +89,12 @@ def _device_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
 
         return jax.vmap(one)(cases, corners)
 
-    def many_steps(state: TrainState, images: Array, labels: Array):
-        def one_step(state: TrainState, _):
-            cases, corners = draw(state.step)
-            batch = cut(images, cases, corners), cut(labels, cases, corners)
-            return train_step(state, batch)
+    def take(state: TrainState, volumes: tuple[Array, Array], _) -> tuple[Array, Array]:
+        cases, corners = draw(state.step)
+        return cut(volumes[0], cases, corners), cut(volumes[1], cases, corners)
 
-        return lax.scan(one_step, state, length=config.train.steps_per_call)
-
-    many_steps = jax.jit(many_steps, donate_argnums=0)
-    return lambda state, step: many_steps(state, images, labels)
+    many_steps = repeat(train_step, take, config.train.steps_per_call)
+    return lambda state, step: many_steps(state, (images, labels))
 
 
 def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
@@ -121,9 +117,10 @@ def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
         labels = np.stack([cohort.labels[place] for place in places])
         return images.reshape(shape), labels.reshape(shape)
 
-    scan = jax.jit(
-        lambda state, batches: lax.scan(train_step, state, batches), donate_argnums=0
-    )
+    def take(state: TrainState, batches: tuple[Array, Array], i: Array):
+        return batches[0][i], batches[1][i]
+
+    many_steps = repeat(train_step, take, per_call)
     # One thread reads the patches of the next call while the device computes this one.
     worker = ThreadPoolExecutor(1)
     ahead: dict = {}
@@ -131,6 +128,41 @@ def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
     def feed(state: TrainState, step: int):
         batches = ahead.pop(step).result() if step in ahead else gather(step)
         ahead[step + per_call] = worker.submit(gather, step + per_call)
-        return scan(state, batches)
+        return many_steps(state, batches)
 
     return feed
+
+
+def repeat(
+    train_step: Callable, take: Callable, length: int, *, scanned: bool | None = None
+) -> Callable[..., tuple[TrainState, Array]]:
+    """A function (state, data) -> (state, losses [length]) that takes `length` steps.
+
+    Args:
+      train_step: (state, batch) -> (state, loss).
+      take: (state, data, i) -> the batch of step i of the call.
+      length: updates per call.
+      scanned: all in one program (lax.scan), or one program per step. By default
+        scanned on an accelerator only: on a CPU, XLA runs the body of a loop at half
+        the speed of the same body alone (0.46 s against 0.25 s a step of the demo).
+    """
+
+    def one_step(state: TrainState, data, i: Array):
+        return train_step(state, take(state, data, i))
+
+    def in_one(state: TrainState, data):
+        places = jnp.arange(length)
+        return lax.scan(lambda state, i: one_step(state, data, i), state, places)
+
+    if jax.default_backend() != "cpu" if scanned is None else scanned:
+        return jax.jit(in_one, donate_argnums=0)
+    step = jax.jit(one_step, donate_argnums=0)
+
+    def one_by_one(state: TrainState, data):
+        losses = []
+        for i in range(length):
+            state, loss = step(state, data, i)
+            losses.append(loss)
+        return state, jnp.stack(losses)
+
+    return one_by_one
