@@ -24,15 +24,15 @@ def get_config(variant: str = "whole_wcc") -> ConfigDict:
     config = base.get_config()
     config.data.root = "Task04_Hippocampus"
     config.data.target = "liver" if structure == "whole" else "tumor"
-    config.data.shape = (40, 56, 40) if structure == "whole" else (32, 48, 32)
+    config.data.shape = (36, 52, 36) if structure == "whole" else (32, 48, 32)
     config.data.window_hu = ()
     config.data.normalisation = "case"
     config.loss.name = loss
-    config.model.features = 8
+    config.model.features = 12
     config.model.depth = 3
-    config.train.steps = 1500
+    config.train.steps = 1250
     config.train.batch = 4
-    config.train.patch_shape = (40, 56, 16) if structure == "whole" else (32, 48, 16)
+    config.train.patch_shape = (36, 52, 16) if structure == "whole" else (32, 48, 16)
     config.train.learning_rate = 2e-3
     config.train.schedule = "cosine"
     config.train.steps_per_call = 25

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ CONFIG = {"train.batch": 2}
 def state(step):
     rng = np.random.default_rng(step)
     weights = rng.standard_normal((40, 50)).astype(np.float32)
-    return {"weights": weights, "step": np.int32(step)}
+    return {"weights": jnp.asarray(weights), "step": jnp.int32(step)}
 
 
 def saved(folder, dices):
@@ -73,7 +74,7 @@ def test_all_broken_is_an_error_never_a_silent_restart(tmp_path):
 
 def test_another_shape_is_refused(tmp_path):
     folder = saved(tmp_path, {1: None})
-    like = {"weights": np.zeros((3, 3), np.float32), "step": np.int32(0)}
+    like = {"weights": jnp.zeros((3, 3)), "step": jnp.int32(0)}
     with Checkpoints(folder) as checkpoints, pytest.raises(InputError):
         checkpoints.restore_latest(like)
 

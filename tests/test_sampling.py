@@ -29,7 +29,14 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def variables():
     init = functools.partial(MODEL.init, train=False, dropout=False)
-    return jax.jit(init)(jax.random.key(0), jnp.zeros((1, *PATCH, 1)))
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        values = rng.standard_normal(leaf.shape).astype(leaf.dtype) * 0.2
+        return np.abs(values) + 1 if path[-1].key == "var" else values
+
+    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *PATCH, 1)))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,9 @@ def prepare(config: Config) -> Cohort:
     unless data.skip_bad_cases leaves the refused cases out.
     """
     data = config.data
-    task = _without_refused(decathlon.read_task(data_root(config)), config)
+    # Scans without labels take no part, so their faults must not stop anything.
+    task = decathlon.read_task(data_root(config))._replace(test=())
+    task = _without_refused(task, config)
     ids = [case.id for case in task.training]
     if data.split_file:
         chosen = split.read_split(Path(data.split_file), ids)

@@ -24,7 +24,7 @@ from unc_jax.data.anatomy.scanner import Scanner
 from unc_jax.errors import InputError
 
 Size = tuple[int, int, int]
-_VERSION = 1  # of the drawing; a cohort of another version is not continued
+_VERSION = 2  # of the drawing; a cohort of another version is not continued
 _SMALLEST = 16
 
 

@@ -35,17 +35,12 @@ class Checkpoints:
         policy = managers.AnyPreservationPolicy(
             [
                 managers.LatestN(_LATEST_KEPT),
-                managers.BestN(
-                    get_metric_fn=lambda metrics: metrics["dice"],
-                    reverse=False,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
+                managers.BestN(get_metric_fn=_dice_of, reverse=False, n=1),
             ]
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
-            best_fn=lambda metrics: metrics["dice"],
+            best_fn=_dice_of,
             best_mode="max",
             step_prefix="step",
             step_format_fixed_length=8,
@@ -86,7 +81,8 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
         )
-        metrics = None if dice is None else {"dice": float(dice)}
+        # Below every Dice, so that a checkpoint without one is never the best.
+        metrics = {"dice": -1.0 if dice is None else float(dice)}
         self._manager.save(step, args=args, metrics=metrics, force=True)
         self._manager.wait_until_finished()
 
@@ -102,7 +98,9 @@ class Checkpoints:
         """The checkpoint with the best validation Dice; the latest if none has one."""
         steps = sorted(self._manager.all_steps(), reverse=True)
         best = self._manager.best_step()
-        return self._restore(like, steps if best is None else [best, *steps])
+        if best is not None and _dice_of(self._manager.metrics(best)) >= 0:
+            steps.insert(0, best)
+        return self._restore(like, steps)
 
     def _restore(self, like: Any, steps: list[int]) -> Restored | None:
         if not steps:
@@ -129,6 +127,10 @@ class Checkpoints:
         if _digest(restored["state"]) != restored["meta"]["sha256"]:
             raise ValueError("its arrays do not match their checksum")
         return Restored(step, restored["state"], restored["meta"]["config"])
+
+
+def _dice_of(metrics: Any) -> float:
+    return metrics["dice"]
 
 
 def _digest(state: Any) -> str:

@@ -1,11 +1,14 @@
 """What a person sees of long work: per cent, rate and time left; curves; a record."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any, TextIO
+
+from matplotlib.figure import Figure
+
+from unc_jax.data.atomic import replacing, write_text
 
 _LINE_EVERY_S = 10.0  # when the output is a file or a pipe
 _REDRAW_EVERY_S = 0.2  # on a terminal
@@ -101,19 +104,14 @@ class MetricLog:
     def rewind(self, step: int) -> None:
         """Drops what was logged after `step`: a resumed run logs it again."""
         kept = [record for record in self.read() if record["step"] <= step]
-        if kept or self._path.exists():
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-            os.replace(temporary, self._path)
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        if self._path.exists() and self._path.read_text(encoding="utf-8") != text:
+            write_text(self._path, text)
 
 
 def plot_curves(records: list[dict[str, Any]], path: Path) -> None:
     """progress.png: training loss and validation Dice over steps."""
-    import matplotlib.figure
-
-    from unc_jax.data.atomic import replacing
-
-    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
     left = figure.add_subplot()
     losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
     dices = [

@@ -66,7 +66,7 @@ def draw_ambiguity(
     blur = 0.4 + 0.35 * scan.noise_hu / 15 + 0.12 * scan.spacing_mm
     base = float(blur * np.exp(rng.normal(0, 0.25)))
     if scan.degraded:
-        base *= float(rng.uniform(1.6, 3))
+        base *= float(rng.uniform(1.6, 4))
     hilum = Zone("hilum", (18.0, -4.0, -10.0), 32.0, float(rng.uniform(1, 4)))
     zones = [hilum, Zone("cava", (24.0, -34.0, 40.0), 28.0, float(rng.uniform(0.5, 3)))]
     left = inside[inside[:, 0] <= np.quantile(inside[:, 0], 0.02)].mean(0)
@@ -82,7 +82,7 @@ def draw_ambiguity(
     ]
     parts = []
     if rng.random() < 0.1 + 0.5 * lost or scan.degraded:
-        most = 0.2 if scan.degraded else 0.06
+        most = 0.3 if scan.degraded else 0.06
         cut = float(np.quantile(inside[:, 0], rng.uniform(0.25 * most, most)))
         parts.append(Part("left lobe", (-1.0, 0.0, 0.0), -cut, _share(rng)))
     if scan.breaths or rng.random() < 0.1:

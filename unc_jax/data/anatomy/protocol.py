@@ -7,7 +7,7 @@ import numpy as np
 from unc_jax.data.anatomy.field import generator
 
 SLICES = (75, 400)
-DEGRADED = 0.13  # share of cases
+DEGRADED = 0.3  # share of cases
 _SPACINGS_MM = (0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 5.0)
 _SPACING_ODDS = (0.1, 0.14, 0.22, 0.1, 0.12, 0.1, 0.08, 0.06, 0.08)
 _ORIENTATIONS = ("LAS", "LPS", "RAS")
@@ -57,7 +57,7 @@ def draw_protocol(seed: int, index: int, extent: Extent) -> Protocol:
     breaths = _breaths(rng, extent)
     degraded = bool(rng.random() < DEGRADED)
     if degraded:
-        noise = float(np.clip(1.8 * noise, 18, 35))
+        noise = float(np.clip(2.2 * noise, 25, 50))
     return Protocol(
         phase=phase,
         noise_hu=noise,
