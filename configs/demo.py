@@ -19,13 +19,13 @@ def get_config() -> ConfigDict:
     config.data.shape = (64, 64, 48)
     config.model.features = 8
     config.model.depth = 3
-    config.train.steps = 800
+    config.train.steps = 500
     config.train.batch = 2
     config.train.patch_shape = (64, 64, 16)
     config.train.learning_rate = 2e-3
     config.train.schedule = "cosine"
     config.train.steps_per_call = 20
-    config.train.validate_every_steps = 200
+    config.train.validate_every_steps = 100
     config.train.checkpoint_every_steps = 100
     config.evaluate.window_batch = 8
     return config
