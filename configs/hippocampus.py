@@ -6,11 +6,12 @@ target; its posterior part within the organ's bounding box for the ambiguous one
     python -m unc_jax.main --config configs/hippocampus.py:whole_wcc \
         --config.data.root=/path/to/Task04_Hippocampus
 
-Measured (two CPU cores, 84 test cases): whole_dice, mean Dice test (training)
-0.885 (0.892), rho CV 0.05, D_pw 0.09, U_labelled -0.33. whole_wcc with 8 features, shape
-(40, 56, 40), patch (40, 56, 16) and 1500 steps: 0.871 (0.877), rho CV 0.21, D_pw -0.06,
-U_labelled 0.04; class weights ((1, 1), (3, 3)) train stably but draw too much. part_wcc,
-part_dice and DeepNeuro's confusion weights ((0.1, 3), (3, 1)): not run.
+Measured (two CPU cores, 84 test cases):
+whole_dice: mean Dice test (training) 0.885 (0.892), rho CV 0.05, D_pw 0.09,
+U_labelled -0.33.
+whole_wcc, with 8 features, shape (40, 56, 40), patch (40, 56, 16) and 1500 steps: 0.871
+(0.877), rho CV 0.21, D_pw -0.06, U_labelled 0.04.
+Not run: part_wcc, part_dice, and DeepNeuro's confusion weights ((0.1, 3), (3, 1)).
 
 Intensities differ by orders of magnitude between cases, hence z-scores per case and no
 window.
