@@ -1,10 +1,10 @@
-"""A trained liver run on real CT it has never seen: Dice where there is a mask.
+"""The demo's model on real CT it has never seen: Dice where there is a mask.
 
-python benchmarks/real_ct.py --run runs/demo --prepared prepared/liver-KEY FOLDER ...
+python benchmarks/real_ct.py --run runs/demo FOLDER ...
 
-Each FOLDER is a Decathlon set. Every scan is verified, prepared with the run's own
-shape, window and training statistics, and segmented by ten Monte Carlo samples. Prints
-a Markdown table; cases without a mask have no Dice.
+Run launch/demo.sh first. Each FOLDER is a Decathlon set. Every scan is verified,
+prepared with the run's own shape, window and training statistics, and segmented by ten
+Monte Carlo samples. Prints a Markdown table; cases without a mask have no Dice.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from configs import demo
-from unc_jax.data import cohort, decathlon, nifti
+from unc_jax import stages
+from unc_jax.data import decathlon, nifti
 from unc_jax.data.preprocess import prepare_liver, zscore
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.train import build_model, create_state, variables_of
@@ -31,11 +32,10 @@ from unc_jax.uncertainty.sampling import build_monte_carlo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("folders", type=Path, nargs="+")
     arguments = parser.parse_args()
     config = demo.get_config()
-    statistics = cohort.open_cohort(arguments.prepared).statistics
+    statistics = stages.prepare(config).statistics  # at once after the demo
     model = build_model(config)
     with Checkpoints(arguments.run / "checkpoints") as checkpoints:
         restored = checkpoints.restore_best(create_state(config, model))

@@ -82,9 +82,9 @@ def _train() -> ConfigDict:
 def _evaluate() -> ConfigDict:
     evaluate = ConfigDict()
     evaluate.samples = 10  # N
-    evaluate.mask_scope = (
-        "volume"  # one thinned network per sample | fresh per "window"
-    )
+    # A sample is one thinned network per "volume" | the same one for the whole "cohort"
+    # | a fresh one for each "window".
+    evaluate.mask_scope = "volume"
     evaluate.overlap = (0.25, 0.25, 0.25)  # of neighbouring windows, fraction per axis
     evaluate.window_batch = 4  # windows per call of the device
     evaluate.chunk = 0  # samples at a time; 0: all on an accelerator, one on a CPU

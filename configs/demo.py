@@ -17,7 +17,7 @@ from configs import base
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.data.root = "phantom"
-    config.data.phantom_cases = 40
+    config.data.phantom_cases = 52
     config.data.phantom_size = (96, 96, 64)
     config.data.shape = (64, 64, 48)
     config.model.features = 8
@@ -31,4 +31,5 @@ def get_config() -> ConfigDict:
     config.train.validate_every_steps = 100
     config.train.checkpoint_every_steps = 100
     config.evaluate.window_batch = 8
+    config.evaluate.mask_scope = "cohort"
     return config

@@ -45,8 +45,9 @@ def predict(variables):
     def built(**changes):
         return sampling.build_monte_carlo(MODEL, **{**SETTINGS, **changes})
 
-    def run(seed=0, volume=VOLUME, **changes):
-        return built(**changes)(variables, volume, jax.random.key(seed))
+    def run(key=0, volume=VOLUME, **changes):
+        key = jax.random.key(key) if isinstance(key, int) else key
+        return built(**changes)(variables, volume, key)
 
     return run
 
@@ -94,6 +95,15 @@ def test_window_scope_draws_afresh_for_each_window(variables, same_window_twice)
     assert (samples[:, 0] != samples[:, 1]).any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.parametrize(
+    ("scope", "alike"), [("cohort", True), ("volume", False), ("window", False)]
+)
+def test_only_cohort_scope_shares_networks_between_cases(predict, scope, alike):
+    keys = (sampling.volume_key(jax.random.key(3), case, scope) for case in (0, 1))
+    first, second = (predict(key, mask_scope=scope).masks for key in keys)
+    assert np.array_equal(first, second) == alike
+
+
 @pytest.mark.parametrize("scope", sampling.MASK_SCOPES)
 def test_chunks_change_nothing(variables, same_window_twice, scope):
     one, all_at_once = (
@@ -137,7 +147,7 @@ def stitched_samples(variables, key):
 
 def test_prediction_is_what_the_formulas_say(predict, variables):
     """All that leaves the device, recomputed in NumPy from samples drawn one by one."""
-    prediction = predict(seed=3)
+    prediction = predict(key=3)
     samples = stitched_samples(variables, jax.random.key(3))
     mean, inside = samples.mean(0), samples.mean(0) >= 0.5
     term = -(samples * np.log(samples)).mean(0)
@@ -166,7 +176,7 @@ def test_out_of_memory_shrinks_the_chunk_with_the_same_result(predict, variables
         if len(calls) == 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    expected = predict(seed=5)
+    expected = predict(key=5)
     settings = {**SETTINGS, "chunk": 2}
     monte_carlo = sampling.build_monte_carlo(MODEL, **settings)
     found = monte_carlo(variables, VOLUME, jax.random.key(5), device_is_full)

@@ -20,7 +20,11 @@ from unc_jax.segmentation.progress import Progress
 from unc_jax.segmentation.train import build_model, create_state, variables_of
 from unc_jax.study import evaluate, figures, records, tables
 from unc_jax.study.validation import build_validation
-from unc_jax.uncertainty.sampling import Prediction, build_monte_carlo
+from unc_jax.uncertainty.sampling import (
+    Prediction,
+    build_monte_carlo,
+    volume_key,
+)
 
 _ORIGIN = (
     "the paper's set is Task03_Liver of the Medical Segmentation Decathlon "
@@ -188,7 +192,8 @@ def _predict(config: Config, model, variables) -> evaluate.Predict:
     key = key_for(config.seed, "monte_carlo")
 
     def predict(image: np.ndarray, index: int) -> Prediction:
-        return monte_carlo(variables, image, jax.random.fold_in(key, index))
+        own = volume_key(key, index, evaluation.mask_scope)
+        return monte_carlo(variables, image, own)
 
     return predict
 

@@ -24,7 +24,7 @@ from unc_jax.data.anatomy.scanner import Scanner
 from unc_jax.errors import InputError
 
 Size = tuple[int, int, int]
-_VERSION = 2  # of the drawing; a cohort of another version is not continued
+_VERSION = 3  # of the drawing; a cohort of another version is not continued
 _SMALLEST = 16
 
 
@@ -204,6 +204,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Command line: draws a cohort; exits with 2 and one line on wrong input."""
     options = vars(_arguments())
     start = time.monotonic()
 

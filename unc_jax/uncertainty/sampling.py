@@ -13,7 +13,7 @@ from unc_jax.segmentation.sliding import build_sweep
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty import measures
 
-MASK_SCOPES = ("volume", "window")
+MASK_SCOPES = ("cohort", "volume", "window")
 
 
 class Prediction(NamedTuple):
@@ -41,6 +41,16 @@ class Prediction(NamedTuple):
     spread: float
 
 
+def volume_key(key: Array, case: int, mask_scope: str) -> Array:
+    """The key of one case's samples.
+
+    Under "cohort" every case is seen by the same N thinned networks, so that cases
+    differ by what they show and not by the luck of their masks (common random numbers:
+    Hammersley and Handscomb, 1964). Otherwise each case draws its own.
+    """
+    return key if mask_scope == "cohort" else jax.random.fold_in(key, case)
+
+
 def sample_windows(
     model: UNet3D,
     variables,
@@ -61,8 +71,8 @@ def sample_windows(
       windows: (b, x, y, z, 1).
       places: int[b], the windows' indices in the volume's grid.
       keys: typed keys (n,), one per sample.
-      mask_scope: "volume": a sample is one thinned network, the same masks for every
-        window; "window": fresh masks for each window of each sample.
+      mask_scope: "window": fresh masks for each window of each sample; otherwise a
+        sample is one thinned network, the same masks for every window.
       chunk: samples per vmap.
 
     Returns:

@@ -65,8 +65,7 @@ def draw_ambiguity(
     rng = generator(seed, "ambiguity", index)
     blur = 0.4 + 0.35 * scan.noise_hu / 15 + 0.12 * scan.spacing_mm
     base = float(blur * np.exp(rng.normal(0, 0.25)))
-    if scan.degraded:
-        base *= float(rng.uniform(1.6, 4))
+    base *= 1 + scan.degradation * float(rng.uniform(2, 4))
     hilum = Zone("hilum", (18.0, -4.0, -10.0), 32.0, float(rng.uniform(1, 4)))
     zones = [hilum, Zone("cava", (24.0, -34.0, 40.0), 28.0, float(rng.uniform(0.5, 3)))]
     left = inside[inside[:, 0] <= np.quantile(inside[:, 0], 0.02)].mean(0)
@@ -81,12 +80,13 @@ def draw_ambiguity(
         Zone("heart", (-5.0, 30.0, 62.0), 35.0, float(rng.uniform(0.5, 3))),
     ]
     parts = []
-    if rng.random() < 0.1 + 0.5 * lost or scan.degraded:
-        most = 0.3 if scan.degraded else 0.06
-        cut = float(np.quantile(inside[:, 0], rng.uniform(0.25 * most, most)))
+    if rng.random() < 0.1 + 0.5 * lost or scan.degradation:
+        most = 0.06 + 0.36 * scan.degradation
+        cut = float(np.quantile(inside[:, 0], rng.uniform(0.3 * most, most)))
         parts.append(Part("left lobe", (-1.0, 0.0, 0.0), -cut, _share(rng)))
-    if scan.breaths or rng.random() < 0.1:
-        cut = float(np.quantile(inside[:, 2], rng.uniform(0.01, 0.05)))
+    if scan.breaths or rng.random() < 0.1 + 0.6 * scan.degradation:
+        most = 0.05 + 0.2 * scan.degradation
+        cut = float(np.quantile(inside[:, 2], rng.uniform(0.2 * most, most)))
         parts.append(Part("lower tip", (0.0, 0.0, -1.0), -cut, _share(rng)))
     return Ambiguity(base, tuple(zones), tuple(parts))
 

@@ -80,6 +80,7 @@ def draw_tumours(
 
 
 def draw_cysts(seed: int, index: int, inside: np.ndarray) -> tuple[Lesion, ...]:
+    """No cyst in most livers, else one to three, at points of `inside` (m, 3), mm."""
     rng = generator(seed, "cysts", index)
     count = int(rng.integers(1, 4)) if rng.random() < 0.22 else 0
     cysts = []

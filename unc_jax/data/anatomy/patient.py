@@ -108,10 +108,13 @@ def draw_tissues(seed: int, index: int, scan: Protocol) -> dict[str, float]:
         hu["stomach"] = float(rng.uniform(5, 45))
     else:  # oral contrast medium
         hu["stomach"] = float(rng.uniform(130, 320))
-    if scan.degraded:
-        hu["liver"] = hu["muscle"] + float(rng.normal(8, 6))
-        for name, spread in (("spleen", 5), ("stomach", 5), ("bowel", 8), ("heart", 8)):
-            hu[name] = hu["liver"] + float(rng.normal(0, spread))
+    if scan.degradation:
+        # What is left of the contrast to the neighbours.
+        left = 0.6 * (1 - scan.degradation)
+        hu["liver"] = hu["muscle"] + left * (hu["liver"] - hu["muscle"])
+        for name in ("spleen", "stomach", "bowel", "heart", "cava", "portal"):
+            near = hu["liver"] + float(rng.normal(0, 5))
+            hu[name] = near + left * (hu[name] - near)
     hu["lumen"] = float(rng.uniform(160, 350)) if filling > 0.75 else 25.0
     hu["fat"] = float(rng.normal(-103, 5))
     hu["lung"] = float(rng.uniform(-880, -800))
@@ -124,7 +127,7 @@ def facts(patient: Patient) -> dict[str, Any]:
     scan = patient.protocol
     return {
         "phase": scan.phase,
-        "degraded": scan.degraded,
+        "degradation": scan.degradation,
         "noise_hu": scan.noise_hu,
         "slice_spacing_mm": scan.spacing_mm,
         "native_slices": scan.slices,

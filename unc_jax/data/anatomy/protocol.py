@@ -27,7 +27,8 @@ class Protocol(NamedTuple):
     padding_hu: int  # value there
     breaths: tuple[tuple[float, float], ...]  # (below this z, shifted by), mm
     orientation: str
-    degraded: bool  # low dose and hardly any contrast between soft tissues
+    # 0 a sound scan; up to 1: low dose, hardly any contrast between soft tissues
+    degradation: float
 
 
 class Extent(NamedTuple):
@@ -39,6 +40,7 @@ class Extent(NamedTuple):
 
 
 def draw_protocol(seed: int, index: int, extent: Extent) -> Protocol:
+    """How a patient who takes up `extent` is scanned; a function of its arguments."""
     rng = generator(seed, "protocol", index)
     phase = str(rng.choice(["portal", "arterial", "native"], p=[0.72, 0.14, 0.14]))
     noise = float(np.clip(14 * np.exp(0.5 * rng.standard_normal()), 8, 35))
@@ -55,9 +57,9 @@ def draw_protocol(seed: int, index: int, extent: Extent) -> Protocol:
     margin = rng.uniform(0.78, 0.92) if tight else rng.uniform(1.03, 1.3)
     orientation = str(rng.choice(_ORIENTATIONS, p=[0.35, 0.45, 0.2]))
     breaths = _breaths(rng, extent)
-    degraded = bool(rng.random() < DEGRADED)
-    if degraded:
-        noise = float(np.clip(2.2 * noise, 25, 50))
+    degradation = float(rng.uniform(0.2, 1)) if rng.random() < DEGRADED else 0.0
+    if degradation:
+        noise = float(np.clip((1.2 + 2.5 * degradation) * noise, 25, 90))
     return Protocol(
         phase=phase,
         noise_hu=noise,
@@ -72,7 +74,7 @@ def draw_protocol(seed: int, index: int, extent: Extent) -> Protocol:
         padding_hu=int(rng.choice([-1024, -1024, -1000, -2000])),
         breaths=breaths,
         orientation=orientation,
-        degraded=degraded,
+        degradation=degradation,
     )
 
 
