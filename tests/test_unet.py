@@ -153,6 +153,24 @@ def test_the_two_halves_are_the_whole(placement, depth):
     assert np.abs(other - whole).max() > 1e-2
 
 
+@pytest.mark.parametrize(
+    ("placement", "dropping"),
+    [
+        ("bottleneck", {"down2_conv0", "down2_conv1"}),
+        (
+            "all",
+            {f"down{level}_conv{i}" for level in range(3) for i in (0, 1)}
+            | {f"up{level}_conv{i}" for level in range(2) for i in (0, 1)},
+        ),
+    ],
+)
+def test_where_dropout_is_placed(placement, dropping):
+    bound = UNet3D(depth=3, dropout_placement=placement, dropout_rate=0.3).bind({})
+    rates = {name: block.dropout_rate for name, block in bound.blocks.items()}
+    assert {name for name, rate in rates.items() if rate == 0.3} == dropping
+    assert {rates[name] for name in rates.keys() - dropping} <= {0.0}
+
+
 def test_bfloat16_computes_near_float32():
     variables = initialise(UNet3D(**SMALL))
     full, half = (
