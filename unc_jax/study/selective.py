@@ -1,11 +1,12 @@
 """How much better the kept cases are when the uncertain ones are set aside.
 
-Every function takes the risk of each case (here 1 - Dice, so 0 is perfect) and a
-confidence (higher is surer; of a measure of uncertainty its negative). Cases with equal
-confidence cannot be told apart, so each result is the mean over all orders of a tie,
-exactly: it depends on no order of the cases, and reaches coverage 1.
+Functions take the risk of each case (here 1 - Dice, so 0 is perfect), or its Dice,
+and a confidence (higher is surer; of a measure of uncertainty its negative). Cases of
+equal confidence cannot be told apart, so each result is the mean over all orders of a
+tie, exactly: it depends on no order of the cases, and reaches coverage 1.
 
-A missing value is NaN; a case with one missing takes no part. What is undefined is None.
+A missing value is NaN; a case with one missing takes no part. What is undefined is
+None.
 """
 
 from typing import NamedTuple
