@@ -14,14 +14,16 @@ from unc_jax.errors import InputError
 from unc_jax.study import comparison, models, paper_figures, paper_tables, runs
 
 _USER_ERROR = 2
+# The smallest p is 2 / resamples; corrected for all claims it has to get below 0.05.
+_FEWEST_RESAMPLES = 1000
 
 
 def compare(
     folders: list[Path], output: Path, *, policy: str, resamples: int, seed: int
 ) -> None:
     """Reads and checks all runs, then writes everything under `output`."""
-    if resamples < 100:
-        raise InputError(f"--resamples is {resamples}; an interval needs at least 100")
+    if resamples < _FEWEST_RESAMPLES:
+        raise InputError(f"--resamples is {resamples}; give at least 1000")
     grouped = models.group([runs.read_run(folder) for folder in folders])
     statistics = comparison.compare(
         grouped,

@@ -6,7 +6,6 @@ its runs (seeds), with the value of each run and their spread beside.
 
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,7 +111,7 @@ def _describe(
         "size": model.size,
         "patch": list(model.patch),
         "variant": model.variant,
-        "data": Path(str(model.runs[0].config.get("data.root", "unnamed"))).name,
+        "data": model.data,
         "seeds": [run.seed for run in model.runs],
         "runs": [str(run.path) for run in model.runs],
         "n_test": len(tests[0].ids),

@@ -209,22 +209,16 @@ def _spread_axis(ax: Axes, values: np.ndarray) -> None:
         ax.set_xscale("symlog", linthresh=float(positive.min()))
 
 
-def split_handles(rows: list[Row]) -> list[Line2D]:
-    """Legend entries of the splits, with the number of cases that have a Dice."""
+def split_handles(rows: list[Row] | None) -> list[Line2D]:
+    """Legend entries of the splits, with n of the cases that have a Dice if given."""
     handles = []
     for split, (color, marker, size) in _SPLIT_STYLES.items():
-        n = int(np.isfinite(records.column(rows, "dice", split)).sum())
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=color,
-                marker=marker,
-                linestyle="none",
-                markersize=size**0.5,
-                label=f"{split} (n = {n})",
-            )
-        )
+        label = split
+        if rows is not None:
+            n = int(np.isfinite(records.column(rows, "dice", split)).sum())
+            label = f"{split} (n = {n})"
+        style = {"color": color, "marker": marker, "markersize": size**0.5}
+        handles.append(Line2D([], [], linestyle="none", label=label, **style))
     return handles
 
 

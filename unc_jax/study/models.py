@@ -20,6 +20,9 @@ _MECHANICS = (
     *("evaluate.save_predictions", "train.residence", "train.steps_per_call"),
     "train.checkpoint_every_steps",
 )
+# Data sets of livers, by folder name; others have a whole organ and a part of it.
+_LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
+_STRUCTURES = {"liver": "whole", "tumor": "part"}
 _PAPER_SMALL = (64, 64, 16)
 
 
@@ -35,14 +38,27 @@ class Model(NamedTuple):
 
     @property
     def name(self) -> str:
-        return " ".join(filter(None, (self.target, self.size, self.loss, self.variant)))
+        return " ".join(
+            filter(None, (self.structure, self.size, self.loss, self.variant))
+        )
+
+    @property
+    def data(self) -> str:
+        """Name of the data set's folder."""
+        return Path(str(self.runs[0].config.get("data.root", "unnamed"))).name
+
+    @property
+    def structure(self) -> str:
+        """What is segmented; for data of another organ "liver" is the wrong word."""
+        of_liver = any(word in self.data.lower() for word in _LIVER_WORDS)
+        return self.target if of_liver else _STRUCTURES[self.target]
 
 
 def group(runs: Sequence[Run]) -> list[Model]:
     """Models in the order of the paper's tables; runs of each by seed.
 
-    The largest patch of a target is "large" and the smallest, if another, "small" (so
-    is the paper's own small patch, 64 x 64 x 16, on its own).
+    The largest patch of a target is "large", the smallest, if another, "small" (as is
+    the paper's small patch on its own).
     Raises InputError when two runs have one config and one seed, or runs of one target
     differ in cases, splits or references.
     """

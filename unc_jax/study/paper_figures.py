@@ -15,15 +15,19 @@ from matplotlib.patches import Patch
 
 from unc_jax.study import figures, records, runs
 from unc_jax.study.models import Model
-from unc_jax.study.records import Panel, Row
+from unc_jax.study.records import Row
 from unc_jax.study.runs import TARGETS, Run
 from unc_jax.study.tables import MEASURES
 
-_PANEL_INCHES = 1.75
+# Wider figures would be shrunk on a page until their text could not be read.
+_WIDTH_INCHES = 11.0
+_LARGEST_PANEL_INCHES = 1.75
+_FEWEST_KEPT = 5  # a mean over fewer cases is noise
+# Colour and dashes both tell the measures apart.
 _MEASURE_STYLES = {
-    "cv": ("CV", "#e08214", "--"),
-    "d_pw": (r"$D_\mathrm{pw}$", "#1f4e9c", "-"),
-    "u_labelled": (r"$U_\mathrm{labelled}$", "#5aae61", "-."),
+    "cv": ("CV", "#e08214", (4, 2)),
+    "d_pw": (r"$D_\mathrm{pw}$", "#1f4e9c", (1, 0)),
+    "u_labelled": (r"$U_\mathrm{labelled}$", "#5aae61", (6, 2, 1, 2)),
 }
 
 
@@ -60,13 +64,16 @@ def figure1(models: Sequence[Model], path: Path) -> Path | None:
         path.unlink(missing_ok=True)
         return None
     columns = 1 + 2 * max(len(shown) for _, shown in rows)
-    size = (_PANEL_INCHES * columns + 1.1, 2.05 * _heights(rows) + 0.8)
+    panel = min(_LARGEST_PANEL_INCHES, (_WIDTH_INCHES - 1) / columns)
+    heights = [_height_to_width(case, shown[0]) for case, shown in rows]
+    height = panel * sum(heights) + 0.45 * len(rows) + 0.6
+    size = (panel * columns + 1.0, height)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
+    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     maps = []
     for (case, shown), line in zip(rows, axes, strict=True):
         maps += _draw_case(line, case, shown)
-    bar = figure.colorbar(maps[0], ax=axes[:, -1], shrink=0.8, pad=0.03)
+    bar = figure.colorbar(maps[0], ax=axes, shrink=0.6, aspect=40, pad=0.02)
     bar.set_label("uncertainty U(x) (nats)", fontsize=10)
     figure.legend(
         handles=[Patch(color=c, label=label) for c, label in figures.OVERLAY.values()],
@@ -91,7 +98,7 @@ def figure2(models: Sequence[Model], path: Path, *, policy: str = "exclude") -> 
             ax.sharey(line[0])
         line[0].set_ylabel(f"{_title(model)}\nsegmentation quality (Dice)", fontsize=9)
     figure.legend(
-        handles=figures.split_handles(rows),
+        handles=figures.split_handles(rows if len(models) == 1 else None),
         loc="outside lower center",
         ncols=3,
         fontsize=9,
@@ -103,12 +110,13 @@ def figure2(models: Sequence[Model], path: Path, *, policy: str = "exclude") -> 
 def referral_figure(statistics: dict[str, Any], path: Path) -> Path:
     """Mean Dice of the kept cases against the share referred to a human, per model.
 
+    A measure that is undefined in some cases has its curve over the others.
     statistics: what `comparison.compare` returns.
     """
     models = statistics["models"]
     columns = min(len(models), 3)
     lines = -(-len(models) // columns)
-    size = (4.0 * columns + 0.4, 3.3 * lines + 0.6)
+    size = (3.6 * columns + 0.4, 3.0 * lines + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax in axes[len(models) :]:
@@ -118,8 +126,8 @@ def referral_figure(statistics: dict[str, Any], path: Path) -> Path:
     handles = [
         Line2D([], [], color="black", linewidth=1, label="oracle (worst first)"),
         *(
-            Line2D([], [], color=color, linestyle=style, label=label)
-            for label, color, style in _MEASURE_STYLES.values()
+            Line2D([], [], color=color, dashes=dashes, label=label)
+            for label, color, dashes in _MEASURE_STYLES.values()
         ),
         Line2D([], [], color="0.55", linestyle=":", label="random"),
     ]
@@ -130,15 +138,14 @@ def referral_figure(statistics: dict[str, Any], path: Path) -> Path:
 
 
 def _draw_referral(ax: Axes, model: dict[str, Any]) -> None:
-    for name, (_, color, style) in _MEASURE_STYLES.items():
-        curve = model["measures"][name]["referral"]
-        percent = 100 * np.array(curve["referred"])
-        ax.plot(percent, curve["kept_dice"], color=color, linestyle=style)
-    first = model["measures"]["d_pw"]["referral"]
-    percent = 100 * np.array(first["referred"])
-    ax.plot(percent, first["oracle_dice"], color="black", linewidth=1)
-    ax.plot(percent, first["random_dice"], color="0.55", linestyle=":")
-    ax.set_title(f"{model['name']}, n = {len(percent)}", fontsize=9)
+    drawn = [_shown(model, name) for name in _MEASURE_STYLES]
+    for (_, color, dashes), curve in zip(_MEASURE_STYLES.values(), drawn, strict=True):
+        ax.plot(curve["referred"], curve["kept_dice"], color=color, dashes=dashes)
+    # Where a measure is undefined in some cases the others have more of them.
+    whole = max(drawn, key=lambda curve: len(curve["referred"]))
+    ax.plot(whole["referred"], whole["oracle_dice"], color="black", linewidth=1)
+    ax.plot(whole["referred"], whole["random_dice"], color="0.55", linestyle=":")
+    ax.set_title(f"{model['name']}, n = {model['dice']['test']['n'][0]}", fontsize=9)
     ax.set_xlabel("least certain cases referred (%)", fontsize=9)
     ax.set_ylabel("mean Dice of the kept", fontsize=9)
     ax.tick_params(labelsize=8)
@@ -146,12 +153,20 @@ def _draw_referral(ax: Axes, model: dict[str, Any]) -> None:
     ax.grid(alpha=0.25, linewidth=0.5)
 
 
+def _shown(model: dict[str, Any], name: str) -> dict[str, np.ndarray]:
+    """The referral curve as far as a few cases are kept; the share in percent."""
+    curve = {k: np.array(v) for k, v in model["measures"][name]["referral"].items()}
+    kept = max(len(curve["referred"]) - _FEWEST_KEPT + 1, 1)
+    curve = {key: values[:kept] for key, values in curve.items()}
+    return {**curve, "referred": 100 * curve["referred"]}
+
+
 def _draw_case(line: np.ndarray, case: str, models: Sequence[Model]) -> list[Any]:
     """One row of Figure 1; returns its uncertainty maps."""
     panels = [records.read_panel(_panel_path(m.runs[0], case)) for m in models]
     figures.draw_image(line[0], panels[0])
-    name = case if len(case) <= 24 else case[:23] + "…"
-    line[0].set_title(name.replace("$", r"\$"), fontsize=9)
+    line[0].set_title(_two_lines(case), fontsize=8)
+    line[0].set_ylabel(models[0].structure, fontsize=9)
     maps = []
     for index, (model, panel) in enumerate(zip(models, panels, strict=True)):
         segmentation, uncertainty = line[1 + 2 * index : 3 + 2 * index]
@@ -165,6 +180,14 @@ def _draw_case(line: np.ndarray, case: str, models: Sequence[Model]) -> list[Any
     return maps
 
 
+def _two_lines(case: str, length: int = 13) -> str:
+    """A case name that stays above its own column; broken before its number."""
+    start, mark, number = case.rpartition("_")
+    lines = [start, mark + number] if len(case) > length and start else [case]
+    kept = [one if len(one) <= length else one[: length - 1] + "…" for one in lines]
+    return "\n".join(kept).replace("$", r"\$")
+
+
 def _agreement(row: Row) -> str:
     d_pw = row["d_pw"]
     shown = "undefined" if d_pw is None else f"{d_pw:.3f}"
@@ -176,15 +199,8 @@ def _cases_of(target: str, models: Sequence[Model]) -> list[str]:
     return choose_cases(own) if own else []
 
 
-def _heights(rows: Sequence[tuple[str, Sequence[Model]]]) -> float:
-    """Summed height of the rows, in panel widths."""
-    return sum(
-        _height_to_width(records.read_panel(_panel_path(shown[0].runs[0], case)))
-        for case, shown in rows
-    )
-
-
-def _height_to_width(panel: Panel) -> float:
+def _height_to_width(case: str, model: Model) -> float:
+    panel = records.read_panel(_panel_path(model.runs[0], case))
     width, height = panel.image.shape * panel.spacing_mm
     return float(height / width)
 

@@ -15,17 +15,20 @@ from unc_jax.study.records import CONFIDENCE_SIGN
 from unc_jax.study.tables import MEASURES, PAPER, UNDEFINED, PaperRow, format_p
 
 _NUMBER = {"liver": 1, "tumor": 2}
-_TITLES = {"liver": "organ (the paper's: liver)", "tumor": "part (the paper's: tumor)"}
+_TITLES = {
+    "liver": "whole organ (in the paper the liver)",
+    "tumor": "part of an organ (in the paper liver tumors)",
+}
 _COLUMNS = (
     *("cost function", "patch size", "source", "seeds", "n"),
     *("mean dice test (training)", "CV (p)", "D_pw (p)", "U_labelled (p)"),
 )
 _CAPTION = (
-    "Table {number}: segmentation models of the {title}, measured on {data}. Spearman "
-    "correlation coefficient between uncertainty measures and segmentation quality "
-    "(Dice), test data. In brackets 95 % bootstrap intervals over cases{seeds}. n: test "
-    "cases with both values defined (the paper's test set has 55; it prints no n). Best "
-    "per column in bold. Empty cases: {policy}."
+    "Table {number}: segmentation models of the {title}, measured on {data}. "
+    "Spearman correlation coefficient between uncertainty measures and segmentation "
+    "quality (Dice), test data. In brackets 95 % bootstrap intervals over cases"
+    "{seeds}. n: test cases with both values defined (the paper's test set has 55; it "
+    "prints no n). Best per column in bold. Empty cases: {policy}."
 )
 _SEEDS = " and seeds; ± standard deviation over seeds; p the largest of the seeds"
 
@@ -102,9 +105,9 @@ def empty_note(statistics: dict[str, Any], target: str) -> list[str]:
             for policy in ("exclude", "zero")
         )
         lines.append(
-            f"- {one['name']}: {one['empty_prediction']} test cases with an empty "
-            f"prediction, {one['empty_reference']} with an empty reference, "
-            f"{one['both_empty']} with both. {policies}."
+            f"- {one['name']}: test cases with an empty prediction "
+            f"{one['empty_prediction']}, reference {one['empty_reference']}, both "
+            f"{one['both_empty']}. {policies}."
         )
     return ["Empty cases (first seed):", "", *lines] if lines else []
 
