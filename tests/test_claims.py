@@ -82,6 +82,9 @@ def test_nothing_to_test_with():
     undefined = {cell(measure="d_pw"): Estimate(None, np.full(9, np.nan))}
     found = verdict_of("Table 1, D_pw tells good from bad", undefined)
     assert (found.verdict, found.p_holm) == ("not tested", None)
+    # One model without a value does not hide what the other says.
+    both = {**undefined, cell("dice"): estimate(0.5)}
+    assert verdict_of("Table 1, D_pw tells good from bad", both).pairs == 1
 
 
 def test_a_claim_stays_within_its_target():

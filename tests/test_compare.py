@@ -89,7 +89,7 @@ FAST = comparison.Resamples(200)
 
 
 def test_writes_everything(tmp_path, capsys):
-    folders = write_six(tmp_path, panels=True)
+    folders = write_six(tmp_path, panels=True)[::2]  # liver dice, liver wcc, tumor dice
     output = tmp_path / "results"
     arguments = [*map(str, folders), "--output", str(output), "--resamples", "1000"]
     assert compare.main(arguments) == 0
@@ -102,7 +102,7 @@ def test_writes_everything(tmp_path, capsys):
     assert verdicts["Table 1, wcc > soft Dice"] == "supported"
     assert "wcc > soft Dice: supported" in capsys.readouterr().out
     # Another comparison without tumour models leaves no Table 2 of this one.
-    assert compare.main([str(folders[0]), *arguments[6:]]) == 0
+    assert compare.main([str(folders[0]), *arguments[3:]]) == 0
     assert not (output / "table2.md").exists()
 
 
@@ -279,6 +279,23 @@ def test_bad_runs_are_one_line_each(tmp_path, capsys):
         assert error.count("\n") == 1
         assert reason in error
         assert name in error
+
+
+def test_bad_flags_and_files_are_one_line_each(tmp_path, capsys):
+    good = write_run(tmp_path / "good", panels=True)
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    few = ["--output", str(tmp_path / "out"), "--resamples", "10"]
+    assert compare.main([str(good), *few]) == 2
+    assert "--resamples is 10; give at least 1000" in capsys.readouterr().err
+    assert compare.main([str(good), "--output", str(file), "--resamples", "1000"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: cannot write {file}")
+    (good / "panels" / "test_0.npz").write_text("half of a slice")
+    arguments = [str(good), "--output", str(tmp_path / "out"), "--resamples", "1000"]
+    assert compare.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "test_0.npz: is no slice of a case" in error
+    assert error.count("\n") == 1
 
 
 def test_figure1_shows_best_median_and_worst_of_each_target(tmp_path, monkeypatch):

@@ -98,6 +98,9 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return _USER_ERROR
+    except OSError as error:
+        print(f"error: cannot write {options.output}: {error}", file=sys.stderr)
+        return _USER_ERROR
     return 0
 
 

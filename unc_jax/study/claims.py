@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
     @property
     def sentence(self) -> str:
         if self.verdict == "not tested":
-            return f"{self.claim.text}: not tested, the models it needs were not given."
+            return f"{self.claim.text}: not tested, no models or values to pair."
         one, p = self.finding, self.p_holm
         contrast = "mean strength" if not self.claim.weaker else "difference"
         return (
@@ -90,13 +90,14 @@ CLAIMS = _claims()
 def judge(
     strengths: Mapping[Cell, Estimate], claims: Sequence[Claim] = CLAIMS
 ) -> list[Verdict]:
-    """A verdict on each claim, in order.
+    """A verdict on each claim, in order; cells without a value take no part.
 
     supported: the contrast is above 0 with Holm's p < 0.05; not supported: it is below
     0 with the same certainty; undecided: anything else. "not tested" where no pair of
     cells was run, or the contrast is undefined; those do not count in the correction.
     """
-    contrasts = [_contrast(strengths, claim) for claim in claims]
+    defined = {c: one for c, one in strengths.items() if one.value is not None}
+    contrasts = [_contrast(defined, claim) for claim in claims]
     findings = [paired.finding(c) if n else _NOTHING for c, n in contrasts]
     adjusted = holm([one.p for one in findings])
     return [

@@ -3,6 +3,7 @@
 Of several runs (seeds) of a model the first is drawn.
 """
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from unc_jax.errors import InputError
 from unc_jax.study import figures, records, runs
 from unc_jax.study.models import Model
-from unc_jax.study.records import Row
+from unc_jax.study.records import Panel, Row
 from unc_jax.study.runs import TARGETS, Run
 from unc_jax.study.tables import MEASURES
 
@@ -163,7 +165,7 @@ def _shown(model: dict[str, Any], name: str) -> dict[str, np.ndarray]:
 
 def _draw_case(line: np.ndarray, case: str, models: Sequence[Model]) -> list[Any]:
     """One row of Figure 1; returns its uncertainty maps."""
-    panels = [records.read_panel(_panel_path(m.runs[0], case)) for m in models]
+    panels = [_panel(m.runs[0], case) for m in models]
     figures.draw_image(line[0], panels[0])
     line[0].set_title(_two_lines(case), fontsize=8)
     line[0].set_ylabel(models[0].structure, fontsize=9)
@@ -200,7 +202,7 @@ def _cases_of(target: str, models: Sequence[Model]) -> list[str]:
 
 
 def _height_to_width(case: str, model: Model) -> float:
-    panel = records.read_panel(_panel_path(model.runs[0], case))
+    panel = _panel(model.runs[0], case)
     width, height = panel.image.shape * panel.spacing_mm
     return float(height / width)
 
@@ -211,6 +213,15 @@ def _test_rows(run: Run) -> dict[str, Row]:
 
 def _panel_path(run: Run, case: str) -> Path:
     return run.path / "panels" / f"{case}.npz"
+
+
+def _panel(run: Run, case: str) -> Panel:
+    path = _panel_path(run, case)
+    try:
+        return records.read_panel(path)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"{path}: is no slice of a case ({cause})") from None
 
 
 def _short(model: Model) -> str:
