@@ -154,6 +154,26 @@ def test_models_that_differ_otherwise_say_how(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("patches", "sizes"),
+    [
+        ([[64, 64, 16]], ["small"]),
+        ([[128, 128, 16]], ["large"]),
+        ([[64, 64, 16], [32, 32, 16]], ["large", "small"]),
+        ([[64, 64, 16], [8, 8, 8], [32, 32, 16]], ["32x32x16", "large", "small"]),
+    ],
+)
+def test_large_and_small_patches(tmp_path, patches, sizes):
+    folders = [
+        write_run(
+            tmp_path / str(i),
+            **{"train.patch_shape": patch, "data.shape": [256, 256, 256]},
+        )
+        for i, patch in enumerate(patches)
+    ]
+    assert sorted(model.size for model in grouped(*folders)) == sizes
+
+
 def test_tables_have_the_papers_rows(tmp_path):
     folders = write_six(tmp_path)
     found = comparison.compare(grouped(*folders), resamples=FAST)
@@ -256,6 +276,8 @@ def test_bad_runs_are_one_line_each(tmp_path, capsys):
     (config / "config.json").write_text("{")
     fields = write_run(tmp_path / "fields")
     (fields / "config.json").write_text('{"seed": 0}')
+    write_run(tmp_path / "patch", **{"train.patch_shape": []})
+    write_run(tmp_path / "target", **{"data.target": "spleen"})
     write_run(tmp_path / "undefined", rows=without_measures)
     write_run(tmp_path / "untested", rows=lambda rows: rows[:-14])
     write_run(tmp_path / "twice", rows=lambda rows: [*rows, rows[0]])
@@ -266,6 +288,8 @@ def test_bad_runs_are_one_line_each(tmp_path, capsys):
         "binary": "cannot be read",
         "config": "config.json: cannot be read",
         "fields": "has no data.target, loss.name, train.patch_shape",
+        "patch": "train.patch_shape is [] and seed 0, must be three",
+        "target": "data.target is 'spleen', not one of liver, tumor",
         "undefined": "cv, d_pw, u_labelled are undefined in every test case",
         "untested": "2 of 2 test cases have a Dice; a rank correlation needs 3",
         "twice": "case train_0 has several rows",

@@ -23,7 +23,8 @@ _MECHANICS = (
 # Data sets of livers, by folder name; others have a whole organ and a part of it.
 _LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
 _STRUCTURES = {"liver": "whole", "tumor": "part"}
-_PAPER_SMALL = (64, 64, 16)
+# The paper's patches are 1/2 and 1/4 as wide as the volume; half way between them.
+_SMALL_BELOW = 3 / 8
 
 
 class Model(NamedTuple):
@@ -57,8 +58,8 @@ class Model(NamedTuple):
 def group(runs: Sequence[Run]) -> list[Model]:
     """Models in the order of the paper's tables; runs of each by seed.
 
-    The largest patch of a target is "large", the smallest, if another, "small" (as is
-    the paper's small patch on its own).
+    The largest patch of a target is "large" and the smallest "small". A patch that is
+    alone is small if it is nearer to a quarter than to half of the volume's width.
     Raises InputError when two runs have one config and one seed, or runs of one target
     differ in cases, splits or references.
     """
@@ -74,7 +75,7 @@ def group(runs: Sequence[Run]) -> list[Model]:
         same.sort(key=lambda run: run.seed)
         first = same[0]
         patches = {run.patch for run in runs if run.target == first.target}
-        size = _size(first.patch, patches)
+        size = _size(first, patches)
         loss = str(first.config["loss.name"])
         model = Model(first.target, loss, size, first.patch, "", tuple(same))
         models.append(model)
@@ -106,13 +107,15 @@ def _defining(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _size(patch: tuple[int, ...], patches: set[tuple[int, ...]]) -> str:
-    if patches == {_PAPER_SMALL}:
-        return "small"
+def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
+    if len(patches) == 1:
+        shape = run.config.get("data.shape")
+        width = shape[0] if isinstance(shape, list) and shape else 0
+        return "small" if run.patch[0] < _SMALL_BELOW * width else "large"
     ordered = sorted(patches, key=lambda one: (-math.prod(one), one))
-    if patch == ordered[0]:
+    if run.patch == ordered[0]:
         return "large"
-    return "small" if patch == ordered[-1] else "x".join(map(str, patch))
+    return "small" if run.patch == ordered[-1] else "x".join(map(str, run.patch))
 
 
 def _variant(model: Model, models: list[Model]) -> str:

@@ -16,15 +16,15 @@ from unc_jax.study.tables import MEASURES, PAPER, UNDEFINED, PaperRow, format_p
 
 _NUMBER = {"liver": 1, "tumor": 2}
 _TITLES = {
-    "liver": "whole organ (in the paper the liver)",
-    "tumor": "part of an organ (in the paper liver tumors)",
+    "liver": "a whole organ (in the paper the liver)",
+    "tumor": "a part of an organ (in the paper liver tumors)",
 }
 _COLUMNS = (
     *("cost function", "patch size", "source", "seeds", "n"),
     *("mean dice test (training)", "CV (p)", "D_pw (p)", "U_labelled (p)"),
 )
 _CAPTION = (
-    "Table {number}: segmentation models of the {title}, measured on {data}. "
+    "Table {number}: segmentation models of {title}, measured on {data}. "
     "Spearman correlation coefficient between uncertainty measures and segmentation "
     "quality (Dice), test data. In brackets 95 % bootstrap intervals over cases"
     "{seeds}. n: test cases with both values defined (the paper's test set has 55; it "

@@ -64,9 +64,13 @@ def read_run(path: Path) -> Run:
             f"{path / 'config.json'}: data.target is {config['data.target']!r}, "
             f"not one of {', '.join(TARGETS)}"
         )
-    patch = config["train.patch_shape"]
-    if not isinstance(patch, list) or not all(isinstance(n, int) for n in patch):
-        raise InputError(f"{path / 'config.json'}: train.patch_shape is {patch!r}")
+    patch, seed = config["train.patch_shape"], config["seed"]
+    whole = isinstance(patch, list) and all(isinstance(n, int) for n in patch)
+    if not whole or len(patch) != 3 or not isinstance(seed, int):
+        raise InputError(
+            f"{path / 'config.json'}: train.patch_shape is {patch!r} and seed {seed!r}, "
+            "must be three numbers of voxels and a whole number"
+        )
     try:
         rows = records.read_rows(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
