@@ -288,7 +288,7 @@ def test_bad_runs_are_one_line_each(tmp_path, capsys):
         "binary": "cannot be read",
         "config": "config.json: cannot be read",
         "fields": "has no data.target, loss.name, train.patch_shape",
-        "patch": "train.patch_shape is [] and seed 0, must be three",
+        "patch": "train.patch_shape is [], seed 0; they must be three",
         "target": "data.target is 'spleen', not one of liver, tumor",
         "undefined": "cv, d_pw, u_labelled are undefined in every test case",
         "untested": "2 of 2 test cases have a Dice; a rank correlation needs 3",

@@ -68,8 +68,8 @@ def read_run(path: Path) -> Run:
     whole = isinstance(patch, list) and all(isinstance(n, int) for n in patch)
     if not whole or len(patch) != 3 or not isinstance(seed, int):
         raise InputError(
-            f"{path / 'config.json'}: train.patch_shape is {patch!r} and seed {seed!r}, "
-            "must be three numbers of voxels and a whole number"
+            f"{path / 'config.json'}: train.patch_shape is {patch!r}, seed {seed!r}; "
+            "they must be three numbers of voxels and a whole number"
         )
     try:
         rows = records.read_rows(table)
