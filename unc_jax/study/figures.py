@@ -29,7 +29,7 @@ OVERLAY = {
 _OPACITY = 0.55
 _DPI = 200
 _WIDTH_INCHES = 2.9  # of one slice
-_MEASURE_LABELS = {
+MEASURE_LABELS = {
     "cv": "coefficient of variation CV (voxels)",
     "d_pw": r"mean pairwise Dice $D_\mathrm{pw}$",
     "u_labelled": r"mean labelled uncertainty $U_\mathrm{labelled}$ (nats)",
@@ -74,7 +74,7 @@ def figure1(rows: list[Row], panels: Path, path: Path) -> Path | None:
         fontsize=9,
         frameon=False,
     )
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def figure2(rows: list[Row], path: Path) -> Path:
@@ -84,19 +84,19 @@ def figure2(rows: list[Row], path: Path) -> Path:
     when it spans orders of magnitude. Cases without one of the two values are left out.
     """
     figure = Figure(figsize=(11.0, 4.0), layout="constrained")
-    axes = figure.subplots(1, len(_MEASURE_LABELS), sharey=True)
-    for ax, (measure, label) in zip(axes, _MEASURE_LABELS.items(), strict=True):
+    axes = figure.subplots(1, len(MEASURE_LABELS), sharey=True)
+    for ax, (measure, label) in zip(axes, MEASURE_LABELS.items(), strict=True):
         draw_scatter(ax, rows, measure)
         ax.set_xlabel(label, fontsize=9)
     axes[0].set_ylabel("segmentation quality (Dice)", fontsize=9)
     figure.legend(
-        handles=_split_handles(rows),
+        handles=split_handles(rows),
         loc="outside lower center",
         ncols=len(_SPLIT_STYLES),
         fontsize=9,
         frameon=False,
     )
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def choose_cases(rows: list[Row]) -> dict[str, Row]:
@@ -114,12 +114,14 @@ def choose_cases(rows: list[Row]) -> dict[str, Row]:
     return {rank: chosen[rank] for rank in places if rank in chosen}
 
 
+def draw_image(ax: Axes, panel: Panel) -> None:
+    """The slice in grey, alone."""
+    _show(ax, _grey(panel), panel)
+
+
 def draw_segmentation(ax: Axes, panel: Panel) -> None:
     """The slice in grey, true and false positives and false negatives in colour."""
-    grey = np.asarray(panel.image, np.float32)
-    low, high = np.percentile(grey, [1, 99.5])
-    grey = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
-    picture = np.repeat(grey[..., None], 3, axis=-1)
+    picture = _grey(panel)
     for name, mask in (
         metrics.agreement(panel.prediction, panel.reference)._asdict().items()
     ):
@@ -158,6 +160,13 @@ def draw_scatter(ax: Axes, rows: list[Row], measure: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.5)
     ax.set_axisbelow(True)
+
+
+def _grey(panel: Panel) -> np.ndarray:
+    grey = np.asarray(panel.image, np.float32)
+    low, high = np.percentile(grey, [1, 99.5])
+    grey = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
+    return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def _show(ax: Axes, array: np.ndarray, panel: Panel, **style: Any) -> AxesImage:
@@ -200,25 +209,21 @@ def _spread_axis(ax: Axes, values: np.ndarray) -> None:
         ax.set_xscale("symlog", linthresh=float(positive.min()))
 
 
-def _split_handles(rows: list[Row]) -> list[Line2D]:
+def split_handles(rows: list[Row] | None) -> list[Line2D]:
+    """Legend entries of the splits, with n of the cases that have a Dice if given."""
     handles = []
     for split, (color, marker, size) in _SPLIT_STYLES.items():
-        n = int(np.isfinite(records.column(rows, "dice", split)).sum())
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=color,
-                marker=marker,
-                linestyle="none",
-                markersize=size**0.5,
-                label=f"{split} (n = {n})",
-            )
-        )
+        label = split
+        if rows is not None:
+            n = int(np.isfinite(records.column(rows, "dice", split)).sum())
+            label = f"{split} (n = {n})"
+        style = {"color": color, "marker": marker, "markersize": size**0.5}
+        handles.append(Line2D([], [], linestyle="none", label=label, **style))
     return handles
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a PNG whole, atomically; returns its path."""
     with atomic.replacing(path) as temporary:
         figure.savefig(temporary, dpi=_DPI)
     return path

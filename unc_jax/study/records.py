@@ -26,6 +26,9 @@ MEASURES = (
     "predictive_entropy",
     "mutual_information",
 )
+# The sign of a measure's correlation with quality if it works: D_pw is a measure of
+# agreement, the others of disagreement.
+CONFIDENCE_SIGN = {name: 1.0 if name == "d_pw" else -1.0 for name in MEASURES}
 COLUMNS = (
     *("case", "split", "n_samples", "dice"),
     *MEASURES,

@@ -46,6 +46,40 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
     return Correlation(float(result.statistic), float(result.pvalue), len(x))
 
 
+def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> Correlation:
+    """Rank correlation of x and y with the ranks of `given` held fixed, all (cases,).
+
+    (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)) of Spearman's coefficients
+    (Kendall & Stuart), p from the t distribution with n - 3 degrees of freedom. None
+    with fewer than 4 complete cases, any variable constant, or x or y of the same or
+    opposite order as `given`: nothing of it is left to correlate.
+    """
+    columns = np.stack([np.asarray(one, float) for one in (x, y, given)])
+    columns = columns[:, ~np.isnan(columns).any(axis=0)]
+    n = columns.shape[1]
+    if n < 4 or np.any(np.ptp(columns, axis=1) == 0):
+        return Correlation(None, None, n)
+    (_, xy, xz), (_, _, yz), _ = np.corrcoef(_ranks(columns))
+    left = (1 - xz**2) * (1 - yz**2)
+    if left < 1e-12:
+        return Correlation(None, None, n)
+    rho = float(np.clip((xy - xz * yz) / np.sqrt(left), -1.0, 1.0))
+    if abs(rho) == 1.0:
+        return Correlation(rho, 0.0, n)
+    t = rho * np.sqrt((n - 3) / (1 - rho**2))
+    return Correlation(rho, float(2 * stats.t.sf(abs(t), n - 3)), n)
+
+
+def spearman_above(x: ArrayLike, y: ArrayLike, *, floor: float) -> Correlation:
+    """`spearman` over the cases whose y is at least `floor`.
+
+    With y the Dice it says whether a measure ranks the good cases too, or only sets a
+    few failures apart.
+    """
+    y = np.asarray(y, float)
+    return spearman(x, np.where(y >= floor, y, np.nan))
+
+
 def bootstrap_spearman(
     x: ArrayLike, y: ArrayLike, *, resamples: int = 2000, seed: int = 0
 ) -> Interval:

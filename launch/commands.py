@@ -1,0 +1,129 @@
+"""Prints every command of the study, one a line, in an order that works.
+
+python launch/commands.py [DATA_ROOT] [--seeds 0 1 2] [--runs runs/study]
+    [--output results] [--python python] [--stage all|setup|runs|compare]
+
+Without DATA_ROOT the study is of a synthetic cohort, reduced as SYNTHETIC says. Lines
+of `--stage setup` come first, one after the other; those of `--stage runs` depend on
+nothing but them, so they can run in parallel or be the elements of a job array; then
+`--stage compare`. Any line can be killed and run again: what is finished is kept.
+"""
+
+import argparse
+import shlex
+
+MODELS = (
+    "liver_large_dice",
+    "liver_small_dice",
+    "liver_large_wcc",
+    "liver_small_wcc",
+    "tumor_large_dice",
+    "tumor_large_wcc",
+)
+# The only place where the synthetic study is smaller than the paper's: grids of a
+# quarter of 256 per side, patches in the paper's ratio to them in the plane (1/2 and
+# 1/4), a network of a quarter of the channels, and fewer updates. The small patch has a
+# quarter of the voxels, hence four times the batch, as in the full configs.
+SYNTHETIC = {
+    "model.features": "8",
+    "model.depth": "3",
+    "train.steps": "1000",
+    "train.learning_rate": "2e-3",
+    "train.schedule": "cosine",
+    "train.steps_per_call": "20",
+    "train.validate_every_steps": "200",
+    "train.checkpoint_every_steps": "200",
+    "evaluate.window_batch": "8",
+}
+SYNTHETIC_TARGET = {
+    "liver": {"data.shape": "(64, 64, 48)"},
+    "tumor": {"data.shape": "(72, 64, 36)"},
+}
+SYNTHETIC_PATCH = {
+    "large": {"train.patch_shape": "(32, 32, 16)", "train.batch": "4"},
+    "small": {"train.patch_shape": "(16, 16, 16)", "train.batch": "16"},
+}
+SYNTHETIC_SCANS = ("--cases", "131", "--seed", "0", "--size", "96,96,64")
+
+
+def setup_commands(options: argparse.Namespace) -> list[list[str]]:
+    """Data, one split for all runs, and one preparation per target."""
+    python, root = options.python, _root(options)
+    commands = []
+    if not options.data_root:
+        draw = [python, "-m", "unc_jax.data.phantom", "--output", root]
+        commands.append([*draw, *SYNTHETIC_SCANS])
+    commands.append([python, "-m", "launch.split", root, "--output", _split(options)])
+    for model in ("liver_large_dice", "tumor_large_dice"):
+        first = _run_command(model, options.seeds[0], options)
+        commands.append([*first, "--stage", "prepare"])
+    return commands
+
+
+def run_commands(options: argparse.Namespace) -> list[list[str]]:
+    """One training and evaluation per model and seed, seeds outermost."""
+    return [
+        _run_command(model, seed, options) for seed in options.seeds for model in MODELS
+    ]
+
+
+def compare_commands(options: argparse.Namespace) -> list[list[str]]:
+    """Tables, figures and statistics of all of them."""
+    folders = [_workdir(m, s, options) for m in MODELS for s in options.seeds]
+    compare = [options.python, "-m", "unc_jax.compare", *folders]
+    return [[*compare, "--output", options.output]]
+
+
+def _run_command(model: str, seed: int, options: argparse.Namespace) -> list[str]:
+    target, size, _ = model.split("_")
+    fields = {
+        "data.root": _root(options),
+        "data.split_file": _split(options),
+        "data.prepared": f"{options.runs}/prepared",
+        "seed": str(seed),
+    }
+    if not options.data_root:
+        fields |= {**SYNTHETIC, **SYNTHETIC_TARGET[target], **SYNTHETIC_PATCH[size]}
+    main = [options.python, "-m", "unc_jax.main", "--config", f"configs/{model}.py"]
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    return [*main, "--workdir", _workdir(model, seed, options), *flags]
+
+
+def _workdir(model: str, seed: int, options: argparse.Namespace) -> str:
+    return f"{options.runs}/{model}_seed{seed}"
+
+
+def _root(options: argparse.Namespace) -> str:
+    return options.data_root or f"{options.runs}/synthetic"
+
+
+def _split(options: argparse.Namespace) -> str:
+    return f"{options.runs}/split.json"
+
+
+STAGES = {"setup": setup_commands, "runs": run_commands, "compare": compare_commands}
+
+
+def commands(options: argparse.Namespace) -> list[str]:
+    """The lines of the stage asked for, quoted for a shell."""
+    wanted = STAGES if options.stage == "all" else (options.stage,)
+    return [shlex.join(line) for stage in wanted for line in STAGES[stage](options)]
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="launch/commands.py")
+    parser.add_argument("data_root", nargs="?", default="", metavar="DATA_ROOT")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--runs", default="", help="default runs/study, runs/synthetic")
+    parser.add_argument("--output", default="", help="default results/ and that name")
+    parser.add_argument("--python", default="python")
+    parser.add_argument("--stage", choices=("all", *STAGES), default="all")
+    options = parser.parse_args(argv)
+    name = "study" if options.data_root else "synthetic"
+    options.runs = options.runs or f"runs/{name}"
+    options.output = options.output or f"results/{name}"
+    return options
+
+
+if __name__ == "__main__":
+    print("\n".join(commands(parse())))

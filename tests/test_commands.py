@@ -1,0 +1,88 @@
+import ast
+import importlib
+import json
+import shlex
+import sys
+
+import pytest
+
+from configs import base
+from launch import commands, split
+from unc_jax.config import check
+
+
+def lines_of(*arguments):
+    return [shlex.split(line) for line in commands.commands(commands.parse(arguments))]
+
+
+def fields_of(line):
+    flags = [word.removeprefix("--config.") for word in line if "--config." in word]
+    return dict(flag.split("=", 1) for flag in flags)
+
+
+def test_the_order_is_setup_runs_compare():
+    lines = lines_of("/data/My Set", "--seeds", "0", "1", "--python", "py")
+    modules = [line[2] for line in lines]
+    assert modules == [
+        "launch.split",
+        *["unc_jax.main"] * (2 + 12),
+        "unc_jax.compare",
+    ]
+    runs = lines[3:-1]
+    workdirs = [line[line.index("--workdir") + 1] for line in runs]
+    assert len(set(workdirs)) == 12
+    assert sorted(lines[-1][3:-2]) == sorted(workdirs)
+    # Every run on one split, whatever its seed; nothing but the paths is changed.
+    assert {fields_of(line)["data.split_file"] for line in runs} == {lines[0][5]}
+    assert {fields_of(line)["seed"] for line in runs} == {"0", "1"}
+    assert {fields_of(line)["data.root"] for line in runs} == {"/data/My Set"}
+    assert {len(fields_of(line)) for line in runs} == {4}
+    assert lines[0][:3] == ["py", "-m", "launch.split"]
+
+
+def test_stages_make_up_the_whole():
+    parts = [lines_of("--stage", stage) for stage in ("setup", "runs", "compare")]
+    assert [line for part in parts for line in part] == lines_of()
+    assert parts[0][0][2] == "unc_jax.data.phantom"
+    assert len(parts[1]) == 6
+
+
+@pytest.mark.parametrize("root", ["/data", ""])
+def test_every_run_is_a_valid_config(root):
+    for line in lines_of(*filter(None, [root]), "--stage", "runs"):
+        path = line[line.index("--config") + 1]
+        module = path.removesuffix(".py").replace("/", ".")
+        config = importlib.import_module(module).get_config()
+        for name, text in fields_of(line).items():
+            old = config
+            *parents, last = name.split(".")
+            for parent in parents:
+                old = old[parent]
+            old[last] = text if isinstance(old[last], str) else ast.literal_eval(text)
+        check(config, base.get_config())
+
+
+def test_synthetic_patches_keep_the_papers_proportions():
+    large, small = (
+        ast.literal_eval(commands.SYNTHETIC_PATCH[size]["train.patch_shape"])
+        for size in ("large", "small")
+    )
+    shape = ast.literal_eval(commands.SYNTHETIC_TARGET["liver"]["data.shape"])
+    assert [2 * n for n in large[:2]] == [4 * n for n in small[:2]] == list(shape[:2])
+
+
+def test_a_split_is_drawn_once(tiny_task, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "runs" / "split.json"
+
+    def draw(root, seed):
+        words = ["split", str(root), "--output", str(file), "--seed", seed]
+        monkeypatch.setattr(sys, "argv", words)
+        return split.main()
+
+    assert draw(tiny_task, "0") == 0
+    first = json.loads(file.read_text())
+    assert sum(map(len, first.values())) == 6
+    assert draw(tiny_task, "1") == 0
+    assert json.loads(file.read_text()) == first
+    assert draw(tmp_path / "absent", "0") == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,364 @@
+import csv
+import json
+import zlib
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from unc_jax import compare
+from unc_jax.study import (
+    comparison,
+    models,
+    paper_figures,
+    paper_tables,
+    records,
+    runs,
+)
+from unc_jax.study.records import Panel
+
+COUNTS = {"train": 12, "validation": 4, "test": 16}
+CONFIG = {
+    "seed": 0,
+    "data.target": "liver",
+    "data.root": "/data/Task03_Liver",
+    "loss.name": "dice",
+    "train.patch_shape": [8, 8, 4],
+    "evaluate.chunk": 1,
+}
+
+
+def write_run(folder, *, noise=1.0, seed=0, panels=False, rows=None, **fields):
+    """A made-up run whose measures follow Dice up to `noise`."""
+    config = {**CONFIG, "seed": seed, **fields}
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    rng = np.random.default_rng([seed, zlib.crc32(folder.name.encode())])
+    made = []
+    for split, count in COUNTS.items():
+        for i in range(count):
+            bad = i / count + noise * 0.1 * rng.normal()
+            made.append(
+                records.new_row(
+                    case=f"{split}_{i}", split=split, n_samples=10, status="ok",
+                    dice=0.95 - 0.5 * i / count, cv=10 + 5 * bad, d_pw=0.9 - 0.2 * bad,
+                    u_labelled=0.1 + 0.05 * bad, volume_ml=10.0 + i % 5,
+                    reference_ml=11.0 + i % 7, cv_roy=1 + bad, mutual_information=bad,
+                )
+            )  # fmt: skip
+    made = rows(made) if rows else made
+    records.write_rows(folder / "cases.csv", made)
+    if panels:
+        mask = np.zeros((6, 8), bool)
+        mask[2:4, 2:5] = True
+        panel = Panel(
+            np.arange(48, dtype=np.float16).reshape(6, 8),
+            mask,
+            np.roll(mask, 1, axis=0),
+            np.full((6, 8), 0.1, np.float16),
+            np.ones(2),
+            0,
+        )
+        for row in made:
+            records.write_panel(folder / "panels" / f"{row['case']}.npz", panel)
+    return folder
+
+
+def write_six(root, **options):
+    folders = []
+    for target, loss, patch in [
+        ("liver", "dice", [8, 8, 4]),
+        ("liver", "dice", [4, 4, 4]),
+        ("liver", "wcc", [8, 8, 4]),
+        ("liver", "wcc", [4, 4, 4]),
+        ("tumor", "dice", [8, 8, 4]),
+        ("tumor", "wcc", [8, 8, 4]),
+    ]:
+        fields = {"data.target": target, "loss.name": loss, "train.patch_shape": patch}
+        name = f"{target}_{loss}_{patch[0]}"
+        noise = 0.2 if loss == "wcc" else 6.0
+        folders.append(write_run(root / name, noise=noise, **fields, **options))
+    return folders
+
+
+def grouped(*folders):
+    return models.group([runs.read_run(folder) for folder in folders])
+
+
+FAST = comparison.Resamples(200)
+
+
+def test_writes_everything(tmp_path, capsys):
+    folders = write_six(tmp_path, panels=True)[::2]  # liver dice, liver wcc, tumor dice
+    output = tmp_path / "results"
+    arguments = [*map(str, folders), "--output", str(output), "--resamples", "1000"]
+    assert compare.main(arguments) == 0
+    assert sorted(path.name for path in output.iterdir()) == [
+        "claims.md", "figure1.png", "figure2.png", "referral.png", "statistics.json",
+        "table1.csv", "table1.md", "table2.csv", "table2.md",
+    ]  # fmt: skip
+    found = json.loads((output / "statistics.json").read_text())
+    verdicts = {one["claim"]: one["verdict"] for one in found["claims"]}
+    assert verdicts["Table 1, wcc > soft Dice"] == "supported"
+    assert "wcc > soft Dice: supported" in capsys.readouterr().out
+    # Another comparison without tumour models leaves no Table 2 of this one.
+    assert compare.main([str(folders[0]), *arguments[3:]]) == 0
+    assert not (output / "table2.md").exists()
+
+
+def test_statistics_are_those_of_the_rows(tmp_path):
+    folder = write_run(tmp_path / "run", noise=3.0)
+    rows = records.read_rows(folder / "cases.csv")
+    dice = records.column(rows, "dice", "test")
+    found = comparison.compare(grouped(folder), resamples=FAST)["models"][0]
+    for name in ("cv", "d_pw", "mutual_information"):
+        values = records.column(rows, name, "test")
+        expected = stats.spearmanr(values, dice)
+        one = found["measures"][name]
+        assert one["rho"]["mean"] == pytest.approx(expected.statistic)
+        assert one["p"] == pytest.approx(expected.pvalue)
+        assert one["n"] == [16]
+        assert one["ci95"][0] < one["rho"]["mean"] < one["ci95"][1]
+    assert found["measures"]["predictive_entropy"]["rho"]["mean"] is None
+    assert found["dice"]["test"]["mean"] == pytest.approx(dice.mean())
+    assert found["dice"]["train"]["n"] == [12]
+
+
+def test_seeds_of_one_config_are_one_model(tmp_path):
+    folders = [
+        write_run(
+            tmp_path / f"run{seed}", noise=3.0, seed=seed, **{"evaluate.chunk": c}
+        )
+        for seed, c in ((2, 1), (0, 10), (1, 1))
+    ]
+    other = write_run(tmp_path / "other", **{"loss.name": "wcc"})
+    found = grouped(*folders, other)
+    assert [[run.seed for run in model.runs] for model in found] == [[0, 1, 2], [0]]
+    described = comparison.compare(found, resamples=FAST)["models"][0]
+    rho = described["measures"]["cv"]["rho"]
+    assert rho["mean"] == pytest.approx(np.mean(rho["by_seed"]))
+    assert rho["sd"] == pytest.approx(np.std(rho["by_seed"], ddof=1))
+    assert described["measures"]["cv"]["value"] == pytest.approx(rho["mean"])
+    table = paper_tables.markdown(comparison.compare(found, resamples=FAST), "liver")
+    assert "| 0, 1, 2 | 16 |" in table
+    assert f"{rho['mean']:.2f} ± {rho['sd']:.2f}" in table.replace("*", "")
+
+
+def test_models_that_differ_otherwise_say_how(tmp_path):
+    one = write_run(tmp_path / "one", **{"model.dropout_rate": 0.1})
+    two = write_run(tmp_path / "two", **{"model.dropout_rate": 0.5})
+    names = [model.name for model in grouped(one, two)]
+    assert names == [
+        "liver large dice model.dropout_rate=0.1",
+        "liver large dice model.dropout_rate=0.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("patches", "sizes"),
+    [
+        ([[64, 64, 16]], ["small"]),
+        ([[128, 128, 16]], ["large"]),
+        ([[64, 64, 16], [32, 32, 16]], ["large", "small"]),
+        ([[64, 64, 16], [8, 8, 8], [32, 32, 16]], ["32x32x16", "large", "small"]),
+    ],
+)
+def test_large_and_small_patches(tmp_path, patches, sizes):
+    folders = [
+        write_run(
+            tmp_path / str(i),
+            **{"train.patch_shape": patch, "data.shape": [256, 256, 256]},
+        )
+        for i, patch in enumerate(patches)
+    ]
+    assert sorted(model.size for model in grouped(*folders)) == sizes
+
+
+def test_tables_have_the_papers_rows(tmp_path):
+    folders = write_six(tmp_path)
+    found = comparison.compare(grouped(*folders), resamples=FAST)
+    lines = paper_tables.markdown(found, "liver").splitlines()
+    body = [line for line in lines if line.startswith("|")][2:]
+    assert [line.split(" | ")[:3:2] for line in body] == [
+        [f"| {loss}", source]
+        for loss in ("dice", "dice", "wcc", "wcc")
+        for source in ("measured", "paper")
+    ]
+    # The paper's own bold figures.
+    paper = [line for line in body if "paper" in line]
+    assert "**0.94** (0.96) | **-0.77** (5.4e-12) | **0.89**" in paper[2]
+    assert "**-0.73** (2.1e-10)" in paper[3]
+    assert sum(line.count("**") for line in paper) == 8
+    # All made-up models have one Dice, so all four are best.
+    assert sum("**0.72**" in line for line in body) == 4
+    with_one = comparison.compare(grouped(folders[0]), resamples=FAST)
+    assert paper_tables.markdown(with_one, "liver").count("not run") == 3
+    rows = list(csv.DictReader(paper_tables.csv_text(found, "tumor").splitlines()))
+    assert [row["paper_cv_rho"] for row in rows] == ["-0.58", "-0.73"]
+    assert (
+        float(rows[0]["cv_rho"]) == found["models"][4]["measures"]["cv"]["rho"]["mean"]
+    )
+
+
+def emptied(rows):
+    """One test case with an empty prediction, one with both masks empty, one failed."""
+    test = [row for row in rows if row["split"] == "test"]
+    test[0] |= {"volume_ml": 0.0, "dice": 0.0, "u_labelled": None}
+    both = {"volume_ml": 0.0, "reference_ml": 0.0, "dice": None, "u_labelled": None}
+    test[1] |= both
+    test[2] |= dict.fromkeys(records.MEASURES) | {"dice": None, "status": "failed: x"}
+    return rows
+
+
+@pytest.mark.parametrize(("policy", "n"), [("exclude", [14, 13]), ("zero", [15, 15])])
+def test_empty_cases(tmp_path, policy, n):
+    folder = write_run(tmp_path / "run", rows=emptied)
+    found = comparison.compare(grouped(folder), policy=policy, resamples=FAST)
+    measures = found["models"][0]["measures"]
+    assert [measures["cv"]["n"][0], measures["u_labelled"]["n"][0]] == n
+    effect = found["empty_cases"][0]
+    counts = ("empty_prediction", "empty_reference", "both_empty")
+    assert [effect[name] for name in counts] == [2, 1, 1]
+    assert [effect[p]["n"] for p in ("exclude", "zero")] == [14, 15]
+    table = paper_tables.markdown(found, "liver")
+    assert "empty prediction 2, reference 1, both 1" in table
+
+
+def as_train(rows):
+    rows[-1]["split"] = "train"
+    return rows
+
+
+def resized(rows):
+    rows[5]["reference_ml"] = 99.0
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda rows: rows[:-1], "32 and 31 cases, test_15 in one only"),
+        (as_train, "test_15 is a test case of one and a train case of the other"),
+        (resized, "the reference of train_5 has 16 ml in one and 99 ml"),
+    ],
+)
+def test_mixed_cohorts_are_refused(tmp_path, capsys, change, reason):
+    one = write_run(tmp_path / "one")
+    two = write_run(tmp_path / "two", rows=change, **{"loss.name": "wcc"})
+    assert compare.main([str(one), str(two), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert reason in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_fingerprints_of_cohorts_are_compared_where_recorded(tmp_path):
+    folders = [write_run(tmp_path / "one"), write_run(tmp_path / "two", seed=1)]
+    (folders[0] / "evaluation.json").write_text('{"cohort": "aaaa"}')
+    grouped(*folders)
+    (folders[1] / "evaluation.json").write_text('{"cohort": "bbbb"}')
+    with pytest.raises(ValueError, match="fingerprints aaaa and bbbb"):
+        grouped(*folders)
+
+
+def without_measures(rows):
+    return [{**row, "cv": None, "d_pw": None, "u_labelled": None} for row in rows]
+
+
+def test_bad_runs_are_one_line_each(tmp_path, capsys):
+    good = write_run(tmp_path / "good")
+    (tmp_path / "empty").mkdir()
+    columns = write_run(tmp_path / "columns")
+    (columns / "cases.csv").write_text("case,split\na,test\n")
+    binary = write_run(tmp_path / "binary")
+    (binary / "cases.csv").write_bytes(b"\xff\xfe\x00")
+    config = write_run(tmp_path / "config")
+    (config / "config.json").write_text("{")
+    fields = write_run(tmp_path / "fields")
+    (fields / "config.json").write_text('{"seed": 0}')
+    write_run(tmp_path / "patch", **{"train.patch_shape": []})
+    write_run(tmp_path / "target", **{"data.target": "spleen"})
+    write_run(tmp_path / "undefined", rows=without_measures)
+    write_run(tmp_path / "untested", rows=lambda rows: rows[:-14])
+    write_run(tmp_path / "twice", rows=lambda rows: [*rows, rows[0]])
+    reasons = {
+        "absent": "no such run folder",
+        "empty": "has no cases.csv; evaluate it first",
+        "columns": "no column",
+        "binary": "cannot be read",
+        "config": "config.json: cannot be read",
+        "fields": "has no data.target, loss.name, train.patch_shape",
+        "patch": "train.patch_shape is [], seed 0; they must be three",
+        "target": "data.target is 'spleen', not one of liver, tumor",
+        "undefined": "cv, d_pw, u_labelled are undefined in every test case",
+        "untested": "2 of 2 test cases have a Dice; a rank correlation needs 3",
+        "twice": "case train_0 has several rows",
+        "good": "are one config with one seed (0)",
+    }
+    for name, reason in reasons.items():
+        arguments = [str(good), str(tmp_path / name), "--output", str(tmp_path / "out")]
+        assert compare.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert reason in error
+        assert name in error
+
+
+def test_bad_flags_and_files_are_one_line_each(tmp_path, capsys):
+    good = write_run(tmp_path / "good", panels=True)
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    few = ["--output", str(tmp_path / "out"), "--resamples", "10"]
+    assert compare.main([str(good), *few]) == 2
+    assert "--resamples is 10; give at least 1000" in capsys.readouterr().err
+    assert compare.main([str(good), "--output", str(file), "--resamples", "1000"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: cannot write {file}")
+    (good / "panels" / "test_0.npz").write_text("half of a slice")
+    arguments = [str(good), "--output", str(tmp_path / "out"), "--resamples", "1000"]
+    assert compare.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "test_0.npz: is no slice of a case" in error
+    assert error.count("\n") == 1
+
+
+def test_figure1_shows_best_median_and_worst_of_each_target(tmp_path, monkeypatch):
+    found = grouped(*write_six(tmp_path, panels=True))
+    assert paper_figures.choose_cases(found[:4]) == ["test_0", "test_8", "test_15"]
+    drawn = []
+    monkeypatch.setattr(paper_figures.figures, "save", lambda f, p: drawn.append(f))
+    paper_figures.figure1(found, tmp_path / "figure1.png")
+    axes = [ax for ax in drawn[0].axes if ax.images and ax.get_label() != "<colorbar>"]
+    # Three liver cases: image and 4 x (mask, map); three tumour cases: 1 + 2 x 2.
+    assert len(axes) == 3 * 9 + 3 * 5
+    maps = [ax.images[0] for ax in axes if ax.images[0].get_array().ndim == 2]
+    assert len(maps) == 3 * 4 + 3 * 2
+    assert len({image.get_clim() for image in maps}) == 1
+
+
+def test_figure1_is_left_out_without_slices(tmp_path):
+    found = grouped(write_run(tmp_path / "run"))
+    (tmp_path / "figure1.png").write_text("of an earlier comparison")
+    assert paper_figures.figure1(found, tmp_path / "figure1.png") is None
+    assert not (tmp_path / "figure1.png").exists()
+
+
+def test_figure2_and_referral_hold_the_points(tmp_path, monkeypatch):
+    found = grouped(*write_six(tmp_path))
+    drawn = []
+    monkeypatch.setattr(paper_figures.figures, "save", lambda f, p: drawn.append(f))
+    paper_figures.figure2(found, tmp_path / "figure2.png")
+    assert len(drawn[0].axes) == 6 * 3
+    ax = drawn[0].axes[3 + 1]  # second model, D_pw
+    rows = found[1].runs[0].rows
+    points = ax.collections[2].get_offsets()
+    assert np.allclose(points[:, 0], records.column(rows, "d_pw", "test"))
+    assert np.allclose(points[:, 1], records.column(rows, "dice", "test"))
+    assert "n = 16" in ax.get_title()
+    statistics = comparison.compare(found, resamples=FAST)
+    paper_figures.referral_figure(statistics, tmp_path / "referral.png")
+    lines = drawn[1].axes[0].lines
+    assert len(lines) == 5  # three measures, oracle, random
+    for line in lines:  # all start at the mean of all, drawn while 5 of 16 are kept
+        assert len(line.get_xdata()) == 12
+        assert line.get_ydata()[0] == pytest.approx(lines[4].get_ydata()[0])

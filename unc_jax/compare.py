@@ -1,0 +1,108 @@
+"""Tables 1 and 2, Figures 1 and 2 and all statistics of several finished runs.
+
+python -m unc_jax.compare RUN [RUN ...] --output results [--empty-cases exclude|zero]
+
+Needs RUN/config.json and RUN/cases.csv; Figure 1 also RUN/panels.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from unc_jax.data import atomic
+from unc_jax.errors import InputError
+from unc_jax.study import comparison, models, paper_figures, paper_tables, runs
+
+_USER_ERROR = 2
+# The smallest p is 2 / resamples; corrected for all claims it has to get below 0.05.
+_FEWEST_RESAMPLES = 1000
+
+
+def compare(
+    folders: list[Path], output: Path, *, policy: str, resamples: int, seed: int
+) -> None:
+    """Reads and checks all runs, then writes everything under `output`."""
+    if resamples < _FEWEST_RESAMPLES:
+        raise InputError(f"--resamples is {resamples}; give at least 1000")
+    grouped = models.group([runs.read_run(folder) for folder in folders])
+    statistics = comparison.compare(
+        grouped,
+        policy=policy,
+        resamples=comparison.Resamples(resamples, seed),
+    )
+    _write(statistics, grouped, output, policy)
+    for target in _targets(grouped):
+        print(paper_tables.markdown(statistics, target))
+    for claim in statistics["claims"]:
+        if claim["verdict"] != "not tested":
+            print(claim["sentence"])
+    print(f"\n{statistics['scope']}\nwritten: {output}")
+
+
+def _write(
+    statistics: dict, grouped: list[models.Model], output: Path, policy: str
+) -> None:
+    for target, name in (("liver", "table1"), ("tumor", "table2")):
+        if target not in _targets(grouped):
+            # A table of an earlier comparison would not belong to these runs.
+            for suffix in (".md", ".csv"):
+                (output / name).with_suffix(suffix).unlink(missing_ok=True)
+            continue
+        atomic.write_text(
+            output / f"{name}.md", paper_tables.markdown(statistics, target)
+        )
+        atomic.write_text(
+            output / f"{name}.csv", paper_tables.csv_text(statistics, target)
+        )
+    atomic.write_text(output / "claims.md", paper_tables.claims_markdown(statistics))
+    drawn = paper_figures.figure1(grouped, output / "figure1.png")
+    if drawn is None:
+        print("figure1.png not drawn: the runs have no panels/ of common test cases")
+    paper_figures.figure2(grouped, output / "figure2.png", policy=policy)
+    paper_figures.referral_figure(statistics, output / "referral.png")
+    # Last, so that its presence says that all of it was written.
+    atomic.write_json(output / "statistics.json", statistics)
+
+
+def _targets(grouped: list[models.Model]) -> list[str]:
+    present = {model.target for model in grouped}
+    return [target for target in runs.TARGETS if target in present]
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m unc_jax.compare")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--empty-cases",
+        choices=runs.EMPTY_CASES,
+        default="exclude",
+        help="what an empty mask leaves undefined is left out, or counts as 0",
+    )
+    parser.add_argument("--resamples", type=int, default=5000, help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, or 2 with one line when the input is wrong."""
+    options = _arguments(sys.argv[1:] if argv is None else argv)
+    try:
+        compare(
+            options.runs,
+            options.output,
+            policy=options.empty_cases,
+            resamples=options.resamples,
+            seed=options.seed,
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _USER_ERROR
+    except OSError as error:
+        print(f"error: cannot write {options.output}: {error}", file=sys.stderr)
+        return _USER_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Is the uncertainty where raters disagree, and do the samples vary as raters do?
+
+For cohorts with several segmentations per case. Masks are bool or 0/1 integers.
+"""
+
+import math
+from itertools import combinations, product
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def disagreement(raters: ArrayLike) -> np.ndarray:
+    """Variance q (1 - q) of the raters' label at each voxel, q the share that marks it.
+
+    raters: (raters, x, y, z). Returns float64 (x, y, z), 0 where all agree, at most
+    1/4. Raises ValueError for fewer than two raters.
+    """
+    masks = _masks(raters)
+    if len(masks) < 2:
+        raise ValueError(f"{len(masks)} rater; a disagreement needs two")
+    share = masks.mean(axis=0)
+    return share * (1.0 - share)
+
+
+def cross_correlation(
+    uncertainty: ArrayLike, disagreed: ArrayLike, *, within: ArrayLike | None = None
+) -> float | None:
+    """Normalised cross-correlation of two maps (x, y, z), -1 ... 1.
+
+    mean of (a - mean a)(b - mean b) / (sd a sd b) over the voxels, or those of the mask
+    `within`, as in ValUES (Kahl et al., ICLR 2024). None when either map is constant
+    there (raters who agree everywhere say nothing of where).
+    """
+    a, b = np.asarray(uncertainty, float), np.asarray(disagreed, float)
+    if a.shape != b.shape:
+        raise ValueError(f"maps of different shapes: {a.shape} and {b.shape}")
+    chosen = np.ones(a.shape, bool) if within is None else np.asarray(within, bool)
+    a, b = a[chosen], b[chosen]
+    if a.size == 0 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    a, b = a - a.mean(), b - b.mean()
+    correlation = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+    return min(1.0, max(-1.0, correlation))
+
+
+def generalised_energy_distance(samples: ArrayLike, raters: ArrayLike) -> float:
+    """Squared energy distance between two sets of masks, (n, x, y, z) and (r, x, y, z).
+
+    D^2 = 2 E[d(S, Y)] - E[d(S, S')] - E[d(Y, Y')] with d = 1 - IoU, and d = 0 of two
+    empty masks (Kohl et al., A probabilistic U-Net, 2018). Expectations are over all
+    ordered pairs, a mask with itself included, so D^2 >= 0, and 0 for equal sets.
+    Raises ValueError when a set is empty or the shapes differ.
+    """
+    s, y = _masks(samples), _masks(raters)
+    if len(s) == 0 or len(y) == 0 or s.shape[1:] != y.shape[1:]:
+        raise ValueError(f"need masks of one shape, got {s.shape} and {y.shape}")
+    between = [_distance(a, b) for a, b in product(s, y)]
+    return 2 * float(np.mean(between)) - _within(s) - _within(y)
+
+
+def _within(masks: np.ndarray) -> float:
+    # Of the n^2 ordered pairs, those of a mask with itself have distance 0.
+    apart = sum(_distance(a, b) for a, b in combinations(masks, 2))
+    return 2 * apart / len(masks) ** 2
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    union = np.count_nonzero(a | b)
+    return 1.0 - np.count_nonzero(a & b) / union if union else 0.0
+
+
+def _masks(values: ArrayLike) -> np.ndarray:
+    masks = np.asarray(values)
+    if masks.ndim < 2:
+        raise ValueError(f"need a stack of masks, got shape {masks.shape}")
+    return masks.astype(bool)

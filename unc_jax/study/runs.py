@@ -1,0 +1,174 @@
+"""Finished runs, read from their folders and checked to be comparable.
+
+A run is what config.json and cases.csv say; checkpoints are not needed.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unc_jax.errors import InputError
+from unc_jax.study import records
+from unc_jax.study.records import OK, Row
+
+EMPTY_CASES = ("exclude", "zero")
+TARGETS = ("liver", "tumor")
+_REQUIRED = ("seed", "data.target", "loss.name", "train.patch_shape")
+# Relative difference of a reference volume that rounding in a table may make.
+_SAME_VOLUME = 1e-6
+
+
+class Run(NamedTuple):
+    """One evaluated training: its folder, flat config and rows of cases.csv."""
+
+    path: Path
+    config: dict[str, Any]
+    rows: list[Row]
+    cohort: str | None  # the cohort's fingerprint, where the evaluation recorded it
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @property
+    def target(self) -> str:
+        return str(self.config["data.target"])
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        return tuple(self.config["train.patch_shape"])
+
+
+def read_run(path: Path) -> Run:
+    """Reads RUN/config.json, RUN/cases.csv and, for the cohort, RUN/evaluation.json.
+
+    Raises InputError, naming the file, when one of the first two is missing or not of
+    its form, or no measure can be compared with Dice on the test cases.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such run folder")
+    table = path / "cases.csv"
+    if not table.exists():
+        raise InputError(
+            f"{path}: has no cases.csv; evaluate it first: python -m unc_jax.main "
+            f"--workdir {path} --stage evaluate"
+        )
+    config = _read_object(path / "config.json")
+    missing = [name for name in _REQUIRED if name not in config]
+    if missing:
+        raise InputError(f"{path / 'config.json'}: has no {', '.join(missing)}")
+    if config["data.target"] not in TARGETS:
+        raise InputError(
+            f"{path / 'config.json'}: data.target is {config['data.target']!r}, "
+            f"not one of {', '.join(TARGETS)}"
+        )
+    patch, seed = config["train.patch_shape"], config["seed"]
+    whole = isinstance(patch, list) and all(isinstance(n, int) for n in patch)
+    if not whole or len(patch) != 3 or not isinstance(seed, int):
+        raise InputError(
+            f"{path / 'config.json'}: train.patch_shape is {patch!r}, seed {seed!r}; "
+            "they must be three numbers of voxels and a whole number"
+        )
+    try:
+        rows = records.read_rows(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"{table}: cannot be read ({cause})") from None
+    _check_rows(rows, table)
+    stamp = path / "evaluation.json"
+    cohort = _read_object(stamp).get("cohort") if stamp.exists() else None
+    return Run(path, config, rows, cohort)
+
+
+def with_empty_cases(rows: list[Row], policy: str) -> list[Row]:
+    """The rows under a policy for what an empty mask leaves undefined.
+
+    "exclude": as they are; Dice of two empty masks, and measures over the voxels of an
+    empty one, are undefined and leave a case out. "zero": they count as 0 in every case
+    that was evaluated, as some toolboxes have it. Dice is 0 under both when one mask is
+    empty. Failed cases stay undefined.
+    """
+    if policy == "exclude":
+        return rows
+    names = ("dice", *records.MEASURES)
+    return [
+        {**row, **{name: row[name] if row[name] is not None else 0.0 for name in names}}
+        if row["status"] == OK
+        else row
+        for row in rows
+    ]
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Raises InputError unless all runs saw the same cases, splits and references."""
+    for run in runs[1:]:
+        _check_same_cases(runs[0], run)
+
+
+def _check_same_cases(first: Run, other: Run) -> None:
+    both = f"{first.path} and {other.path} cannot be compared"
+    one, two = ({str(row["case"]): row for row in run.rows} for run in (first, other))
+    if set(one) != set(two):
+        case = min(set(one) ^ set(two))
+        raise InputError(
+            f"{both}: {len(one)} and {len(two)} cases, {case} in one only (another "
+            "cohort, or an evaluation that is not finished)"
+        )
+    for case, row in one.items():
+        split = two[case]["split"]
+        if row["split"] != split:
+            raise InputError(
+                f"{both}: {case} is a {row['split']} case of one and a {split} case of "
+                "the other; train both on one split (data.split_file)"
+            )
+    for case, row in one.items():
+        here, there = row["reference_ml"], two[case]["reference_ml"]
+        if here is None or there is None:
+            continue
+        here, there = float(here), float(there)
+        if abs(here - there) > _SAME_VOLUME * max(here, there):
+            raise InputError(
+                f"{both}: the reference of {case} has {here:.6g} ml in one and "
+                f"{there:.6g} ml in the other (other data or another data.shape)"
+            )
+    if None not in (first.cohort, other.cohort) and first.cohort != other.cohort:
+        raise InputError(
+            f"{both}: their cohorts have the fingerprints {str(first.cohort)[:12]} and "
+            f"{str(other.cohort)[:12]} (other images or another preparation)"
+        )
+
+
+def _check_rows(rows: list[Row], table: Path) -> None:
+    cases = [row["case"] for row in rows]
+    twice = {case for case in cases if cases.count(case) > 1}
+    if twice:
+        raise InputError(f"{table}: case {min(map(str, twice))} has several rows")
+    strange = {str(row["split"]) for row in rows} - set(records.SPLITS)
+    if strange:
+        raise InputError(f"{table}: split {min(strange)!r} is none of {records.SPLITS}")
+    test = [row for row in rows if row["split"] == "test"]
+    scored = [row for row in test if row["dice"] is not None]
+    if len(scored) < 3:
+        raise InputError(
+            f"{table}: {len(scored)} of {len(test)} test cases have a Dice; a rank "
+            "correlation needs 3"
+        )
+    names = ("cv", "d_pw", "u_labelled")
+    if all(row[name] is None for row in scored for name in names):
+        raise InputError(
+            f"{table}: {', '.join(names)} are undefined in every test case; there is "
+            "nothing to correlate with Dice"
+        )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read ({cause})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold one JSON object")
+    return content
