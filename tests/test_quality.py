@@ -34,6 +34,11 @@ def test_map_is_the_isotonic_regression():
     assert quality.map_dice(fitted, between) == pytest.approx((0.65 + 0.9) / 2)
 
 
+def test_ties_weigh_as_many_cases_as_they_are():
+    fitted = quality.fit_map([case(0.9, 0.1), case(0.8, 0.1), case(0.5, 0.2)])
+    assert fitted.dice == pytest.approx([2.2 / 3, 2.2 / 3])
+
+
 def test_bound_is_the_right_order_statistic():
     """Residuals of the four held-out cases: 0, 0.1, 0.05, 0.2."""
     found = quality.fit(TRAIN + HELD_OUT)

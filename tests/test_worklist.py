@@ -44,7 +44,7 @@ def test_no_case_becomes_a_formula(tmp_path, case):
 def test_worst_come_first():
     rows = [
         row("fine", lower=0.9, predicted=0.95),
-        row("flagged", flag="yes", lower=0.8, predicted=0.9),
+        row("flagged", flag="yes", lower=0.99, predicted=0.99),
         row("unbounded", flag="yes", predicted=0.9),
         row("worse", flag="yes", lower=0.2, predicted=0.9),
         row("broken", status="failed: truncated", flag="yes"),
