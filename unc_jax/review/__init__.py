@@ -1,0 +1,1 @@
+"""Which cases need a human: quality, work list, pictures and the report."""
