@@ -34,6 +34,8 @@ def card(number: int, row: Row, pictures: Path, places: dict[str, list[float]]) 
         '<p class="swipe soft small">swipe the picture sideways for more slices</p>'
         if shown
         else '<p class="soft small">No picture of this case.</p>'
+        if row["status"] == OK
+        else ""
     )
     return (
         f'<section class="case" id="case-{number}"><div class="head">'
@@ -49,7 +51,7 @@ def _findings(row: Row) -> str:
     if any(value is not None for value in known):
         labels = ("predicted", "lower bound", "true")
         said = ", ".join(
-            f"{label} {rounded(value)}"
+            f"{label} {rounded(value, 3)}"
             for label, value in zip(labels, known, strict=True)
             if value is not None
         )
@@ -80,8 +82,13 @@ def _measures(row: Row, places: dict[str, list[float]]) -> str:
         return ""
     main = "".join(_measure(m, row, places) for m in present if m in _PAPER)
     rest = "".join(_measure(m, row, places) for m in present if m not in _PAPER)
-    more = f"<details><summary>variants</summary><table>{rest}</table></details>"
-    return (f"<table>{main}</table>" if main else "") + (more if rest else "")
+    more = (
+        "<details><summary>variants</summary>"
+        f'<table class="measures">{rest}</table></details>'
+    )
+    return (f'<table class="measures">{main}</table>' if main else "") + (
+        more if rest else ""
+    )
 
 
 def _measure(measure: str, row: Row, places: dict[str, list[float]]) -> str:
@@ -142,5 +149,5 @@ def rounded(value: str | int | float | None, digits: int = 2) -> str:
     if abs(number) >= 10:
         return f"{number:.1f}"
     return (
-        f"{number:.{digits}f}" if abs(number) >= 0.1 or not number else f"{number:.2g}"
+        f"{number:.{digits}f}" if abs(number) >= 0.1 or not number else f"{number:#.2g}"
     )

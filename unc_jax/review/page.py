@@ -24,6 +24,7 @@ table{border-collapse:collapse;width:100%;font-size:15px}
 th{font-size:13px;color:var(--soft);font-weight:600;text-align:left}
 th,td{padding:6px 10px 6px 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.number,th.number{text-align:right;padding-right:18px}
+.list th.wide{width:32%}
 .cards{display:flex;flex-wrap:wrap;gap:12px;margin:16px 0}
 .card{border:1px solid var(--line);border-radius:8px;padding:10px 16px;flex:1 1 130px}
 .card b{display:block;font-size:26px;line-height:1.2}
@@ -49,7 +50,12 @@ figure{margin:12px 0}figure img{max-width:100%;height:auto}
 @media (max-width:760px){
  body{padding:16px 16px 48px}h1{font-size:24px}
  .both{grid-template-columns:minmax(0,1fr)}.card{flex-basis:40%}
- .swipe{display:inline}.picture{margin-left:-16px;margin-right:-16px;border-radius:0}
+ .swipe{display:block}
+ .measures,.measures tbody{display:block}
+ .measures tr{display:grid;grid-template-columns:minmax(0,1fr) auto;padding:6px 0;
+  border-bottom:1px solid var(--line)}
+ .measures td{border:0;padding:0}.measures td:nth-child(3){grid-column:1/-1;
+  display:flex;flex-wrap:wrap;gap:4px 12px;align-items:center}
  .list thead{position:absolute;width:1px;height:1px;overflow:hidden;
   clip-path:inset(50%)}
  .list,.list tbody{display:block}

@@ -21,7 +21,7 @@ MAX_UNCERTAINTY = float(np.exp(-1))
 WINDOW_HU = (-120.0, 240.0)
 
 _PANEL = 180  # longest side of a panel, pixels
-_GAP, _HEADER, _LEGEND, _NARROWEST = 4, 17, 44, 84
+_GAP, _HEADER, _LEGEND, _NARROWEST = 12, 17, 44, 84
 # Few grey levels: what lies between two of them is noise, and costs bytes.
 _GRAYS, _COLORS = 32, 48
 _MASK, _REFERENCE = _GRAYS + _COLORS, _GRAYS + _COLORS + 1
@@ -130,7 +130,7 @@ def _sheet(columns: list[_Column], uncertainty_max: float) -> np.ndarray:
     """Panels on black, palette indices (rows, columns)."""
     widths = [max(column.scan.shape[1], _NARROWEST) for column in columns]
     height = max(column.scan.shape[0] for column in columns)
-    below = _HEADER + height + _GAP
+    below = _HEADER + height + _GAP // 2
     sheet = np.zeros((below + height, sum(widths) + 4 * _GAP + _LEGEND), np.uint8)
     left = 0
     for (title, sides, scan, heat), width in zip(columns, widths, strict=True):

@@ -13,8 +13,8 @@ from unc_jax.review.worklist import Row
 _HOW_TO_READ = (
     "Pictures: the axial, coronal and sagittal slice with the most uncertainty, and "
     "the axial slice where the organ is largest. Above, the scan with the outline of "
-    'the segmentation in <span class="line-mask">blue</span> (and of the reference, where '
-    'there is one, in <span class="line-reference">green</span>); below, the '
+    'the segmentation in <span class="line-mask">blue</span> (and of the reference, '
+    'where there is one, in <span class="line-reference">green</span>); below, the '
     "uncertainty of each voxel on one scale for all cases, bright where the samples "
     "are unsure. Patient's right (R) and front (A) are on the left. Slices count from "
     "the feet, the back and the patient's left."
@@ -75,7 +75,7 @@ def _body(
     yield f"<p><strong>Rule:</strong> {name(rule_text)}</p></header>"
     yield _list(rows)
     notes = [_HOW_TO_READ, _DICE, *([_STRIPS] if any(places.values()) else [])]
-    yield "<h2>Cases</h2><details><summary>How to read this</summary>"
+    yield "<h2>Cases</h2><details open><summary>How to read this</summary>"
     yield "".join(f'<p class="small">{note}</p>' for note in notes) + "</details>"
     for number, row in enumerate(rows, start=1):
         yield card.card(number, row, pictures, places)
@@ -130,16 +130,16 @@ def _list(rows: list[Row]) -> str:
         '<h2 id="list">Worst first</h2><table class="list"><thead><tr>'
         '<th class="number">#</th><th>case</th><th>review</th>'
         '<th class="number">predicted Dice</th><th class="number">lower bound</th>'
-        f'{truth}<th class="number">volume, ml</th><th>reason</th></tr></thead>'
-        f"<tbody>{lines}</tbody></table>"
+        f'{truth}<th class="number">volume, ml</th><th class="wide">reason</th>'
+        f"</tr></thead><tbody>{lines}</tbody></table>"
     )
 
 
 def _line(number: int, row: Row, scored: bool) -> str:
     cells = [
-        ("predicted Dice", card.rounded(row["predicted_dice"])),
-        ("lower bound", card.rounded(row["dice_lower"])),
-        *([("Dice", card.rounded(row.get("dice")))] if scored else []),
+        ("predicted Dice", card.rounded(row["predicted_dice"], 3)),
+        ("lower bound", card.rounded(row["dice_lower"], 3)),
+        *([("Dice", card.rounded(row.get("dice"), 3))] if scored else []),
         ("ml", card.rounded(row["volume_ml"])),
     ]
     numbers = "".join(
