@@ -63,7 +63,8 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[P
             kept, path, key=lambda p: _SUFFIXES.index(_suffix(p))
         )
     if not found:
-        hint = f"; there is {others[0]}" if others else ""
+        hint = f"; there is {others[0]}, say by --pattern what in it" if others else ""
+        hint += " is {case} and what {sample}" if others else ""
         raise InputError(f"{root}: no .nii.gz, .nii or .npz fits {pattern!r}{hint}")
     if pattern == DEFAULT_PATTERN and all(_LIKE_SAMPLES.fullmatch(c) for c in found):
         first = min(found, key=_natural)

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import nifti
+from unc_jax.data import atomic, nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review import pictures, worklist
 from unc_jax.review.samples import beside, read_mask, read_sample, same_grid
 from unc_jax.review.tally import Outcome, Tally
 from unc_jax.review.worklist import Row
-from unc_jax.study import metrics
+from unc_jax.study import evaluate, figures, metrics, records
 from unc_jax.study.records import OK
 from unc_jax.uncertainty.measures import THRESHOLD
 
@@ -70,6 +70,20 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
         uncertainty_max=float(np.log(2)) if outcome.hard else pictures.MAX_UNCERTAINTY,
     )
     return _row(case, paths, outcome, mask, reference, geometry.voxel_ml, warnings)
+
+
+def write_study(rows: list[Row], folder: Path) -> None:
+    """The statistics of a study over the cases with a reference, all of them "test"."""
+    studied = [
+        records.new_row(
+            **{name: row.get(name) for name in records.COLUMNS if name != "split"},
+            split="test",
+        )
+        for row in rows
+    ]
+    records.write_rows(folder / "cases.csv", studied)
+    atomic.write_json(folder / "summary.json", evaluate.summarise(studied))
+    figures.figure2(studied, folder / "figure2.png")
 
 
 def _tallied(paths: Sequence[Path], labels: Sequence[int]) -> tuple[Outcome, Geometry]:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from jax import Array
 
-from unc_jax.data.preprocess import bounding_box
 from unc_jax.uncertainty import measures
 
-_SLAB_VOXELS = 1 << 22
+_BLOCK = 1 << 18  # values
+_Map = Callable[[np.ndarray], Array]
 
 
 class Outcome(NamedTuple):
@@ -60,7 +60,7 @@ class Tally:
         elif sample.shape != self._total.shape:
             raise ValueError(f"shape {sample.shape}, before {self._total.shape}")
         mask = sample >= measures.THRESHOLD
-        self._packed.append(np.packbits(mask, axis=-1))
+        self._packed.append(np.ascontiguousarray(np.packbits(mask, axis=-1)))
         self._volumes.append(int(np.count_nonzero(mask)))
         self._total += sample
         # A map of zeros and ones is a mask, whatever its type.
@@ -107,25 +107,32 @@ def _labelled(
     mask = mean >= measures.THRESHOLD
     if not mask.any():
         return dict.fromkeys(names, np.nan)
-    inside = mean[bounding_box(mask)]
-    predictive = np.asarray(measures.binary_entropy(inside))
+    predictive = _in_blocks(measures.binary_entropy, mean[mask])
     maps: list[np.ndarray | None] = [None, None, predictive, predictive]
     if uncertainty is not None and expected is not None:
-        box = bounding_box(mask)
-        within = np.maximum(predictive - expected[box], 0)
-        maps = [uncertainty[box], expected[box], predictive, within]
+        inside = uncertainty[mask], expected[mask]
+        maps = [*inside, predictive, np.maximum(predictive - inside[1], 0)]
     return {
-        name: np.nan if one is None else float(measures.labelled_mean(one, inside))
+        name: np.nan if one is None else float(one.mean(dtype=np.float64))
         for name, one in zip(names, maps, strict=True)
     }
 
 
-def _add_map(
-    total: np.ndarray, function: Callable[[np.ndarray], Array], values: np.ndarray
-) -> None:
+def _add_map(total: np.ndarray, function: _Map, values: np.ndarray) -> None:
     """total += function(values), some slices at a time: no second copy of a volume."""
-    x, y, depth = values.shape
-    step = max(1, _SLAB_VOXELS // (x * y))
-    for start in range(0, depth, step):
-        slab = slice(start, start + step)
-        total[..., slab] += np.asarray(function(np.asarray(values[..., slab])))
+    step = max(1, _BLOCK // values[0].size)
+    for start in range(0, len(values), step):
+        slab = np.ascontiguousarray(values[start : start + step], np.float32)
+        added = _in_blocks(function, slab.ravel())
+        total[start : start + step] += added.reshape(slab.shape)
+
+
+def _in_blocks(function: _Map, values: np.ndarray) -> np.ndarray:
+    """function(values) of a flat array; blocks of one size are compiled only once."""
+    result = np.empty_like(values)
+    for start in range(0, len(values), _BLOCK):
+        part = values[start : start + _BLOCK]
+        block = np.zeros(_BLOCK, np.float32)
+        block[: len(part)] = part
+        result[start : start + _BLOCK] = np.asarray(function(block))[: len(part)]
+    return result
