@@ -8,6 +8,7 @@ from unc_jax.review import pictures
 from unc_jax.review.slices import Plane, choose_slices, surroundings
 
 SHAPE = (40, 30, 20)
+MM = (2.0, 2.0, 3.0)
 ALL = (slice(0, 40), slice(0, 30), slice(0, 20))
 
 
@@ -34,31 +35,50 @@ def colored(array, color):
 
 def test_slices_of_most_uncertainty_and_of_most_organ():
     _, mask, uncertainty = case()
-    assert choose_slices(mask, uncertainty, ALL) == (8, 9, 11, 5)
+    assert choose_slices(mask, uncertainty, ALL, MM) == (8, 9, 11, 5)
 
 
-def test_uncertainty_outside_the_surroundings_does_not_count():
+def test_uncertainty_far_from_the_organ_does_not_count():
     _, mask, uncertainty = case()
+    uncertainty[mask == 0] = 0.15  # everywhere, as an unsure network leaves it
     uncertainty[39, 29, 19] = 9.0
     box = surroundings(mask, None, (10.0, 10.0, 10.0))
     assert box == (slice(7, 23), slice(5, 19), slice(2, 13))  # 25 mm: 3 voxels
-    assert choose_slices(mask, uncertainty, box)[:3] == (8, 9, 11)
-    assert choose_slices(mask, uncertainty, ALL)[:3] == (19, 29, 39)
+    chosen = choose_slices(mask, uncertainty, box, (10.0, 10.0, 10.0))
+    # The rim of the largest cross-sections, each a box and one voxel around it.
+    assert chosen == (8, 9, 11, 5)
+    # The tip of the organ, where nearly all that is near is background.
+    assert mask[:, :, 9].any()
+    uncertainty[:, :, 9] += 0.05
+    assert choose_slices(mask, uncertainty, box, (10.0, 10.0, 10.0)).axial != 9
+
+
+def test_large_volumes_are_looked_at_sparsely():
+    mask = np.zeros((300, 300, 200), bool)
+    mask[100:200, 100:200, 50:100] = True
+    uncertainty = np.where(mask, np.float32(0.01), np.float32(0))
+    uncertainty[150:160, :, :] *= 9
+    chosen = choose_slices(
+        mask, uncertainty, tuple(map(slice, [0] * 3, mask.shape)), MM
+    )
+    assert 150 <= chosen.sagittal < 160
+    assert 50 <= chosen.largest < 100
 
 
 def test_without_uncertainty_the_largest_organ_is_shown():
     _, mask, uncertainty = case()
-    assert choose_slices(mask, uncertainty * 0, ALL) == (5, 8, 12, 5)
-    assert choose_slices(mask, uncertainty * np.nan, ALL) == (5, 8, 12, 5)
+    assert choose_slices(mask, uncertainty * 0, ALL, MM) == (5, 8, 12, 5)
+    assert choose_slices(mask, uncertainty * np.nan, ALL, MM) == (5, 8, 12, 5)
 
 
 def test_an_empty_mask_shows_the_reference_or_the_middle():
     _, mask, uncertainty = case()
     empty = np.zeros_like(mask)
-    assert surroundings(empty, None, (1, 1, 1)) == ALL
-    assert choose_slices(empty, uncertainty * 0, ALL) == (10, 15, 20, 10)
-    shown = choose_slices(empty, uncertainty * 0, ALL, reference=mask)
-    assert shown == choose_slices(mask, uncertainty * 0, ALL)
+    assert surroundings(empty, None, MM) == ALL
+    assert choose_slices(empty, uncertainty, ALL, MM)[:3] == (8, 9, 11)
+    assert choose_slices(empty, uncertainty * 0, ALL, MM) == (10, 15, 20, 10)
+    shown = choose_slices(empty, uncertainty * 0, ALL, MM, reference=mask)
+    assert shown == choose_slices(mask, uncertainty * 0, ALL, MM)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from unc_jax.review.page import name
 from unc_jax.review.worklist import Row
 from unc_jax.study.records import MEASURES, OK
 
-_LABELS = {
+LABELS = {
     "cv": ("CV", "variance / mean of the sample volumes, voxels"),
     "d_pw": ("D_pw", "mean Dice of pairs of samples"),
     "u_labelled": ("U_labelled", "mean uncertainty inside the mask, nats"),
@@ -92,7 +92,7 @@ def _measures(row: Row, places: dict[str, list[float]]) -> str:
 
 
 def _measure(measure: str, row: Row, places: dict[str, list[float]]) -> str:
-    label, meaning = _LABELS[measure]
+    label, meaning = LABELS[measure]
     value, values = float(row[measure] or 0.0), places.get(measure)
     strip = ""
     if values:

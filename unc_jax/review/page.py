@@ -17,7 +17,8 @@ body{margin:0 auto;max-width:1080px;padding:24px 20px 64px;color:var(--ink);
  background:#fff;font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
  overflow-wrap:anywhere}
 h1{font-size:28px;line-height:1.2;margin:8px 0}
-h2{font-size:20px;margin:36px 0 8px}h3{font-size:18px;margin:0}
+h2{font-size:20px;margin:36px 0 8px}h3{font-size:18px;margin:20px 0 4px}
+.head h3{margin:0}
 a{color:var(--mark)}p{margin:8px 0}.soft{color:var(--soft)}
 .small{font-size:14px}.number{font-variant-numeric:tabular-nums;white-space:nowrap}
 table{border-collapse:collapse;width:100%;font-size:15px}
@@ -44,6 +45,7 @@ dt{color:var(--soft)}dd{margin:0}
 svg{display:block;max-width:100%}summary{cursor:pointer;color:var(--soft);font-size:14px}
 .line-mask{border-bottom:3px solid #00b8cc}
 .line-reference{border-bottom:3px solid #4cc428}
+.wider{overflow-x:auto}.wider td,.wider th{white-space:nowrap;padding-right:18px}
 figure{margin:12px 0}figure img{max-width:100%;height:auto}
 @media screen{.case{content-visibility:auto;contain-intrinsic-size:auto 640px}}
 .swipe{display:none}

@@ -83,7 +83,7 @@ def thumbnails(
         if other is not None and (other.shape != image.shape or other.ndim != 3):
             raise ValueError(f"shapes differ: {image.shape} and {other.shape}")
     box = surroundings(mask, reference, spacing_mm)
-    chosen = choose_slices(mask, uncertainty, box, reference=reference)
+    chosen = choose_slices(mask, uncertainty, box, spacing_mm, reference=reference)
     sides_mm = [(s.stop - s.start) * mm for s, mm in zip(box, spacing_mm, strict=True)]
     shown = ("axial", "coronal", "sagittal", "axial")
     columns = []

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 _MARGIN_MM = 25.0  # of surroundings shown around the organ
+_NEAR_MM = 10.0  # around the organ, where uncertainty counts
 # View: the array's axes that run across and down, and what lies left and right.
 _VIEWS = {"axial": (0, 1, "RL"), "coronal": (0, 2, "RL"), "sagittal": (1, 2, "AP")}
 
@@ -45,31 +47,50 @@ def choose_slices(
     mask: np.ndarray,
     uncertainty: np.ndarray,
     box: Box,
+    spacing_mm: tuple[float, ...],
     *,
     reference: np.ndarray | None = None,
 ) -> Slices:
     """The slices to show, indices of the whole grid; ties go to the lower index.
 
-    Per axis the slice with the greatest sum of uncertainty inside `box`, or, without
-    any uncertainty, of most organ. Organ is the mask, or the reference where the mask
-    is empty; the middle of the box where both are.
+    Per axis the slice with the greatest sum of uncertainty in its part of the organ and
+    up to 10 mm around that: an unsure network leaves some uncertainty all over a scan,
+    which would draw the eye to slices without any organ. Without any uncertainty, the
+    slice of most organ. Organ is the mask, or the reference where the mask is empty;
+    where both are, the uncertainty of the whole box counts, or its middle is shown.
     """
-    values = uncertainty[box]
-    finite = np.isfinite(values)
-    organ = mask[box] != 0
+    # More than some millions of voxels tell nothing more of where to look.
+    step = max(1, round((np.prod([s.stop - s.start for s in box]) / 8e6) ** (1 / 3)))
+    sparse = tuple(slice(s.start, s.stop, step) for s in box)
+    organ = mask[sparse] != 0
     if reference is not None and not organ.any():
-        organ = reference[box] != 0
+        organ = reference[sparse] != 0
+    values = uncertainty[sparse]
+    finite = np.isfinite(values)
+    reaches = [round(_NEAR_MM / (step * millimetres)) for millimetres in spacing_mm]
     best, largest = [], []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         start, length = box[axis].start, values.shape[axis]
-        unsure = values.sum(axis=others, dtype=np.float64, where=finite)
+        counted = finite & _around(organ, {a: reaches[a] for a in others})
+        unsure = values.sum(axis=others, dtype=np.float64, where=counted)
         area = organ.sum(axis=others)
         most = int(area.argmax()) if area.any() else length // 2
-        largest.append(start + most)
-        best.append(start + (int(unsure.argmax()) if unsure.max() > 0 else most))
+        largest.append(start + step * most)
+        first = int(unsure.argmax()) if unsure.max() > 0 else most
+        best.append(start + step * first)
     x, y, z = best
     return Slices(axial=z, coronal=y, sagittal=x, largest=largest[2])
+
+
+def _around(organ: np.ndarray, reaches: dict[int, int]) -> np.ndarray:
+    """The organ and a margin of voxels along some axes; all if there is no organ."""
+    if not organ.any():
+        return ~organ
+    near = organ.view(np.uint8)
+    for axis, reach in reaches.items():
+        near = ndimage.maximum_filter1d(near, 2 * reach + 1, axis, mode="constant")
+    return near != 0
 
 
 class Plane(NamedTuple):
