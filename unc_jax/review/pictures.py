@@ -15,9 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from unc_jax.data import atomic
 from unc_jax.review.slices import Plane, choose_slices, surroundings
+from unc_jax.study.figures import MAX_UNCERTAINTY
 
-# The largest value that -p log p takes, nats.
-MAX_UNCERTAINTY = float(np.exp(-1))
 WINDOW_HU = (-120.0, 240.0)
 
 _PANEL = 180  # longest side of a panel, pixels
