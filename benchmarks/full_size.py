@@ -28,7 +28,7 @@ def prepare(features: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "Task"
         started = time.perf_counter()
-        phantom.write_cohort(root, cases=1, seed=0, size=(512, 512, 400), raters=1)
+        phantom.write_cohort(root, cases=1, seed=29, raters=1)  # 400 slices
         drawn = time.perf_counter() - started
         case = decathlon.read_task(root).training[0]
         recipe = parts.Recipe(

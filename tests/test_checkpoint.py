@@ -78,3 +78,12 @@ def test_saving_a_step_again_changes_nothing(tmp_path):
         checkpoints.save(1, state(9), CONFIG, 0.7)
         restored = checkpoints.restore_latest(state(0))
     np.testing.assert_array_equal(restored.state["weights"], state(1)["weights"])
+
+
+def test_a_full_disk_is_named_before_anything_is_written(tmp_path):
+    huge = {"w": np.broadcast_to(np.zeros(1), 10**15)}  # 8 PB that take no memory
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(InputError, match=r"no room .* MB free, .* MB needed"):
+            checkpoints.save(1, huge, {}, None)
+        assert checkpoints.latest_step() is None
+    assert not list(tmp_path.iterdir())

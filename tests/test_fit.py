@@ -151,6 +151,13 @@ def test_resuming_under_another_config_is_refused_with_the_difference():
         fit._check_same({**then, "train.batch": 4}, then)
 
 
+@pytest.mark.parametrize(("score", "warns"), [(0.009, True), (0.01, False)])
+def test_an_empty_foreground_is_warned_of(caplog, score, warns):
+    with caplog.at_level("WARNING", logger="absl"):
+        fit._warn_if_empty(score, 40)
+    assert ("at step 40: the predicted foreground is empty" in caplog.text) == warns
+
+
 def test_nan_stops_and_names_the_step():
     assert fit._finite_mean(jnp.array([1.0, 3.0]), 10) == 2.0
     with pytest.raises(FloatingPointError, match="step 8 "):

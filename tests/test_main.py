@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from unc_jax import stages
+from unc_jax.errors import InputError
 from unc_jax.study.records import COLUMNS
 
 
@@ -49,6 +50,10 @@ def test_all_stages_twice(tiny_config, tmp_path):
         written = nib.load(path)
         assert written.shape == scan.shape
         np.testing.assert_array_equal(written.affine, scan.affine)
+
+    tiny_config.train.batch = 1  # a changed config never goes on from the old state
+    with pytest.raises(InputError, match=r"train\.batch was 2, is 1"):
+        stages.train(tiny_config, stages.prepare(tiny_config), tmp_path / "run")
 
 
 def test_tumour_run_reaches_a_table(tiny_config, tmp_path):

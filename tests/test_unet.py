@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from unc_jax.errors import InputError
 from unc_jax.segmentation.unet import UNet3D
@@ -54,6 +55,48 @@ def test_every_submodule_is_named():
         *(f"blocks_down{level}_conv{index}" for level in range(3) for index in (0, 1)),
         *(f"blocks_up{level}_conv{index}" for level in range(2) for index in (0, 1)),
     }
+
+
+def reference_logits(variables, image, depth):
+    """The published network in NumPy and SciPy, (x, y, z) order, one image."""
+    params, averages = variables["params"], variables["batch_stats"]
+
+    def block(x, name):
+        own, mean = params[f"blocks_{name}"], averages[f"blocks_{name}"]["normalise"]
+        channels = [
+            sum(
+                ndimage.correlate(x[..., i], own["kernel"][..., i, o], mode="constant")
+                for i in range(x.shape[-1])
+            )
+            for o in range(own["kernel"].shape[-1])
+        ]
+        x = np.maximum(np.stack(channels, -1) + own["bias"], 0)
+        scaled = (x - mean["mean"]) / np.sqrt(mean["var"] + 1e-5)
+        return scaled * own["normalise"]["scale"] + own["normalise"]["bias"]
+
+    x, skips = image[..., None].astype(np.float64), []
+    for level in range(depth):
+        x = block(block(x, f"down{level}_conv0"), f"down{level}_conv1")
+        if level < depth - 1:
+            skips.append(x)
+            corners = [x[i::2, j::2, k::2] for i, j, k in np.ndindex(2, 2, 2)]
+            x = np.max(corners, axis=0)
+    for level in reversed(range(depth - 1)):
+        for axis in range(3):
+            x = np.repeat(x, 2, axis)
+        x = np.concatenate([x, skips[level]], -1)
+        x = block(block(x, f"up{level}_conv0"), f"up{level}_conv1")
+    return (x @ params["head"]["kernel"] + params["head"]["bias"])[..., 0]
+
+
+def test_logits_are_those_of_the_published_network():
+    model = UNet3D(features=2, depth=3)
+    variables = initialise(model)
+    found = apply(model, variables, IMAGE, train=False, dropout=False)
+    expected = reference_logits(
+        jax.tree.map(np.asarray, variables), np.asarray(IMAGE)[0, ..., 0], depth=3
+    )
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +194,24 @@ def test_the_two_halves_are_the_whole(placement, depth):
     np.testing.assert_allclose(halves, whole, atol=1e-4)
     other = apply(model, variables, IMAGE, 8, **on)
     assert np.abs(other - whole).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("placement", "dropping"),
+    [
+        ("bottleneck", {"down2_conv0", "down2_conv1"}),
+        (
+            "all",
+            {f"down{level}_conv{i}" for level in range(3) for i in (0, 1)}
+            | {f"up{level}_conv{i}" for level in range(2) for i in (0, 1)},
+        ),
+    ],
+)
+def test_where_dropout_is_placed(placement, dropping):
+    bound = UNet3D(depth=3, dropout_placement=placement, dropout_rate=0.3).bind({})
+    rates = {name: block.dropout_rate for name, block in bound.blocks.items()}
+    assert {name for name, rate in rates.items() if rate == 0.3} == dropping
+    assert {rates[name] for name in rates.keys() - dropping} <= {0.0}
 
 
 def test_bfloat16_computes_near_float32():

@@ -28,8 +28,7 @@ from unc_jax.segmentation.train import (
 _FREE_FIELDS = (
     "evaluate.",
     "data.",  # the cohort's fingerprint is compared instead
-    "train.steps",
-    "train.steps_per_call",
+    "train.steps",  # and steps_per_call
     "train.residence",
     "train.validate_every_steps",
     "train.checkpoint_every_steps",
@@ -113,16 +112,20 @@ class _Run(NamedTuple):
 
     def _validate_and_save(self, state: TrainState, step: int) -> float:
         score = self.validate(variables_of(state))
-        if score < 0.01:
-            logging.warning(
-                "validation Dice is %.4f at step %d: the predicted foreground is empty "
-                "or misses the target; try a higher train.learning_rate, another loss "
-                "or loss.wcc_weights, or more steps",
-                score,
-                step,
-            )
+        _warn_if_empty(score, step)
         self.checkpoints.save(step, state, self.recorded, score)
         return score
+
+
+def _warn_if_empty(score: float, step: int) -> None:
+    if score < 0.01:
+        logging.warning(
+            "validation Dice is %.4f at step %d: the predicted foreground is empty "
+            "or misses the target; try a higher train.learning_rate, another loss "
+            "or loss.wcc_weights, or more steps",
+            score,
+            step,
+        )
 
 
 def _check_same(now: dict[str, Any], then: dict[str, Any]) -> None:

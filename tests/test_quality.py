@@ -1,0 +1,145 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unc_jax.errors import InputError
+from unc_jax.review import quality
+
+
+def case(dice, d_pw, cv=None, u_labelled=None, split="train"):
+    """A row whose three measures agree unless told otherwise."""
+    cv = 1 - d_pw if cv is None else cv
+    u_labelled = 1 - d_pw if u_labelled is None else u_labelled
+    row = {"dice": dice, "d_pw": d_pw, "cv": cv, "u_labelled": u_labelled}
+    return {**row, "split": split}
+
+
+TRAIN = [case(0.5, 0.1), case(0.7, 0.2), case(0.6, 0.3), case(0.9, 0.4)]
+HELD_OUT = [case(d, 0.4, split="validation") for d in (0.9, 0.8, 0.85, 0.7)]
+
+
+def test_map_is_the_isotonic_regression():
+    """0.7 and 0.6 fall, so both become their mean."""
+    fitted = quality.fit_map(TRAIN)
+    assert fitted.dice == pytest.approx([0.5, 0.65, 0.65, 0.9])
+    # Mid-ranks among four cases: 0.5, 1.5, 2.5, 3.5 of 4.
+    assert fitted.scores == pytest.approx([0.125, 0.375, 0.625, 0.875])
+    assert quality.map_dice(fitted, case(0, 0.1)) == pytest.approx(0.5)
+    assert quality.map_dice(fitted, case(0, 0.9)) == pytest.approx(0.9)  # level beyond
+    between = case(0, 0.35)  # rank 3 of 4: half way between 0.625 and 0.875
+    assert quality.map_dice(fitted, between) == pytest.approx((0.65 + 0.9) / 2)
+
+
+def test_ties_weigh_as_many_cases_as_they_are():
+    fitted = quality.fit_map([case(0.9, 0.1), case(0.8, 0.1), case(0.5, 0.2)])
+    assert fitted.dice == pytest.approx([2.2 / 3, 2.2 / 3])
+
+
+def test_bound_is_the_right_order_statistic():
+    """Residuals of the four held-out cases: 0, 0.1, 0.05, 0.2."""
+    found = quality.fit(TRAIN + HELD_OUT)
+    assert sorted(found.residuals) == pytest.approx([0, 0.05, 0.1, 0.2])
+    # k = ceil(5 * 0.8) = 4: the largest; ceil(5 * 0.6) = 3.
+    good = case(0, 0.4)
+    assert quality.predict(found, good, 0.8).lower == pytest.approx(0.7)
+    assert quality.predict(found, good, 0.6).lower == pytest.approx(0.8)
+    assert quality.predict(found, good, 0.6).upper == pytest.approx(0.85)
+    nothing = quality.predict(found, good, 0.81)
+    assert nothing.predicted == pytest.approx(0.9)
+    assert math.isnan(nothing.lower)
+    assert math.isnan(nothing.upper)
+
+
+def test_level_that_the_papers_validation_set_supports():
+    assert quality.greatest_level(13) == pytest.approx(0.928, abs=1e-3)
+
+
+def test_test_cases_take_no_part():
+    hidden = [case(0.0, 0.99, split="test") for _ in range(5)]
+    assert quality.fit(TRAIN + HELD_OUT + hidden) == quality.fit(TRAIN + HELD_OUT)
+
+
+def test_own_calibration_cases_replace_the_validation_cases():
+    own = [{**case(0.5, 0.4), "split": None} for _ in range(3)]
+    found = quality.fit(TRAIN + HELD_OUT, calibration=own)
+    assert found.residuals == pytest.approx([0.4] * 3)
+
+
+def test_cross_residuals_are_of_maps_without_the_case():
+    """Three cases, a fold each: each map is fitted to the two others."""
+    rows = [case(0.5, 0.1), case(0.7, 0.2), case(0.9, 0.3)]
+    found = quality.fit(rows, method="cross")
+    # Below both others: their lower Dice, 0.7. Between: 0.7. Above: 0.7.
+    assert found.residuals == pytest.approx([0.2, 0.0, -0.2])
+    assert found.method == "cross"
+
+
+_NUMBER = st.floats(0, 1, allow_nan=False)
+
+
+@given(
+    st.lists(st.tuples(_NUMBER, _NUMBER, _NUMBER, _NUMBER), min_size=3, max_size=12),
+    st.tuples(_NUMBER, _NUMBER, _NUMBER),
+    st.tuples(_NUMBER, _NUMBER, _NUMBER),
+)
+def test_better_measures_never_lower_the_prediction(rows, measures, change):
+    fitted = quality.fit_map([case(*row) for row in rows])
+    d_pw, cv, u = measures
+    worse = quality.map_dice(fitted, case(0, d_pw, cv, u))
+    better = case(0, d_pw + change[0], cv - change[1], u - change[2])
+    assert 0 <= worse <= quality.map_dice(fitted, better) + 1e-12 <= 1 + 1e-12
+
+
+def test_undefined_measure_counts_as_the_worst():
+    fitted = quality.fit_map(TRAIN)
+    unknown = {"d_pw": None, "cv": math.nan, "u_labelled": None}
+    assert quality.map_dice(fitted, unknown) == pytest.approx(0.5)
+
+
+def test_coverage_holds_on_exchangeable_cases():
+    """Two thousand draws of 13 calibration cases and one new case, seeded."""
+    rng = np.random.default_rng(0)
+    fitted = quality.fit_map(TRAIN)
+    covered = 0
+    for _ in range(2000):
+        d_pw, noise = rng.uniform(0, 0.5, 14), rng.normal(0, 0.1, 14)
+        rows = [case(0.5 + d + e, d) for d, e in zip(d_pw, noise, strict=True)]
+        residuals = quality.fit(
+            TRAIN, calibration=[{**row, "split": None} for row in rows[:13]]
+        ).residuals
+        found = quality.Quality("split", residuals, fitted)
+        covered += quality.predict(found, rows[13], 0.9).lower <= rows[13]["dice"]
+    # k = 13 of 13: the exact coverage is 13 / 14 = 0.929; four standard errors.
+    assert covered / 2000 == pytest.approx(13 / 14, abs=0.024)
+
+
+def test_json_round_trip():
+    found = quality.fit(TRAIN + HELD_OUT)
+    stored = json.loads(json.dumps(quality.to_json(found)))
+    assert quality.from_json(stored, "quality.json") == found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"map": {}},
+        {"residuals": ["a"]},
+        {"residuals": [float("nan")]},
+        {"map": {"reference": {"d_pw": [1]}, "scores": [0.5], "dice": [0.5]}},
+    ],
+)
+def test_a_broken_map_is_refused(change):
+    stored = {**quality.to_json(quality.fit(TRAIN + HELD_OUT)), **change}
+    with pytest.raises(InputError, match=r"quality\.json is no quality map"):
+        quality.from_json(stored, "quality.json")
+
+
+def test_too_few_cases_are_refused():
+    with pytest.raises(InputError, match=r"2 cases .* to calibrate"):
+        quality.fit(TRAIN + HELD_OUT[:2])
+    with pytest.raises(InputError, match=r"0 cases .* to fit"):
+        quality.fit([case(None, 0.5)] * 5)
