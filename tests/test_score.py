@@ -1,0 +1,425 @@
+import csv
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from unc_jax import score
+from unc_jax.data import nifti
+from unc_jax.data.nifti import Geometry
+from unc_jax.errors import InputError
+from unc_jax.review import worklist
+from unc_jax.review.samples import find_samples, read_sample, same_grid
+from unc_jax.review.tally import Tally
+from unc_jax.uncertainty import measures
+
+SHAPE = (14, 12, 10)
+# Stored left to right, back to front, and turned upside down.
+AFFINE = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -7], [0, 0, -3.0, 90], [0, 0, 0, 1]])
+
+
+def probability_maps(seed=0, n=5, shape=SHAPE):
+    """Blobs that differ in size and place, float32 (n, x, y, z)."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.indices(shape), axis=-1).astype(float)
+    centre = np.array(shape) / 2 + rng.normal(0, 0.7, (n, 1, 1, 1, 3))
+    radius = 3.5 + rng.normal(0, 0.5, (n, 1, 1, 1))
+    distance = np.linalg.norm(grid - centre, axis=-1)
+    return (1 / (1 + np.exp(2 * (distance - radius)))).astype(np.float32)
+
+
+def write(path, array, affine=AFFINE):
+    dtype = np.uint8 if array.dtype.kind in "bui" else np.float32
+    geometry = Geometry(array.shape, affine)
+    nifti.write(path, nifti.to_canonical(array, geometry), geometry, dtype)
+
+
+def write_cases(root, cases=("a", "b"), n=4, hard=False):
+    """CASE/NUMBER.nii.gz; returns the arrays in stored order."""
+    arrays = {}
+    for seed, case in enumerate(cases):
+        maps = probability_maps(seed, n)
+        arrays[case] = (maps >= 0.5).astype(np.uint8) if hard else maps
+        for i, array in enumerate(arrays[case]):
+            write(root / case / f"{i}.nii.gz", array)
+    return arrays
+
+
+def by_hand(maps):
+    """All measures in float64, straight from their formulas."""
+    p = np.asarray(maps, float)
+    masks = p >= 0.5
+    volumes = masks.sum(axis=(1, 2, 3))
+
+    def entropy(q):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nan_to_num(-q * np.log(q)), np.nan_to_num(
+                -q * np.log(q) - (1 - q) * np.log(1 - q)
+            )
+
+    mean = p.mean(axis=0)
+    inside = mean >= 0.5
+    predictive, expected = entropy(mean)[1], entropy(p)[1].mean(axis=0)
+    pairs = itertools.combinations(masks, 2)
+    found = {
+        "cv": volumes.var() / (volumes.mean() + 1),
+        "d_pw": np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]),
+        "u_labelled": entropy(p)[0].mean(axis=0)[inside].mean(),
+        "cv_roy": volumes.std() / volumes.mean(),
+        "u_labelled_binary": expected[inside].mean(),
+        "predictive_entropy": predictive[inside].mean(),
+        "mutual_information": np.maximum(predictive - expected, 0)[inside].mean(),
+    }
+    return found, mean, volumes
+
+
+def outcome_of(maps):
+    tally = Tally()
+    for one in maps:
+        tally.add(one)
+    return tally.outcome()
+
+
+def run(capsys, *flags):
+    with pytest.raises(SystemExit) as stop:
+        score.main([str(flag) for flag in flags])
+    return stop.value.code, capsys.readouterr()
+
+
+def rows_of(output):
+    return {row["case"]: row for row in worklist.read_rows(output / "cases.csv")}
+
+
+def test_measures_of_probabilities_agree_with_numpy():
+    maps = probability_maps()
+    expected, mean, volumes = by_hand(maps)
+    outcome = outcome_of(maps)
+    assert outcome.measures == pytest.approx(expected, rel=2e-5)
+    np.testing.assert_allclose(outcome.mean, mean, atol=1e-6)
+    np.testing.assert_array_equal(outcome.volumes, volumes)
+    assert not outcome.hard
+    assert not outcome.identical
+
+
+def test_measures_agree_with_those_of_samples_held_together():
+    maps = probability_maps(3)
+    outcome = outcome_of(maps)
+    assert outcome.measures["u_labelled"] == pytest.approx(
+        float(measures.mean_labelled_uncertainty(maps)), rel=1e-5
+    )
+    assert outcome.measures["d_pw"] == pytest.approx(
+        float(measures.mean_pairwise_dice(maps)), rel=1e-6
+    )
+    np.testing.assert_allclose(
+        outcome.uncertainty, measures.voxelwise_uncertainty(maps), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("dtype", [bool, np.float32])
+def test_masks_have_votes_and_no_entropy_of_their_own(dtype):
+    masks = probability_maps() >= 0.5
+    expected, _, _ = by_hand(masks)
+    outcome = outcome_of(masks.astype(dtype))
+    assert outcome.hard
+    for name in ("cv", "d_pw", "cv_roy", "predictive_entropy", "mutual_information"):
+        assert outcome.measures[name] == pytest.approx(expected[name], rel=1e-5)
+    assert np.isnan(outcome.measures["u_labelled"])
+    assert np.isnan(outcome.measures["u_labelled_binary"])
+    assert outcome.uncertainty.max() == pytest.approx(
+        max(-q * np.log(q) - (1 - q) * np.log(1 - q) for q in (0.4, 0.6))
+    )
+
+
+def test_a_tie_of_votes_belongs_to_the_mask():
+    first = np.zeros(SHAPE, bool)
+    first[2] = True
+    outcome = outcome_of([first, ~first])
+    assert (outcome.mean == 0.5).all()
+
+
+def test_empty_samples():
+    outcome = outcome_of([np.zeros(SHAPE, np.float32)] * 3)
+    assert outcome.identical
+    assert outcome.measures["cv"] == 0
+    assert outcome.measures["d_pw"] == 1
+    undefined = set(outcome.measures) - {"cv", "d_pw"}
+    assert all(np.isnan(outcome.measures[name]) for name in undefined)
+
+
+def test_one_sample_or_another_shape_is_refused():
+    tally = Tally()
+    tally.add(np.ones(SHAPE, bool))
+    with pytest.raises(ValueError, match="at least 2"):
+        tally.outcome()
+    with pytest.raises(ValueError, match="shape"):
+        tally.add(np.ones((1, 2, 3), bool))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "files"),
+    [
+        ("{case}/{sample}", ["liver_2/0.nii.gz", "liver_2/1.nii", "liver_10/0.npz"]),
+        ("fold_{sample}/{case}", ["fold_0/liver_2.nii.gz", "fold_1/liver_10.nii.gz"]),
+        ("{case}_{sample}.nii.gz", ["liver_2_0.nii.gz", "liver_10_0.nii.gz"]),
+        ("f*{sample}/val/{case}", ["fa0/val/liver_2.nii", "fb1/val/liver_10.nii"]),
+    ],
+)
+def test_patterns(tmp_path, pattern, files):
+    for name in [*files, "liver_2/plans.json", ".hidden/0.nii.gz"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_samples(tmp_path, pattern)
+    assert list(found) == ["liver_2", "liver_10"]  # natural order
+    taken = [
+        path.relative_to(tmp_path).as_posix() for c in found.values() for path in c
+    ]
+    assert sorted(taken) == sorted(files)
+
+
+def test_samples_in_natural_order_and_probabilities_before_labels(tmp_path):
+    names = ["10.nii.gz", "2.nii.gz", "2.npz", "1.nii.gz"]
+    for name in names:
+        (tmp_path / "c").mkdir(exist_ok=True)
+        (tmp_path / "c" / name).touch()
+    (paths,) = find_samples(tmp_path).values()
+    assert [path.name for path in paths] == ["1.nii.gz", "2.npz", "10.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "files", "said"),
+    [
+        ("{case}/{sample}", [], "no .nii.gz"),
+        ("{case}/{sample}", ["fold_0/v/a.nii.gz"], "there is fold_0/v/a.nii.gz"),
+        (
+            "{case}/{sample}",
+            ["fold_0/a.nii.gz", "fold_1/a.nii.gz"],
+            "look like samples",
+        ),
+        ("{case}", ["a.nii.gz"], "{sample}"),
+        ("{case}/{case}/{sample}", ["a.nii.gz"], "once each"),
+    ],
+)
+def test_what_no_samples_are_found_for(tmp_path, pattern, files, said):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError) as error:
+        find_samples(tmp_path, pattern)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_of_a_multi_label_map(tmp_path):
+    array = np.zeros(SHAPE, np.uint8)
+    array[1], array[2] = 1, 2
+    for kind in (np.uint8, np.float32):
+        write(path := tmp_path / "a.nii.gz", array.astype(kind))
+        with pytest.raises(InputError, match=r"labels 1, 2; choose .* --label"):
+            read_sample(path)
+        # x is stored from right to left.
+        assert np.flatnonzero(read_sample(path, (2,)).array.any((1, 2))) == [11]
+        assert read_sample(path, (1, 2)).array.sum() == 2 * 12 * 10
+        assert not read_sample(path, (3,)).array.any()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(np.nan, "NaN"), (-7.5, "no probabilities"), (np.inf, "NaN")]
+)
+def test_what_is_no_probability(tmp_path, value, said):
+    array = probability_maps()[0]
+    array[0, 0, 0] = value
+    write(tmp_path / "a.nii.gz", array)
+    with pytest.raises(InputError, match=said):
+        read_sample(tmp_path / "a.nii.gz")
+
+
+def test_classes_of_an_npz_lie_on_the_grid_of_the_file_beside(tmp_path):
+    foreground = probability_maps()[0]
+    classes = np.stack([1 - foreground, foreground * 0.75, foreground * 0.25])
+    np.savez(tmp_path / "a.npz", probabilities=classes.transpose(0, 3, 2, 1))
+    with pytest.raises(InputError, match="says nothing of its grid"):
+        read_sample(tmp_path / "a.npz", (1,))
+    write(tmp_path / "a.nii.gz", foreground)
+    expected = nifti.read(tmp_path / "a.nii.gz").array
+    np.testing.assert_allclose(
+        read_sample(tmp_path / "a.npz", (1, 2)).array, expected, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        read_sample(tmp_path / "a.npz", (2,)).array, expected * 0.25, atol=1e-6
+    )
+    for labels in ((), (3,)):
+        with pytest.raises(InputError, match="3 classes"):
+            read_sample(tmp_path / "a.npz", labels)
+
+
+def test_an_npz_may_carry_its_affine(tmp_path):
+    array = probability_maps()[0]
+    np.savez(tmp_path / "a.npz", anything=array, affine=AFFINE)
+    write(tmp_path / "b.nii.gz", array)
+    one, other = (read_sample(tmp_path / name) for name in ("a.npz", "b.nii.gz"))
+    np.testing.assert_array_equal(one.array, other.array)
+    assert same_grid(one.geometry, other.geometry)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no archive", None], ids=["empty", "text", "pickle"]
+)
+def test_a_broken_npz(tmp_path, content):
+    path = tmp_path / "a.npz"
+    if content is None:
+        np.savez(path, probabilities=np.array([{"a": 1}], dtype=object))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.npz: cannot be read"):
+        read_sample(path)
+
+
+def test_scores_of_folders_with_references(tmp_path, capsys):
+    arrays = write_cases(tmp_path / "samples")
+    for case in arrays:
+        write(tmp_path / "truth" / f"{case}.nii.gz", arrays[case][0] >= 0.5)
+    output = tmp_path / "out"
+    code, printed = run(
+        capsys, "--samples", tmp_path / "samples", "--output", output,
+        "--references", tmp_path / "truth",
+    )  # fmt: skip
+    assert code == 0, printed.err
+    assert "2 cases" in printed.out
+    for case, row in rows_of(output).items():
+        expected, mean, volumes = by_hand(arrays[case])
+        found = {name: row[name] for name in expected}
+        assert found == pytest.approx(expected, rel=2e-5)
+        mask, truth = mean >= 0.5, arrays[case][0] >= 0.5
+        assert row["dice"] == pytest.approx(
+            2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+        )
+        assert row["volume_ml"] == pytest.approx(mask.sum() * 9 / 1000)
+        assert row["volume_sd_ml"] == pytest.approx(volumes.std() * 9 / 1000)
+        written = nifti.read(output / case / "mask.nii.gz")
+        np.testing.assert_array_equal(written.geometry.affine, AFFINE)
+        stored = nifti.to_scan_order(written.array, written.geometry)
+        np.testing.assert_array_equal(stored, mask)
+        assert (output / "pictures" / f"{case}.png").exists()
+    summary = json.loads((output / "study" / "summary.json").read_text())
+    assert summary["test"]["n_defined"] == 2
+    assert (output / "study" / "figure2.png").exists()
+    assert (output / "report.html").exists()
+    assert json.loads((output / "run.json").read_text())["samples a case"] == "4"
+
+
+def test_one_bad_case_never_ends_the_run(tmp_path, capsys):
+    write_cases(tmp_path / "s", ("good", "moved", "alone", "cut", "pictures"))
+    write(tmp_path / "s" / "moved" / "3.nii.gz", probability_maps()[0], AFFINE + 0.5)
+    for i in range(1, 4):
+        (tmp_path / "s" / "alone" / f"{i}.nii.gz").unlink()
+    whole = (tmp_path / "s" / "cut" / "2.nii.gz").read_bytes()
+    (tmp_path / "s" / "cut" / "2.nii.gz").write_bytes(whole[: len(whole) // 2])
+    code, printed = run(capsys, "--samples", tmp_path / "s", "--output", tmp_path / "o")
+    assert code == 4
+    assert "4 failed" in printed.out
+    status = {case: row["status"] for case, row in rows_of(tmp_path / "o").items()}
+    assert status.pop("good") == "ok"
+    for case, said in {
+        "moved": "not on the grid",
+        "alone": "only sample",
+        "cut": "truncated",
+        "pictures": "rename it",
+    }.items():
+        assert said in status.pop(case)
+    assert not status
+    assert all(
+        row["flag"] == "yes" for row in rows_of(tmp_path / "o").values()
+        if row["case"] != "good"
+    )  # fmt: skip
+
+
+def test_scored_cases_calibrate_others(tmp_path, capsys):
+    cases = [f"c{i}" for i in range(8)]
+    arrays = write_cases(tmp_path / "s", cases, hard=True)
+    for i, case in enumerate(cases):
+        truth = np.roll(arrays[case][0], i // 3, axis=0)
+        write(tmp_path / "truth" / f"{case}.nii.gz", truth)
+    first, second = tmp_path / "first", tmp_path / "second"
+    flags = ["--samples", tmp_path / "s", "--output"]
+    run(capsys, *flags, first, "--references", tmp_path / "truth")
+    code, printed = run(
+        capsys, *flags, second, "--calibrate", first / "cases.csv",
+        "--level", 0.8, "--target-dice", 0.999,
+    )  # fmt: skip
+    assert code == 0, printed.err
+    rows = rows_of(second)
+    for row in rows.values():
+        assert 0 <= row["dice_lower"] <= row["predicted_dice"] <= 1
+        assert row["flag"] == "yes"  # nothing is that certain
+        assert row["dice"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--samples", "nowhere"], "no such folder"),
+        (["--references", "nowhere"], "--references nowhere"),
+        (["--calibrate", "nowhere.csv"], "nowhere.csv"),
+        (["--target-dice", "0.9"], "--calibrate"),
+        (["--level", "1.5"], "--level"),
+        (["--label", "liver"], "--label"),
+        (["--window", "5", "1"], "--window"),
+        (["--stray"], "--stray"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_exit_code_2(tmp_path, capsys, flags, said):
+    write_cases(tmp_path / "s", ("a",), n=2)
+    given = {"--samples": tmp_path / "s", "--output": tmp_path / "o"}
+    code, printed = run(capsys, *itertools.chain(*given.items()), *flags)
+    assert code == 2
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert not (tmp_path / "o" / "cases.csv").exists()
+
+
+def test_samples_of_another_process(tmp_path, capsys):
+    """Written by nibabel alone, as any other tool would."""
+    program = (
+        "import nibabel as nib, numpy as np, sys\n"
+        "x, y, z = np.indices((12, 12, 12)) - 6\n"
+        "for fold in range(5):\n"
+        "    mask = (x * x + y * y + z * z < 12 + 2 * fold).astype(np.uint8) * 2\n"
+        "    image = nib.Nifti1Image(mask, np.diag([2, 2, 2, 1]))\n"
+        "    image.to_filename(f'{sys.argv[1]}/fold_{fold}_ball.nii.gz')\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    code, printed = run(
+        capsys, "--samples", tmp_path, "--output", tmp_path / "out",
+        "--pattern", "fold_{sample}_{case}.nii.gz", "--label", 2,
+    )  # fmt: skip
+    assert code == 0, printed.err
+    x, y, z = np.indices((12, 12, 12)) - 6
+    masks = np.stack([x * x + y * y + z * z < 12 + 2 * fold for fold in range(5)])
+    expected, _, _ = by_hand(masks)
+    row = rows_of(tmp_path / "out")["ball"]
+    assert row["n_samples"] == 5
+    assert row["d_pw"] == pytest.approx(expected["d_pw"])
+    assert row["cv"] == pytest.approx(expected["cv"], rel=1e-5)
+    with open(tmp_path / "out" / "cases.csv", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["u_labelled"] == ""
+
+
+def test_dice_agrees_with_monai(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    monai_metrics = pytest.importorskip("monai.metrics")
+    arrays = write_cases(tmp_path / "s", ("a",))
+    truth = np.roll(arrays["a"][0] >= 0.5, 2, axis=0)
+    write(tmp_path / "truth" / "a.nii.gz", truth)
+    run(
+        capsys, "--samples", tmp_path / "s", "--output", tmp_path / "o",
+        "--references", tmp_path / "truth",
+    )  # fmt: skip
+    mask = arrays["a"].mean(axis=0) >= 0.5
+    one, other = (
+        torch.as_tensor(m[None, None].astype(np.float32)) for m in (mask, truth)
+    )
+    expected = monai_metrics.compute_dice(one, other).item()
+    assert rows_of(tmp_path / "o")["a"]["dice"] == pytest.approx(expected, rel=1e-6)

@@ -1,0 +1,156 @@
+"""One case of samples from another tool: measured, compared, drawn, written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unc_jax.data import atomic, nifti
+from unc_jax.data.nifti import Geometry
+from unc_jax.errors import InputError
+from unc_jax.review import pictures, worklist
+from unc_jax.review.samples import beside, read_mask, read_sample, same_grid
+from unc_jax.review.tally import Outcome, Tally
+from unc_jax.review.worklist import Row
+from unc_jax.study import evaluate, figures, metrics, records
+from unc_jax.study.records import OK
+from unc_jax.uncertainty.measures import THRESHOLD
+
+_TAKEN = ("pictures", "study")
+
+
+class Request(NamedTuple):
+    """What is asked for every case; folders may be None."""
+
+    output: Path
+    labels: tuple[int, ...] = ()
+    references: Path | None = None
+    images: Path | None = None
+    window: tuple[float, float] = pictures.WINDOW_HU
+
+
+def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
+    """Row of one case; writes CASE/{mask,mean,uncertainty}.nii.gz and a picture.
+
+    Raises InputError, naming the file, for samples that cannot be read or do not share
+    a grid, fewer than two of them, and a reference that is missing or elsewhere.
+    """
+    if case in _TAKEN:
+        raise InputError(
+            f"case {case}: the output has a folder of that name; rename it"
+        )
+    if len(paths) < 2:
+        raise InputError(f"{paths[0]}: the only sample of {case}; 2 or more are needed")
+    outcome, geometry = _tallied(paths, request.labels)
+    mask = outcome.mean >= THRESHOLD
+    reference = _reference(case, request, geometry)
+    warnings = _warnings(outcome)
+    image, window = outcome.mean, (0.0, 1.0)
+    if request.images is not None:
+        scan = _image(case, request.images, geometry)
+        if scan is None:
+            warnings.append("no image on the grid of the samples: their mean is drawn")
+        else:
+            image, window = scan, request.window
+    folder = request.output / case
+    nifti.write(folder / "mean.nii.gz", outcome.mean, geometry, np.float32)
+    nifti.write(
+        folder / "uncertainty.nii.gz", outcome.uncertainty, geometry, np.float32
+    )
+    nifti.write(folder / "mask.nii.gz", mask, geometry, np.uint8)
+    pictures.write_picture(
+        request.output / "pictures" / f"{case}.png",
+        image,
+        mask,
+        outcome.uncertainty,
+        geometry.spacing_mm,
+        reference=reference,
+        window=window,
+        uncertainty_max=float(np.log(2)) if outcome.hard else pictures.MAX_UNCERTAINTY,
+    )
+    return _row(case, paths, outcome, mask, reference, geometry.voxel_ml, warnings)
+
+
+def write_study(rows: list[Row], folder: Path) -> None:
+    """The statistics of a study over the cases with a reference, all of them "test"."""
+    studied = [
+        records.new_row(
+            **{name: row.get(name) for name in records.COLUMNS if name != "split"},
+            split="test",
+        )
+        for row in rows
+    ]
+    records.write_rows(folder / "cases.csv", studied)
+    atomic.write_json(folder / "summary.json", evaluate.summarise(studied))
+    figures.figure2(studied, folder / "figure2.png")
+
+
+def _tallied(paths: Sequence[Path], labels: Sequence[int]) -> tuple[Outcome, Geometry]:
+    tally, geometry = Tally(), None
+    for path in paths:
+        sample = read_sample(path, labels)
+        if geometry is None:
+            geometry = sample.geometry
+        elif not same_grid(geometry, sample.geometry):
+            raise InputError(
+                f"{path}: not on the grid of {paths[0]}; resample one to the other"
+            )
+        tally.add(sample.array)
+    assert geometry is not None  # there are at least two
+    return tally.outcome(), geometry
+
+
+def _reference(case: str, request: Request, geometry: Geometry) -> np.ndarray | None:
+    if request.references is None:
+        return None
+    path = beside(request.references, case)
+    if path is None:
+        raise InputError(f"{request.references}: no {case}.nii.gz or {case}.nii")
+    found = read_mask(path, request.labels)
+    if not same_grid(geometry, found.geometry):
+        raise InputError(f"{path}: not on the grid of the samples; resample it")
+    return found.array
+
+
+def _image(case: str, folder: Path, geometry: Geometry) -> np.ndarray | None:
+    path = beside(folder, case, ("", "_0000"))
+    if path is None:
+        return None
+    scan = nifti.read(path)
+    return scan.array if same_grid(geometry, scan.geometry) else None
+
+
+def _warnings(outcome: Outcome) -> list[str]:
+    # One network asked again and again, without its dropout, gives this.
+    return ["all samples are identical"] if outcome.identical else []
+
+
+def _row(
+    case: str,
+    paths: Sequence[Path],
+    outcome: Outcome,
+    mask: np.ndarray,
+    reference: np.ndarray | None,
+    voxel_ml: float,
+    warnings: list[str],
+) -> Row:
+    volumes = outcome.volumes * voxel_ml
+    low, high = np.percentile(volumes, [5, 95]).tolist()
+    known = {}
+    if reference is not None:
+        known["dice"] = metrics.dice(mask, reference)
+        known["reference_ml"] = metrics.volume_ml(reference, voxel_ml)
+    return worklist.new_row(
+        case=case,
+        status=OK if mask.any() else "empty",
+        n_samples=len(paths),
+        **outcome.measures,
+        volume_ml=metrics.volume_ml(mask, voxel_ml),
+        volume_sd_ml=float(volumes.std()),
+        volume_low_ml=low,
+        volume_high_ml=high,
+        warnings="; ".join(warnings),
+        input=str(paths[0].parent),
+        **known,
+    )

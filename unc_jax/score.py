@@ -1,0 +1,240 @@
+"""Measures, quality and a review list for samples that any tool made.
+
+python -m unc_jax.score --samples DIR --output DIR
+    [--pattern 'fold_{sample}/{case}'] [--label 1,2] [--references DIR] [--images DIR]
+    [--calibrate CASES_CSV] [--target-dice 0.9] [--review-fraction 0.1] [--level 0.9]
+
+DIR/CASE/*.nii.gz are the N masks or probability maps of a case, unless --pattern says
+otherwise. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say why).
+"""
+
+import argparse
+import importlib.metadata
+import math
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+
+from unc_jax.data import atomic, lock
+from unc_jax.errors import InputError
+from unc_jax.review import (
+    calibration,
+    pictures,
+    quality,
+    report,
+    rule,
+    samples,
+    scoring,
+    worklist,
+)
+from unc_jax.review.worklist import Row
+from unc_jax.segmentation.progress import Progress
+from unc_jax.study import records
+
+_USER_ERROR, _SOME_FAILED = 2, 4
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Scores every case and writes the output; returns the exit code."""
+    output = arguments.output
+    _check(arguments)
+    known = (
+        calibration.read_calibration(arguments.calibrate) if arguments.calibrate else []
+    )
+    model = quality.fit(known) if known else None
+    wanted = rule.Rule(
+        arguments.target_dice, arguments.review_fraction, arguments.level
+    )
+    found = samples.find_samples(arguments.samples, arguments.pattern)
+    request = scoring.Request(
+        output,
+        arguments.label,
+        arguments.references,
+        arguments.images,
+        tuple(arguments.window),
+    )
+    with lock.hold(output, "unc_jax.score"):
+        rows = _score(found, request)
+        if model is not None:
+            rows = [_with_quality(row, model, arguments.level) for row in rows]
+        rows = worklist.order(rule.decide(rows, wanted))
+        worklist.write_rows(output / "cases.csv", rows)
+        if arguments.references:
+            scoring.write_study(rows, output / "study")
+        facts = _facts(arguments, rows)
+        atomic.write_json(output / "run.json", facts)
+        report.write_report(
+            output / "report.html",
+            rows,
+            title=f"Review: samples of {arguments.samples}",
+            facts=facts,
+            pictures=output / "pictures",
+            validation=calibration.distributions(known),
+            rule_text=_rule_text(arguments),
+        )
+    failed = sum(str(row["status"]).startswith("failed") for row in rows)
+    flagged = sum(row["flag"] == "yes" for row in rows)
+    print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
+    print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
+    return _SOME_FAILED if failed else 0
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Turns errors that a user can mend into one line and exit code 2."""
+    arguments = _parser().parse_args(argv)
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        sys.exit(run(arguments))
+    except (InputError, OSError) as error:
+        if arguments.debug:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(_USER_ERROR)
+
+
+def _score(found: dict[str, list[Path]], request: scoring.Request) -> list[Row]:
+    rows, progress = [], Progress("score", len(found), "cases")
+    for done, (case, paths) in enumerate(found.items(), start=1):
+        started = time.perf_counter()
+        try:
+            row = scoring.score_case(case, paths, request)
+        except OSError:  # of the output: no later case would fare better
+            raise
+        except Exception as error:
+            row = _failed_row(case, paths, error)
+        row["seconds"] = round(time.perf_counter() - started, 3)
+        rows.append(row)
+        progress(done, case)
+    return rows
+
+
+def _failed_row(case: str, paths: list[Path], error: Exception) -> Row:
+    words = " ".join(str(error).split())[:300]
+    if not isinstance(error, InputError):
+        logging.exception("case %s failed", case)
+        words = f"{type(error).__name__}: {words}"
+    return worklist.new_row(
+        case=case, status=f"failed: {words}", input=str(paths[0].parent)
+    )
+
+
+def _with_quality(row: Row, model: quality.Quality, level: float) -> Row:
+    if row["status"] != records.OK:
+        return row
+    measured = {
+        m: math.nan if (value := row[m]) is None else float(value)
+        for m in records.MEASURES
+    }
+    estimate = quality.predict(model, measured, level)
+    return worklist.new_row(
+        **{**row, "predicted_dice": estimate.predicted, "dice_lower": estimate.lower}
+    )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.target_dice is not None and not arguments.calibrate:
+        raise InputError("--target-dice needs --calibrate, cases with a known Dice")
+    for name in ("references", "images"):
+        folder = getattr(arguments, name)
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"--{name} {folder}: no such folder")
+    if not arguments.window[0] < arguments.window[1]:
+        raise InputError("--window takes a lower and an upper value")
+
+
+def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:
+    counts = sorted({int(row["n_samples"]) for row in rows if row["n_samples"]})
+    asked = {
+        name: str(value)
+        for name, value in vars(arguments).items()
+        if value not in (None, ()) and name not in ("debug", "window")
+    }
+    return {
+        **asked,
+        "pictures": "scan" if arguments.images else "mean of the samples, 0 to 1",
+        "samples a case": ", ".join(map(str, counts)) or "none",
+        "unc_jax": _version(),
+        "numpy": importlib.metadata.version("numpy"),
+        "python": platform.python_version(),
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("unc_jax")
+    except importlib.metadata.PackageNotFoundError:  # run from a folder of sources
+        return "not installed"
+
+
+def _rule_text(arguments: argparse.Namespace) -> str:
+    parts = ["every case that failed or came out empty"]
+    if arguments.target_dice is not None:
+        parts.append(
+            f"cases whose lower bound of Dice (level {arguments.level:g}) is below "
+            f"{arguments.target_dice:g}"
+        )
+    if arguments.review_fraction is not None:
+        parts.append(f"the worst {100 * arguments.review_fraction:g} %")
+    return f"To review: {'; '.join(parts)}."
+
+
+def _labels(text: str) -> tuple[int, ...]:
+    labels = tuple(int(part) for part in text.split(","))
+    if min(labels) < 1:
+        raise ValueError
+    return labels
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise ValueError
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="unc_jax.score", description="Review list of any samples.")
+    parser.add_argument("--samples", type=Path, required=True, help="folder of samples")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--pattern",
+        default=samples.DEFAULT_PATTERN,
+        help="path of a sample below it, with {case}, {sample} and * (%(default)s)",
+    )
+    parser.add_argument(
+        "--label", type=_labels, default=(), help="the organ's labels, e.g. 1 or 1,2"
+    )
+    parser.add_argument("--references", type=Path, help="folder of CASE.nii.gz")
+    parser.add_argument("--images", type=Path, help="folder of scans, for the pictures")
+    parser.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        default=pictures.WINDOW_HU,
+        metavar=("LOW", "HIGH"),
+        help="of the images, %(default)s",
+    )
+    parser.add_argument("--calibrate", type=Path, help="cases.csv with known Dice")
+    parser.add_argument("--target-dice", type=_share, help="review what may be below")
+    parser.add_argument("--review-fraction", type=_share, help="review the worst share")
+    parser.add_argument("--level", type=_share, default=0.9, help="%(default)s")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in flags are one line, as every other mistake."""
+
+    def error(self, message: str):
+        print(f"error: {message}; --help lists the flags", file=sys.stderr)
+        sys.exit(_USER_ERROR)
+
+
+if __name__ == "__main__":
+    main()
