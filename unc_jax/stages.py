@@ -5,26 +5,28 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import numpy as np
 from absl import logging
 
-from unc_jax.data import atomic, cohort, decathlon, nifti, phantom, preprocess, split
+from unc_jax.data import (
+    atomic,
+    cohort,
+    decathlon,
+    maps,
+    nifti,
+    phantom,
+    preprocess,
+    split,
+)
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import Config, flat_config
-from unc_jax.keys import key_for
-from unc_jax.segmentation.checkpoint import Checkpoints
+from unc_jax.review import runfolder
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
-from unc_jax.segmentation.train import build_model, create_state, variables_of
 from unc_jax.study import evaluate, figures, records, tables
+from unc_jax.study.predictor import load_predictor
 from unc_jax.study.validation import build_validation
-from unc_jax.uncertainty.sampling import (
-    Prediction,
-    build_monte_carlo,
-    volume_key,
-)
+from unc_jax.uncertainty.sampling import Prediction
 
 _ORIGIN = (
     "the paper's set is Task03_Liver of the Medical Segmentation Decathlon "
@@ -72,27 +74,21 @@ def train(config: Config, prepared: Cohort, workdir: Path) -> None:
 def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     """Monte Carlo evaluation of all cases; returns the Markdown table of the run.
 
-    Writes cases.csv, summary.json, table.md and figures/ in `workdir`, and
-    predictions/ when asked. Cases that are finished are not segmented again.
+    Writes cases.csv, summary.json, table.md, figures/ and what review needs in
+    `workdir`, and predictions/ when asked. Finished cases are not segmented again.
     """
-    model = build_model(config)
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        like = create_state(config, model)
-        best = config.evaluate.checkpoint == "best"
-        restore = checkpoints.restore_best if best else checkpoints.restore_latest
-        restored = restore(like)
-    if restored is None:
-        raise InputError(f"{workdir} holds no trained model; run --stage train first")
+    predict, step = load_predictor(config, workdir)
     save = _save_prediction(prepared, workdir / "predictions")
     rows = evaluate.evaluate_cases(
-        _predict(config, model, variables_of(restored.state)),
+        predict,
         prepared,
         workdir,
         samples=config.evaluate.samples,
-        fingerprint=_fingerprint(config, prepared, restored.step),
+        fingerprint=_fingerprint(config, prepared, step),
         on_case=_on_row(prepared),
         save_prediction=save if config.evaluate.save_predictions else None,
     )
+    runfolder.store(workdir, config, prepared, rows)
     return summarise(config, rows, workdir)
 
 
@@ -177,27 +173,6 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _predict(config: Config, model, variables) -> evaluate.Predict:
-    evaluation = config.evaluate
-    on_cpu = jax.default_backend() == "cpu"
-    monte_carlo = build_monte_carlo(
-        model,
-        samples=evaluation.samples,
-        patch_shape=config.train.patch_shape,
-        overlap=evaluation.overlap,
-        mask_scope=evaluation.mask_scope,
-        window_batch=evaluation.window_batch,
-        chunk=evaluation.chunk or (1 if on_cpu else evaluation.samples),
-    )
-    key = key_for(config.seed, "monte_carlo")
-
-    def predict(image: np.ndarray, index: int) -> Prediction:
-        own = volume_key(key, index, evaluation.mask_scope)
-        return monte_carlo(variables, image, own)
-
-    return predict
-
-
 def _fingerprint(config: Config, prepared: Cohort, step: int) -> str:
     """What the rows of cases.csv depend on."""
     fields = flat_config(config)
@@ -220,15 +195,9 @@ def _save_prediction(
     def save(index: int, prediction: Prediction) -> None:
         record = prepared.records[index]
         geometry = nifti.Geometry.from_json(record["geometry"])
-        shape, box = geometry.canonical_shape, preprocess.box_of(record["box"])
-        case = folder / prepared.ids[index]
-        mean = preprocess.restore(prediction.mean, shape, box, order=1, fill=0.0)
-        nifti.write(case / "mean.nii.gz", mean, geometry, np.float32)
-        nifti.write(case / "mask.nii.gz", mean >= 0.5, geometry, np.uint8)
-        spread = preprocess.restore(
-            prediction.uncertainty, shape, box, order=1, fill=0.0
-        )
-        nifti.write(case / "uncertainty.nii.gz", spread, geometry, np.float32)
+        box = preprocess.box_of(record["box"])
+        found = maps.on_scan(prediction.mean, prediction.uncertainty, geometry, box)
+        maps.write_maps(folder / prepared.ids[index], found, geometry)
 
     return save
 

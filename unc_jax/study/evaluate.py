@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import logging
@@ -162,21 +162,27 @@ def _evaluate_case(
         reason = f"failed: {type(error).__name__}: {words}"
         return records.new_row(case=case, split=split, status=reason), None
     seconds = round(time.perf_counter() - started, 3)
-    numbers = _measure(prediction, cohort.labels[index], cohort.records[index])
-    row = records.new_row(case=case, split=split, status=OK, seconds=seconds, **numbers)
+    label, voxel_ml = cohort.labels[index], float(cohort.records[index]["voxel_ml"])
+    mask = np.asarray(prediction.mean) >= measures.THRESHOLD
+    row = records.new_row(
+        case=case,
+        split=split,
+        status=OK,
+        dice=metrics.dice(mask, label),
+        reference_ml=metrics.volume_ml(label, voxel_ml),
+        seconds=seconds,
+        **measure(prediction, voxel_ml),
+    )
     return row, prediction
 
 
-def _measure(
-    prediction: Prediction, label: np.ndarray, record: dict[str, Any]
-) -> dict[str, float]:
+def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
+    """The numbers of a row that need no reference; voxels are of `voxel_ml`, ml."""
     mask = np.asarray(prediction.mean) >= measures.THRESHOLD
-    voxel_ml = float(record["voxel_ml"])
     volumes = np.asarray(prediction.volumes)
     low, high = np.percentile(volumes, [5, 95])
     return {
         "n_samples": len(volumes),
-        "dice": metrics.dice(mask, label),
         "cv": float(measures.cv_of_volumes(volumes)),
         "d_pw": measures.pairwise_dice_packed(np.asarray(prediction.masks)),
         "u_labelled": float(prediction.u_labelled),
@@ -186,7 +192,6 @@ def _measure(
         "mutual_information": float(prediction.mutual_information),
         "volume_ml": metrics.volume_ml(mask, voxel_ml),
         "volume_sd_ml": float(volumes.std()) * voxel_ml,
-        "reference_ml": metrics.volume_ml(label, voxel_ml),
         "volume_low_ml": float(low) * voxel_ml,
         "volume_high_ml": float(high) * voxel_ml,
     }

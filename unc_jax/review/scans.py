@@ -1,0 +1,66 @@
+"""Scans of a user: one file, a folder of files, or a Decathlon or nnU-Net set."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from unc_jax.data import decathlon
+from unc_jax.data.verify import ENDINGS
+from unc_jax.errors import InputError
+
+
+class Scan(NamedTuple):
+    """`problem` says why a scan that was found cannot be taken; "" if it can."""
+
+    case: str
+    path: Path
+    problem: str = ""
+
+
+def find_scans(source: Path) -> list[Scan]:
+    """All scans of `source`, by name; each case name is safe as a folder's and its own.
+
+    Of a set with dataset.json both training and test images are taken. Two files that
+    come to the same name are both refused. Raises InputError when there is none.
+    """
+    source = Path(source)
+    if (source / "dataset.json").exists():
+        task = decathlon.read_task(source)
+        found = [(case.id, case.image) for case in (*task.training, *task.test)]
+    elif source.is_dir():
+        files = sorted(p for p in source.iterdir() if p.is_file() and _is_scan(p))
+        found = [(_stem(path), path) for path in files]
+    elif source.exists():
+        found = [(_stem(source), source)]
+    else:
+        raise InputError(f"no file or folder {source}")
+    if not found:
+        raise InputError(f"{source} holds no .nii or .nii.gz file")
+    paths: dict[str, list[Path]] = {}
+    for name, path in found:
+        paths.setdefault(_safe(name), []).append(path)
+    return [scan for name, same in paths.items() for scan in _scans(name, same)]
+
+
+def _scans(name: str, paths: list[Path]) -> list[Scan]:
+    if len(paths) == 1:
+        return [Scan(name, paths[0])]
+    both = " and ".join(str(path) for path in paths)
+    problem = f"{both} share the name {name}; rename one"
+    return [Scan(f"{name}~{n}", path, problem) for n, path in enumerate(paths, 1)]
+
+
+def _is_scan(path: Path) -> bool:
+    return path.name.endswith(ENDINGS) and not path.name.startswith(".")
+
+
+def _stem(path: Path) -> str:
+    for ending in ENDINGS:
+        if path.name.endswith(ending):
+            return path.name.removesuffix(ending).removesuffix("_0000")
+    return path.name
+
+
+def _safe(name: str) -> str:
+    """Letters, digits, dot, dash and underscore; no hidden name, no path."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:120] or "scan"

@@ -1,0 +1,166 @@
+"""One scan of a user: prepared, segmented by N samples, measured, written."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unc_jax.data import atomic, maps, nifti
+from unc_jax.data.maps import Maps
+from unc_jax.data.nifti import Geometry
+from unc_jax.errors import InputError
+from unc_jax.review import checks, pictures, worklist
+from unc_jax.review.preparation import prepare_scan
+from unc_jax.review.runfolder import Run
+from unc_jax.review.scans import Scan
+from unc_jax.review.worklist import Row
+from unc_jax.study import evaluate
+from unc_jax.study.predictor import Predictor
+from unc_jax.uncertainty.sampling import Prediction
+
+_SMALLEST = 8  # voxels along an axis
+_RECORD = "case.json"  # written last: a case that has it is complete
+
+# From scan and its geometry to the organ's mask on the same grid.
+FindOrgan = Callable[[Scan, np.ndarray, Geometry], np.ndarray]
+
+
+class Segmenter(NamedTuple):
+    """What every case of one command is segmented with.
+
+    Attributes:
+      fingerprint: of everything that results depend on beside the scan.
+      find_organ: where the liver is, for runs of target "tumor".
+    """
+
+    run: Run
+    predictor: Predictor
+    fingerprint: str
+    find_organ: FindOrgan | None = None
+
+
+class Segmented(NamedTuple):
+    maps: Maps
+    prediction: Prediction
+    voxel_ml: float  # of the prepared grid, which `prediction` lies on
+
+
+def finished_row(folder: Path, scan: Scan, fingerprint: str) -> Row | None:
+    """The row of a case that was finished under the same fingerprint, else None.
+
+    All of its maps must be there, and the scan be the file it was.
+    """
+    try:
+        stored = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        same = stored["fingerprint"] == fingerprint and stored["scan"] == _stamp(scan)
+        whole = all((folder / f"{name}.nii.gz").is_file() for name in maps.MAPS)
+        return worklist.new_row(**stored["row"]) if same and whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
+    """Segments one scan and writes CASE/*.nii.gz and its picture; returns its row.
+
+    Raises InputError for a scan that cannot be used.
+    """
+    started = time.perf_counter()
+    if scan.problem:
+        raise InputError(scan.problem)
+    stamp = _stamp(scan)
+    array, geometry = nifti.read(scan.path)
+    warnings = _warnings(array, geometry, segmenter.run)
+    organ = segmenter.find_organ and segmenter.find_organ(scan, array, geometry)
+    if organ is not None and not organ.any():
+        empty = np.zeros(array.shape, np.float32)
+        found = Maps(empty > 0, empty, empty)
+        row = worklist.new_row(case=scan.case, status=worklist.NO_LIVER)
+    else:
+        segmented = segment(scan, array, geometry, segmenter, organ)
+        found = segmented.maps
+        warnings += checks.border_warnings(found.mask)
+        row = _row(scan, segmented, segmenter.run)
+    row |= {
+        "warnings": "; ".join(warnings),
+        "input": str(scan.path),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    folder = output / scan.case
+    (folder / _RECORD).unlink(missing_ok=True)
+    maps.write_maps(folder, found, geometry)
+    window = segmenter.run.preparation.window_hu or (array.min(), array.max())
+    pictures.write_picture(
+        output / "pictures" / f"{scan.case}.png",
+        array,
+        found.mask,
+        found.uncertainty,
+        geometry.spacing_mm,
+        window=(float(window[0]), float(window[1])),
+    )
+    record = {"fingerprint": segmenter.fingerprint, "scan": stamp, "row": row}
+    atomic.write_json(folder / _RECORD, record)
+    return row
+
+
+def segment(
+    scan: Scan,
+    array: np.ndarray,
+    geometry: Geometry,
+    segmenter: Segmenter,
+    organ: np.ndarray | None = None,
+) -> Segmented:
+    """Mean, mask and uncertainty of a canonical scan on its own grid.
+
+    The masks of the samples depend on the scan's content, not on its name or company.
+    """
+    try:
+        prepared = prepare_scan(array, geometry, segmenter.run.preparation, organ)
+    except ValueError as error:
+        raise InputError(f"{scan.path}: {error}") from None
+    prediction = segmenter.predictor.predict(prepared.image, _number(prepared.image))
+    if not np.isfinite(prediction.mean).all():
+        raise FloatingPointError("probabilities are not finite")
+    found = maps.on_scan(
+        prediction.mean, prediction.uncertainty, geometry, prepared.box
+    )
+    return Segmented(found, prediction, prepared.voxel_ml)
+
+
+def _row(scan: Scan, segmented: Segmented, run: Run) -> Row:
+    numbers = evaluate.measure(segmented.prediction, segmented.voxel_ml)
+    status = worklist.OK if segmented.maps.mask.any() else worklist.EMPTY
+    odd = checks.unlike(numbers, run.preparation.ranges)
+    return worklist.new_row(
+        case=scan.case, status=status, unlike=", ".join(odd), **numbers
+    )
+
+
+def _warnings(array: np.ndarray, geometry: Geometry, run: Run) -> list[str]:
+    if min(array.shape) < _SMALLEST:
+        size = " x ".join(map(str, array.shape))
+        raise InputError(
+            f"a scan of {size} voxels; at least {_SMALLEST} along each axis are needed"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError("has NaN or infinite voxels; mend the scan")
+    found = []
+    if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
+        found.append("no geometry in the header: spacing and sides are a guess")
+    if run.preparation.window_hu:
+        found += checks.intensity_warnings(array)
+    trained = run.preparation.spacing_mm
+    return [*found, *checks.spacing_warnings(geometry.spacing_mm, trained)]
+
+
+def _stamp(scan: Scan) -> list[int]:
+    status = scan.path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _number(image: np.ndarray) -> int:
+    digest = hashlib.sha256(np.ascontiguousarray(image).data).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
