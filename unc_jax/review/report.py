@@ -12,8 +12,8 @@ from unc_jax.review.worklist import Row
 
 _HOW_TO_READ = (
     "Pictures: the axial, coronal and sagittal slice with the most uncertainty, and "
-    "the axial slice where the organ is largest. Above, the scan (without one, the mean "
-    "of the samples) with the outline of "
+    "the axial slice where the organ is largest. Above, the scan (without one, the "
+    "mean of the samples) with the outline of "
     'the segmentation in <span class="line-mask">blue</span> (and of the reference, '
     'where there is one, in <span class="line-reference">green</span>); below, the '
     "uncertainty of each voxel on one scale for all cases, bright where the samples "
