@@ -357,6 +357,17 @@ def test_scored_cases_calibrate_others(tmp_path, capsys):
         assert row["dice"] is None
 
 
+def test_without_calibration_the_worst_share_goes_by_d_pw(tmp_path, capsys):
+    write_cases(tmp_path / "s", [f"c{i}" for i in range(5)])
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o"]
+    code, _ = run(capsys, *flags, "--review-fraction", 0.2)
+    assert code == 0
+    rows = rows_of(tmp_path / "o").values()
+    (flagged,) = [row for row in rows if row["flag"] == "yes"]
+    assert flagged["d_pw"] == min(row["d_pw"] for row in rows)
+    assert all(row["predicted_dice"] is None for row in rows)
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -10,7 +10,6 @@ otherwise. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows sa
 
 import argparse
 import importlib.metadata
-import math
 import platform
 import sys
 import time
@@ -24,7 +23,6 @@ from unc_jax.errors import InputError
 from unc_jax.review import (
     calibration,
     pictures,
-    quality,
     report,
     rule,
     samples,
@@ -33,7 +31,6 @@ from unc_jax.review import (
 )
 from unc_jax.review.worklist import Row
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import records
 
 _USER_ERROR, _SOME_FAILED = 2, 4
 
@@ -45,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     known = (
         calibration.read_calibration(arguments.calibrate) if arguments.calibrate else []
     )
-    model = quality.fit(known) if known else None
+    model = calibration.Calibration(known) if known else None
     wanted = rule.Rule(
         arguments.target_dice, arguments.review_fraction, arguments.level
     )
@@ -60,12 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
     with lock.hold(output, "unc_jax.score"):
         rows = _score(found, request)
         if model is not None:
-            rows = [_with_quality(row, model, arguments.level) for row in rows]
-        rows = worklist.order(rule.decide(rows, wanted))
+            rows = [model.apply(row, arguments.level) for row in rows]
+        rows = worklist.order(_decided(rows, wanted, model is not None))
         worklist.write_rows(output / "cases.csv", rows)
         if arguments.references:
             scoring.write_study(rows, output / "study")
         facts = _facts(arguments, rows)
+        if model is not None:
+            facts["lower bounds"] = model.support
         atomic.write_json(output / "run.json", facts)
         report.write_report(
             output / "report.html",
@@ -123,17 +122,12 @@ def _failed_row(case: str, paths: list[Path], error: Exception) -> Row:
     )
 
 
-def _with_quality(row: Row, model: quality.Quality, level: float) -> Row:
-    if row["status"] != records.OK:
-        return row
-    measured = {
-        m: math.nan if (value := row[m]) is None else float(value)
-        for m in records.MEASURES
-    }
-    estimate = quality.predict(model, measured, level)
-    return worklist.new_row(
-        **{**row, "predicted_dice": estimate.predicted, "dice_lower": estimate.lower}
-    )
+def _decided(rows: list[Row], wanted: rule.Rule, calibrated: bool) -> list[Row]:
+    if calibrated:
+        return rule.decide(rows, wanted)
+    # Without a predicted Dice the fraction goes by D_pw, which is a Dice itself.
+    ranked = [{**row, "predicted_dice": row["d_pw"]} for row in rows]
+    return [{**row, "predicted_dice": None} for row in rule.decide(ranked, wanted)]
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -180,7 +174,8 @@ def _rule_text(arguments: argparse.Namespace) -> str:
             f"{arguments.target_dice:g}"
         )
     if arguments.review_fraction is not None:
-        parts.append(f"the worst {100 * arguments.review_fraction:g} %")
+        by = "predicted Dice" if arguments.calibrate else "D_pw"
+        parts.append(f"the worst {100 * arguments.review_fraction:g} % by {by}")
     return f"To review: {'; '.join(parts)}."
 
 

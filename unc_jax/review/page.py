@@ -133,7 +133,7 @@ def picture(path: Path, description: str) -> str | None:
     width, height = struct.unpack(">II", content[16:24])
     data = base64.b64encode(content).decode("ascii")
     return (
-        f'<img loading="lazy" decoding="async" width="{width}" height="{height}" '
+        f'<img loading="lazy" width="{width}" height="{height}" '
         f'alt="{text(description)}" src="data:image/png;base64,{data}">'
     )
 

@@ -12,7 +12,8 @@ from unc_jax.review.worklist import Row
 
 _HOW_TO_READ = (
     "Pictures: the axial, coronal and sagittal slice with the most uncertainty, and "
-    "the axial slice where the organ is largest. Above, the scan with the outline of "
+    "the axial slice where the organ is largest. Above, the scan (without one, the "
+    "mean of the samples) with the outline of "
     'the segmentation in <span class="line-mask">blue</span> (and of the reference, '
     'where there is one, in <span class="line-reference">green</span>); below, the '
     "uncertainty of each voxel on one scale for all cases, bright where the samples "
@@ -20,8 +21,9 @@ _HOW_TO_READ = (
     "the feet, the back and the patient's left."
 )
 _STRIPS = (
-    "Strips: each tick is a validation case, the orange dot this case, worse on the "
-    "left, better on the right; an arrow means beyond all of them."
+    "Strips: each tick is a case of known Dice that this one is compared with, the "
+    "orange dot this case, worse on the left, better on the right; an arrow means "
+    "beyond all of them."
 )
 _DICE = (
     "Dice: the overlap with what a human would draw, 1 at best. The bar runs from the "
