@@ -2,13 +2,18 @@
 
 import csv
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from unc_jax import stages
+from unc_jax import predict, stages
+from unc_jax.data import atomic
 from unc_jax.errors import InputError
+from unc_jax.fields import flat_config
+from unc_jax.review import worklist
+from unc_jax.study import records
 from unc_jax.study.records import COLUMNS
 
 
@@ -54,6 +59,56 @@ def test_all_stages_twice(tiny_config, tmp_path):
     tiny_config.train.batch = 1  # a changed config never goes on from the old state
     with pytest.raises(InputError, match=r"train\.batch was 2, is 1"):
         stages.train(tiny_config, stages.prepare(tiny_config), tmp_path / "run")
+
+
+def review(run, source, output, *, failed=0):
+    """Runs the command in this process; rows by case."""
+    argv = ["--run", str(run), "--input", str(source), "--output", str(output)]
+    with pytest.raises(SystemExit) as done:
+        predict.main([*argv, "--review-fraction", "0.5"])
+    assert done.value.code == (4 if failed else 0)
+    rows = worklist.read_rows(output / "cases.csv")
+    assert sum(row["status"].startswith("failed") for row in rows) == failed
+    return {row["case"]: row for row in rows}
+
+
+def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
+    tiny_config.evaluate.mask_scope = "cohort"
+    run, output = tmp_path / "run", tmp_path / "out"
+    run_all(tiny_config, run)
+    atomic.write_json(run / "config.json", flat_config(tiny_config))
+    shutil.copytree(run, tmp_path / "elsewhere")  # a run is a folder to carry away
+    source = tmp_path / "scans"
+    shutil.copytree(f"{tiny_config.data.root}/imagesTr", source)
+    (source / "torn.nii.gz").write_bytes(b"no scan")
+    rows = review(tmp_path / "elsewhere", source, output, failed=1)
+
+    # The same networks saw the same voxels: the same numbers as in the evaluation.
+    for known in records.read_rows(run / "cases.csv"):
+        row = rows[known["case"]]
+        assert row["status"] == "ok"
+        for name in ("cv", "d_pw", "u_labelled", "volume_ml"):
+            assert row[name] == pytest.approx(known[name], rel=1e-4), name
+        assert row["dice_lower"] is None or row["dice_lower"] <= row["predicted_dice"]
+        scan = nib.load(source / f"{known['case']}.nii.gz")
+        for name in ("mask", "mean", "uncertainty"):
+            written = nib.load(output / known["case"] / f"{name}.nii.gz")
+            assert written.shape == scan.shape
+            np.testing.assert_array_equal(written.affine, scan.affine)
+    assert "NIfTI" in rows["torn"]["status"]
+    assert (rows["torn"]["flag"], rows["torn"]["reason"]) == ("yes", "failed")
+    assert sum(row["flag"] == "yes" for row in rows.values()) >= 4
+    assert "torn" in (output / "report.html").read_text()
+
+    first = next(iter(rows))
+    marks = {path: path.stat().st_mtime_ns for path in output.glob("*/*.nii.gz")}
+    (output / first / "mask.nii.gz").unlink()  # as a kill leaves it
+    (source / "torn.nii.gz").unlink()
+    assert review(tmp_path / "elsewhere", source, output).keys() == rows.keys() - {
+        "torn"
+    }
+    anew = {p.parent.name for p in marks if p.stat().st_mtime_ns != marks[p]}
+    assert anew == {first}
 
 
 def test_tumour_run_reaches_a_table(tiny_config, tmp_path):

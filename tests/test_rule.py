@@ -21,8 +21,8 @@ def row(status="ok", lower=0.95, predicted=0.95, unlike=""):
 @pytest.mark.parametrize(
     ("one", "wanted", "flag", "reason"),
     [
-        (row(lower=0.899), Rule(0.9), "yes", "lower bound 0.90 < 0.90"),
-        (row(lower=0.83), Rule(0.9), "yes", "lower bound 0.83 < 0.90"),
+        (row(lower=0.899), Rule(0.9), "yes", "lower bound 0.899 < 0.9"),
+        (row(lower=0.83), Rule(0.9), "yes", "lower bound 0.830 < 0.9"),
         (row(lower=0.9), Rule(0.9), "no", ""),
         (row(lower=None), Rule(0.9, level=0.95), "yes", "no lower bound at level 0.95"),
         (row(lower=None), Rule(), "no", ""),

@@ -50,7 +50,7 @@ def decide(rows: list[Row], rule: Rule) -> list[Row]:
     decided = []
     for number, row in enumerate(rows):
         reasons = _reasons(row, rule)
-        if number in worst:
+        if number in worst and worklist.is_usable(row):
             reasons.append(f"worst {100 * (rule.review_fraction or 0):.0f} %")
         flag = "yes" if reasons else "no"
         decided.append({**row, "flag": flag, "reason": "; ".join(reasons)})
@@ -112,7 +112,7 @@ def _reasons(row: Row, rule: Rule) -> list[str]:
         if low is None:
             reasons.append(f"no lower bound at level {rule.level:g}")
         elif float(low) < rule.target_dice:
-            reasons.append(f"lower bound {float(low):.2f} < {rule.target_dice:.2f}")
+            reasons.append(f"lower bound {float(low):.3f} < {rule.target_dice:g}")
     return reasons
 
 

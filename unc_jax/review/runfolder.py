@@ -44,8 +44,12 @@ def store(workdir: Path, config: Config, cohort: Cohort, rows: list[Row]) -> Non
     """
     described = preparation.describe(config, cohort, _ranges(rows))
     atomic.write_json(workdir / "preparation.json", described)
+    held_out = sum(row["split"] == "validation" for row in rows)
+    # Too few validation cases for the level: training cases help out, each predicted
+    # by a map that does not know it.
+    method = "split" if quality.greatest_level(held_out) >= LEVEL else "cross"
     try:
-        found = quality.fit(rows)
+        found = quality.fit(rows, method=method)
     except InputError as error:
         logging.warning("no predicted quality: %s", error)
         for name in ("quality.json", "review.json"):
@@ -121,6 +125,7 @@ def _appraisals(rows: list[Row], found: Quality) -> dict[str, Any]:
     edge = rule.threshold(held_out["validation"][0], REVIEW_FRACTION)
     return {
         "level": LEVEL,
+        "method": found.method,
         "greatest_level": quality.greatest_level(len(found.residuals)),
         "target_dice": rule.appraise(dice, ~(lower >= TARGET_DICE), TARGET_DICE),
         "review_fraction": {

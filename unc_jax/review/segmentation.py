@@ -73,7 +73,9 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
         raise InputError(scan.problem)
     stamp = _stamp(scan)
     array, geometry = nifti.read(scan.path)
-    warnings = _warnings(array, geometry, segmenter.run)
+    _check(array)
+    foreign = _foreign(array, segmenter.run)
+    warnings = [*foreign, *_geometry_warnings(geometry, segmenter.run)]
     organ = segmenter.find_organ and segmenter.find_organ(scan, array, geometry)
     if organ is not None and not organ.any():
         empty = np.zeros(array.shape, np.float32)
@@ -83,7 +85,7 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
         segmented = segment(scan, array, geometry, segmenter, organ)
         found = segmented.maps
         warnings += checks.border_warnings(found.mask)
-        row = _row(scan, segmented, segmenter.run)
+        row = _row(scan, segmented, segmenter.run, ["intensities"] if foreign else [])
     row |= {
         "warnings": "; ".join(warnings),
         "input": str(scan.path),
@@ -130,16 +132,16 @@ def segment(
     return Segmented(found, prediction, prepared.voxel_ml)
 
 
-def _row(scan: Scan, segmented: Segmented, run: Run) -> Row:
+def _row(scan: Scan, segmented: Segmented, run: Run, odd: list[str]) -> Row:
     numbers = evaluate.measure(segmented.prediction, segmented.voxel_ml)
     status = worklist.OK if segmented.maps.mask.any() else worklist.EMPTY
-    odd = checks.unlike(numbers, run.preparation.ranges)
+    odd = [*odd, *checks.unlike(numbers, run.preparation.ranges)]
     return worklist.new_row(
         case=scan.case, status=status, unlike=", ".join(odd), **numbers
     )
 
 
-def _warnings(array: np.ndarray, geometry: Geometry, run: Run) -> list[str]:
+def _check(array: np.ndarray) -> None:
     if min(array.shape) < _SMALLEST:
         size = " x ".join(map(str, array.shape))
         raise InputError(
@@ -147,11 +149,17 @@ def _warnings(array: np.ndarray, geometry: Geometry, run: Run) -> list[str]:
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError("has NaN or infinite voxels; mend the scan")
+
+
+def _foreign(array: np.ndarray, run: Run) -> list[str]:
+    windowed = bool(run.preparation.window_hu)  # MR has no scale to hold to
+    return list(checks.intensity_warnings(array)) if windowed else []
+
+
+def _geometry_warnings(geometry: Geometry, run: Run) -> list[str]:
     found = []
     if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
         found.append("no geometry in the header: spacing and sides are a guess")
-    if run.preparation.window_hu:
-        found += checks.intensity_warnings(array)
     trained = run.preparation.spacing_mm
     return [*found, *checks.spacing_warnings(geometry.spacing_mm, trained)]
 
