@@ -113,6 +113,9 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(
     folder = tmp_path / "run"
     killed = start_main("--stage=train", **long)
     wait_for_step(folder, 10, killed)
+    second = start_main("--stage=train", **long)
+    assert "in use by unc_jax.main --stage train" in second.communicate()[1]
+    assert second.returncode == 2
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     stopped = start_main("--stage=train", **long)

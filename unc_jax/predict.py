@@ -4,8 +4,8 @@ python -m unc_jax.predict --run RUN --input PATH --output DIR
     [--target-dice 0.9] [--review-fraction 0.1] [--level 0.9] [--calibrate CASES_CSV]
     [--liver-masks DIR | --liver-run RUN]
 
-PATH is a NIfTI file, a folder of them, or a Decathlon or nnU-Net set. Exit codes: 0
-done, 2 wrong input, 4 some cases failed (their rows say why).
+PATH is a NIfTI file, a folder of them, of DICOM series, or a Decathlon or nnU-Net set.
+Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say why).
 """
 
 import argparse

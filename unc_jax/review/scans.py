@@ -1,20 +1,33 @@
-"""Scans of a user: one file, a folder of files, or a Decathlon or nnU-Net set."""
+"""Scans of a user: files, DICOM series, a Decathlon or nnU-Net set."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from unc_jax.data import decathlon
+from unc_jax.data import decathlon, dicom, nifti
 from unc_jax.data.verify import ENDINGS
 from unc_jax.errors import InputError
 
 
 class Scan(NamedTuple):
-    """`problem` says why a scan that was found cannot be taken; "" if it can."""
+    """`problem` says why a scan that was found cannot be taken; "" if it can.
+
+    `series`: the files of a DICOM series in the folder `path`; empty for a NIfTI file.
+    """
 
     case: str
     path: Path
     problem: str = ""
+    series: tuple[Path, ...] = ()
+
+    def read(self) -> nifti.Scan:
+        """Voxels and geometry; InputError names the file that is at fault."""
+        return dicom.read_series(self.series) if self.series else nifti.read(self.path)
+
+    def stamp(self) -> list[list[int]]:
+        """Size and time of its files, by which a changed scan is noticed."""
+        files = [path.stat() for path in self.series or (self.path,)]
+        return [[file.st_size, file.st_mtime_ns] for file in files]
 
 
 def find_scans(source: Path) -> list[Scan]:
@@ -34,8 +47,11 @@ def find_scans(source: Path) -> list[Scan]:
         found = [(_stem(source), source)]
     else:
         raise InputError(f"no file or folder {source}")
-    if not found:
-        raise InputError(f"{source} holds no .nii or .nii.gz file")
+    if not found and source.is_dir():
+        series = dicom.find_series(source)
+        if not series:
+            raise InputError(f"{source} holds no .nii, .nii.gz or DICOM file")
+        return [Scan(_safe(name), source, "", files) for name, files in series.items()]
     paths: dict[str, list[Path]] = {}
     for name, path in found:
         paths.setdefault(_safe(name), []).append(path)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import atomic, maps, nifti
+from unc_jax.data import atomic, maps
 from unc_jax.data.maps import Maps
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
@@ -56,7 +56,7 @@ def finished_row(folder: Path, scan: Scan, fingerprint: str) -> Row | None:
     """
     try:
         stored = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        same = stored["fingerprint"] == fingerprint and stored["scan"] == _stamp(scan)
+        same = stored["fingerprint"] == fingerprint and stored["scan"] == scan.stamp()
         whole = all((folder / f"{name}.nii.gz").is_file() for name in maps.MAPS)
         return worklist.new_row(**stored["row"]) if same and whole else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -71,8 +71,8 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
     started = time.perf_counter()
     if scan.problem:
         raise InputError(scan.problem)
-    stamp = _stamp(scan)
-    array, geometry = nifti.read(scan.path)
+    stamp = scan.stamp()
+    array, geometry = scan.read()
     _check(array)
     foreign = _foreign(array, segmenter.run)
     warnings = [*foreign, *_geometry_warnings(geometry, segmenter.run)]
@@ -162,11 +162,6 @@ def _geometry_warnings(geometry: Geometry, run: Run) -> list[str]:
         found.append("no geometry in the header: spacing and sides are a guess")
     trained = run.preparation.spacing_mm
     return [*found, *checks.spacing_warnings(geometry.spacing_mm, trained)]
-
-
-def _stamp(scan: Scan) -> list[int]:
-    status = scan.path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _number(image: np.ndarray) -> int:

@@ -1,0 +1,133 @@
+"""CT series in DICOM files: which there are in a folder, and their voxels.
+
+Needs pydicom (and, for compressed series, pylibjpeg): pip install "unc_jax[dicom]".
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unc_jax.data.nifti import Geometry, Scan, to_canonical
+from unc_jax.errors import InputError
+
+_MISSING = "DICOM files need pydicom: pip install pydicom pylibjpeg-openjpeg"
+_TAGS = ["SeriesInstanceUID", "ImagePositionPatient", "SeriesNumber", "PatientID"]
+_GAP = 0.05  # largest unevenness of the slices' distance, as a share of it
+_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts towards left and back
+
+
+def find_series(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Files of each series below `folder`, by PATIENT_SERIES; files without a place
+    in space (reports, scouts without position) are left out.
+
+    Raises InputError when DICOM files are there but pydicom is not.
+    """
+    files = sorted(path for path in folder.rglob("*") if _is_dicom(path))
+    if not files:
+        return {}
+    pydicom = _pydicom()
+    series: dict[str, list[Path]] = {}
+    names: dict[str, str] = {}
+    for path in files:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        if "ImagePositionPatient" not in header:
+            continue
+        uid = str(header.get("SeriesInstanceUID", ""))
+        patient = str(header.get("PatientID", "")) or "series"
+        names[uid] = f"{patient}_{header.get('SeriesNumber', '')}".rstrip("_")
+        series.setdefault(uid, []).append(path)
+    doubled = len(set(names.values())) < len(names)
+    return {
+        f"{names[uid]}_{uid}" if doubled else names[uid]: tuple(paths)
+        for uid, paths in series.items()
+    }
+
+
+def read_series(files: tuple[Path, ...]) -> Scan:
+    """Voxels of one series in HU (rescaled), int16, canonical order, with geometry.
+
+    Slices are sorted along their normal. Raises InputError, naming a file, for slices
+    that differ in size, direction or distance (a missing one too), for colours, and for
+    a compression that no installed decoder reads.
+    """
+    pydicom = _pydicom()
+    slices = [pydicom.dcmread(path) for path in files]
+    first = slices[0]
+    try:
+        row, column = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
+        normal = np.cross(row, column)
+        places = [float(np.dot(s.ImagePositionPatient, normal)) for s in slices]
+        order = np.argsort(places, kind="stable")
+        slices, files = [slices[i] for i in order], tuple(files[i] for i in order)
+        step = _step(np.sort(places), files)
+        for one, path in zip(slices, files, strict=True):
+            _check_alike(first, one, path)
+    except (AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{files[0]}: geometry is missing ({error})") from None
+    planes = [_plane(one, path) for one, path in zip(slices, files, strict=True)]
+    array = np.stack(planes, axis=-1)  # (columns, rows, slices)
+    spacing_row, spacing_column = (float(size) for size in first.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0] = row * spacing_column  # along a row the column index grows
+    affine[:3, 1] = column * spacing_row
+    affine[:3, 2] = normal * step
+    affine[:3, 3] = slices[0].ImagePositionPatient
+    x, y, z = array.shape
+    geometry = Geometry((x, y, z), _TO_RAS @ affine)
+    return Scan(to_canonical(array, geometry), geometry)
+
+
+def _step(places: np.ndarray, files: tuple[Path, ...]) -> float:
+    if len(places) < 2:
+        raise InputError(f"{files[0]}: one slice is no volume")
+    steps = np.diff(places)
+    step = float(np.median(steps))
+    odd = np.abs(steps - step) > _GAP * step
+    if step <= 0 or odd.any():
+        where = int(odd.argmax())
+        raise InputError(
+            f"{files[where + 1]}: lies {steps[where]:.3g} mm behind the slice before, "
+            f"the others {step:.3g} mm; a slice is missing or doubled"
+        )
+    return step
+
+
+def _check_alike(first: Any, one: Any, path: Path) -> None:
+    same = (one.Rows, one.Columns) == (first.Rows, first.Columns)
+    for name in ("ImageOrientationPatient", "PixelSpacing"):
+        same = same and np.allclose(one[name].value, first[name].value, atol=1e-3)
+    if not same:
+        raise InputError(f"{path}: differs from its series in size or direction")
+
+
+def _plane(one: Any, path: Path) -> np.ndarray:
+    """int16 (columns, rows), HU."""
+    try:
+        pixels = one.pixel_array
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: voxels cannot be decoded ({reason})") from None
+    if pixels.ndim != 2:
+        raise InputError(f"{path}: has colours or several frames")
+    slope = float(one.get("RescaleSlope", 1))
+    intercept = float(one.get("RescaleIntercept", 0))
+    values = np.rint(pixels.astype(np.float32) * slope + intercept)
+    return values.clip(-32768, 32767).astype(np.int16).T
+
+
+def _is_dicom(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _pydicom() -> Any:
+    try:
+        import pydicom
+    except ImportError:
+        raise InputError(_MISSING) from None
+    return pydicom
