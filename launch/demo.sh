@@ -15,8 +15,12 @@ Done in $(((SECONDS - start) / 60)) min $(((SECONDS - start) % 60)) s. Look at:
   runs/demo/figures/figure2.png   Dice against the three uncertainty measures
   runs/demo/progress.png          training curves
   runs/demo/cases.csv             every case: Dice, measures, volumes
+  runs/demo/report.html           all of it on one page
 
-Next, on the real data (Medical Segmentation Decathlon, Task03_Liver):
+Next, on scans of your own (NIfTI or DICOM): masks, and which of them to review:
+  $VENV/bin/python -m unc_jax.predict --run runs/demo --input FOLDER --output out
+
+On the real data (Medical Segmentation Decathlon, Task03_Liver):
   $VENV/bin/python -m unc_jax.main --config configs/liver_large_wcc.py \\
       --config.data.root=/path/to/Task03_Liver
 END

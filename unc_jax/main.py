@@ -48,6 +48,7 @@ def run(argv: list[str]) -> None:
             print(f"cases:   {workdir / 'cases.csv'}")
             print(f"summary: {workdir / 'summary.json'}")
             print(f"figures: {workdir / 'figures'}")
+            print(f"report:  {workdir / 'report.html'}")
 
 
 def main(argv: list[str]) -> None:

@@ -9,9 +9,6 @@ otherwise. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows sa
 """
 
 import argparse
-import importlib.metadata
-import platform
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +26,16 @@ from unc_jax.review import (
     scoring,
     worklist,
 )
+from unc_jax.review.commandline import (
+    SOME_FAILED,
+    Parser,
+    add_review_flags,
+    guarded,
+    rule_text,
+    versions,
+)
 from unc_jax.review.worklist import Row
 from unc_jax.segmentation.progress import Progress
-
-_USER_ERROR, _SOME_FAILED = 2, 4
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = rule.Rule(
         arguments.target_dice, arguments.review_fraction, arguments.level
     )
+    rule.check(wanted)
     found = samples.find_samples(arguments.samples, arguments.pattern)
     request = scoring.Request(
         output,
@@ -73,27 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
             facts=facts,
             pictures=output / "pictures",
             validation=calibration.distributions(known),
-            rule_text=_rule_text(arguments),
+            rule_text=rule_text(wanted),
         )
     failed = sum(str(row["status"]).startswith("failed") for row in rows)
     flagged = sum(row["flag"] == "yes" for row in rows)
     print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
     print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
-    return _SOME_FAILED if failed else 0
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Turns errors that a user can mend into one line and exit code 2."""
-    arguments = _parser().parse_args(argv)
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        sys.exit(run(arguments))
-    except (InputError, OSError) as error:
-        if arguments.debug:
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(_USER_ERROR)
+    return SOME_FAILED if failed else 0
 
 
 def _score(found: dict[str, list[Path]], request: scoring.Request) -> list[Row]:
@@ -152,31 +142,8 @@ def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:
         **asked,
         "pictures": "scan" if arguments.images else "mean of the samples, 0 to 1",
         "samples a case": ", ".join(map(str, counts)) or "none",
-        "unc_jax": _version(),
-        "numpy": importlib.metadata.version("numpy"),
-        "python": platform.python_version(),
-        "made": time.strftime("%Y-%m-%d %H:%M"),
+        **versions(),
     }
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("unc_jax")
-    except importlib.metadata.PackageNotFoundError:  # run from a folder of sources
-        return "not installed"
-
-
-def _rule_text(arguments: argparse.Namespace) -> str:
-    parts = ["every case that failed or came out empty"]
-    if arguments.target_dice is not None:
-        parts.append(
-            f"cases whose lower bound of Dice (level {arguments.level:g}) is below "
-            f"{arguments.target_dice:g}"
-        )
-    if arguments.review_fraction is not None:
-        by = "predicted Dice" if arguments.calibrate else "D_pw"
-        parts.append(f"the worst {100 * arguments.review_fraction:g} % by {by}")
-    return f"To review: {'; '.join(parts)}."
 
 
 def _labels(text: str) -> tuple[int, ...]:
@@ -186,15 +153,8 @@ def _labels(text: str) -> tuple[int, ...]:
     return labels
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise ValueError
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="unc_jax.score", description="Review list of any samples.")
+    parser = Parser(prog="unc_jax.score", description="Review list of any samples.")
     parser.add_argument("--samples", type=Path, required=True, help="folder of samples")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument(
@@ -215,20 +175,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("LOW", "HIGH"),
         help="of the images, %(default)s",
     )
-    parser.add_argument("--calibrate", type=Path, help="cases.csv with known Dice")
-    parser.add_argument("--target-dice", type=_share, help="review what may be below")
-    parser.add_argument("--review-fraction", type=_share, help="review the worst share")
-    parser.add_argument("--level", type=_share, default=0.9, help="%(default)s")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_review_flags(parser)
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
-    """Mistakes in flags are one line, as every other mistake."""
-
-    def error(self, message: str):
-        print(f"error: {message}; --help lists the flags", file=sys.stderr)
-        sys.exit(_USER_ERROR)
+def main(argv: Sequence[str] | None = None) -> None:
+    guarded(run, _parser(), argv)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from unc_jax.data import (
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import Config, flat_config
-from unc_jax.review import runfolder
+from unc_jax.review import runfolder, runreport
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import evaluate, figures, records, tables
@@ -93,7 +93,7 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
 
 
 def summarise(config: Config, rows: list[records.Row], workdir: Path) -> str:
-    """summary.json, figures and table.md from the rows of cases.csv."""
+    """summary.json, figures, table.md and report.html from the rows of cases.csv."""
     summary = evaluate.summarise(
         rows, resamples=config.evaluate.bootstrap, seed=config.seed
     )
@@ -108,6 +108,7 @@ def summarise(config: Config, rows: list[records.Row], workdir: Path) -> str:
         name=workdir.name,
     )
     atomic.write_text(workdir / "table.md", table + "\n")
+    runreport.write_run_report(workdir)
     return table
 
 
