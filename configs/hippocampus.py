@@ -1,7 +1,9 @@
 r"""Real data that two CPU cores can train on: Decathlon Task04_Hippocampus (MR).
 
-The argument is STRUCTURE_LOSS. The whole hippocampus stands for the paper's unambiguous
-target; its posterior part within the organ's bounding box for the ambiguous one.
+The argument is STRUCTURE_LOSS or STRUCTURE_LOSS_SIZE. The whole hippocampus stands for
+the paper's unambiguous target; its posterior part within the organ's bounding box for
+the ambiguous one. Patches span the plane of the volume; "large" and "small" ones half
+and a quarter of its width, as in the paper, at the same number of voxels per update.
 
     python -m unc_jax.main --config configs/hippocampus.py:whole_wcc \
         --config.data.root=/path/to/Task04_Hippocampus
@@ -27,24 +29,38 @@ from ml_collections import ConfigDict
 from configs import base
 
 _LOSSES = ("wcc", "dice")
+_VOLUMES = {"whole": (36, 52, 36), "part": (32, 48, 32)}
+# (patch, batch); sides are multiples of 4, as three levels need.
+_PATCHES = {
+    ("whole", "plane"): ((36, 52, 16), 4),
+    ("whole", "large"): ((20, 28, 16), 8),
+    ("whole", "small"): ((8, 12, 16), 48),
+    ("part", "plane"): ((32, 48, 16), 4),
+    ("part", "large"): ((16, 24, 16), 8),
+    ("part", "small"): ((8, 12, 16), 32),
+}
 
 
 def get_config(variant: str = "whole_wcc") -> ConfigDict:
-    structure, _, loss = variant.partition("_")
-    if structure not in ("whole", "part") or loss not in _LOSSES:
-        raise ValueError(f"hippocampus:{variant}: choose {{whole,part}}_{{wcc,dice}}")
+    structure, _, rest = variant.partition("_")
+    loss, _, size = rest.partition("_")
+    size = size or "plane"
+    if loss not in _LOSSES or (structure, size) not in _PATCHES:
+        raise ValueError(
+            f"hippocampus:{variant}: choose {{whole,part}}_{{wcc,dice}}, and perhaps "
+            "_large or _small"
+        )
     config = base.get_config()
     config.data.root = "Task04_Hippocampus"
     config.data.target = "liver" if structure == "whole" else "tumor"
-    config.data.shape = (36, 52, 36) if structure == "whole" else (32, 48, 32)
+    config.data.shape = _VOLUMES[structure]
     config.data.window_hu = ()
     config.data.normalisation = "case"
     config.loss.name = loss
     config.model.features = 12
     config.model.depth = 3
     config.train.steps = 1250
-    config.train.batch = 4
-    config.train.patch_shape = (36, 52, 16) if structure == "whole" else (32, 48, 16)
+    config.train.patch_shape, config.train.batch = _PATCHES[structure, size]
     config.train.learning_rate = 2e-3
     config.train.schedule = "cosine"
     config.train.steps_per_call = 25

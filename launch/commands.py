@@ -1,7 +1,8 @@
 """Prints every command of the study, one a line, in an order that works.
 
-python launch/commands.py [DATA_ROOT] [--seeds 0 1 2] [--runs runs/study]
-    [--output results] [--python python] [--stage all|setup|runs|compare]
+python launch/commands.py [DATA_ROOT] [--organ liver|hippocampus] [--seeds 0 1 2]
+    [--runs runs/liver] [--output results/liver] [--python python]
+    [--stage all|setup|runs|compare]
 
 Without DATA_ROOT the study is of a synthetic cohort, reduced as SYNTHETIC says. Lines
 of `--stage setup` come first, one after the other; those of `--stage runs` depend on
@@ -12,14 +13,25 @@ nothing but them, so they can run in parallel or be the elements of a job array;
 import argparse
 import shlex
 
-MODELS = (
-    "liver_large_dice",
-    "liver_small_dice",
-    "liver_large_wcc",
-    "liver_small_wcc",
-    "tumor_large_dice",
-    "tumor_large_wcc",
-)
+# The paper's six models: the config of each, by organ.
+STUDIES = {
+    "liver": {
+        "liver_large_dice": "configs/liver_large_dice.py",
+        "liver_small_dice": "configs/liver_small_dice.py",
+        "liver_large_wcc": "configs/liver_large_wcc.py",
+        "liver_small_wcc": "configs/liver_small_wcc.py",
+        "tumor_large_dice": "configs/tumor_large_dice.py",
+        "tumor_large_wcc": "configs/tumor_large_wcc.py",
+    },
+    "hippocampus": {
+        "whole_large_dice": "configs/hippocampus.py:whole_dice_large",
+        "whole_small_dice": "configs/hippocampus.py:whole_dice_small",
+        "whole_large_wcc": "configs/hippocampus.py:whole_wcc_large",
+        "whole_small_wcc": "configs/hippocampus.py:whole_wcc_small",
+        "part_large_dice": "configs/hippocampus.py:part_dice_large",
+        "part_large_wcc": "configs/hippocampus.py:part_wcc_large",
+    },
+}
 # The only place where the synthetic study is smaller than the paper's: grids of a
 # quarter of 256 per side, patches in the paper's ratio to them in the plane (1/2 and
 # 1/4), a network of a quarter of the channels, and fewer updates. The small patch has a
@@ -54,22 +66,28 @@ def setup_commands(options: argparse.Namespace) -> list[list[str]]:
         draw = [python, "-m", "unc_jax.data.phantom", "--output", root]
         commands.append([*draw, *SYNTHETIC_SCANS])
     commands.append([python, "-m", "launch.split", root, "--output", _split(options)])
-    for model in ("liver_large_dice", "tumor_large_dice"):
-        first = _run_command(model, options.seeds[0], options)
-        commands.append([*first, "--stage", "prepare"])
+    targets = set()
+    for model in STUDIES[options.organ]:
+        if (target := model.split("_")[0]) not in targets:
+            targets.add(target)
+            first = _run_command(model, options.seeds[0], options)
+            commands.append([*first, "--stage", "prepare"])
     return commands
 
 
 def run_commands(options: argparse.Namespace) -> list[list[str]]:
     """One training and evaluation per model and seed, seeds outermost."""
     return [
-        _run_command(model, seed, options) for seed in options.seeds for model in MODELS
+        _run_command(model, seed, options)
+        for seed in options.seeds
+        for model in STUDIES[options.organ]
     ]
 
 
 def compare_commands(options: argparse.Namespace) -> list[list[str]]:
     """Tables, figures and statistics of all of them."""
-    folders = [_workdir(m, s, options) for m in MODELS for s in options.seeds]
+    models = STUDIES[options.organ]
+    folders = [_workdir(m, s, options) for m in models for s in options.seeds]
     compare = [options.python, "-m", "unc_jax.compare", *folders]
     return [[*compare, "--output", options.output]]
 
@@ -84,7 +102,8 @@ def _run_command(model: str, seed: int, options: argparse.Namespace) -> list[str
     }
     if not options.data_root:
         fields |= {**SYNTHETIC, **SYNTHETIC_TARGET[target], **SYNTHETIC_PATCH[size]}
-    main = [options.python, "-m", "unc_jax.main", "--config", f"configs/{model}.py"]
+    config = STUDIES[options.organ][model]
+    main = [options.python, "-m", "unc_jax.main", "--config", config]
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
     return [*main, "--workdir", _workdir(model, seed, options), *flags]
 
@@ -113,13 +132,18 @@ def commands(options: argparse.Namespace) -> list[str]:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="launch/commands.py")
     parser.add_argument("data_root", nargs="?", default="", metavar="DATA_ROOT")
+    parser.add_argument("--organ", choices=STUDIES, default="liver")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--runs", default="", help="default runs/study, runs/synthetic")
+    parser.add_argument(
+        "--runs", default="", help="default runs/ORGAN or runs/synthetic"
+    )
     parser.add_argument("--output", default="", help="default results/ and that name")
     parser.add_argument("--python", default="python")
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     options = parser.parse_args(argv)
-    name = "study" if options.data_root else "synthetic"
+    if options.organ != "liver" and not options.data_root:
+        parser.error(f"the synthetic cohort has no {options.organ}; give DATA_ROOT")
+    name = options.organ if options.data_root else "synthetic"
     options.runs = options.runs or f"runs/{name}"
     options.output = options.output or f"results/{name}"
     return options

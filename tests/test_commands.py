@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from configs import base
+from configs import base, hippocampus
 from launch import commands, split
 from unc_jax.config import check
 
@@ -47,12 +47,14 @@ def test_stages_make_up_the_whole():
     assert len(parts[1]) == 6
 
 
-@pytest.mark.parametrize("root", ["/data", ""])
-def test_every_run_is_a_valid_config(root):
-    for line in lines_of(*filter(None, [root]), "--stage", "runs"):
-        path = line[line.index("--config") + 1]
-        module = path.removesuffix(".py").replace("/", ".")
-        config = importlib.import_module(module).get_config()
+@pytest.mark.parametrize(
+    "options", [["/data"], [], ["/data", "--organ", "hippocampus"]]
+)
+def test_every_run_is_a_valid_config(options):
+    for line in lines_of(*options, "--stage", "runs"):
+        path, _, variant = line[line.index("--config") + 1].partition(":")
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        config = module.get_config(*filter(None, [variant]))
         for name, text in fields_of(line).items():
             old = config
             *parents, last = name.split(".")
@@ -69,6 +71,25 @@ def test_synthetic_patches_keep_the_papers_proportions():
     )
     shape = ast.literal_eval(commands.SYNTHETIC_TARGET["liver"]["data.shape"])
     assert [2 * n for n in large[:2]] == [4 * n for n in small[:2]] == list(shape[:2])
+
+
+def test_hippocampus_has_two_preparations_and_six_models():
+    lines = lines_of("/data", "--organ", "hippocampus", "--seeds", "0", "1", "2")
+    assert [line[2] for line in lines].count("unc_jax.main") == 2 + 18
+    prepared = [line for line in lines if line[-2:] == ["--stage", "prepare"]]
+    chosen = [line[line.index("--config") + 1] for line in prepared]
+    assert [one.split(":")[1].split("_")[0] for one in chosen] == ["whole", "part"]
+    with pytest.raises(SystemExit):
+        commands.parse(["--organ", "hippocampus"])
+
+
+def test_hippocampus_patches_are_half_and_a_quarter_of_the_plane():
+    for size, share in (("large", 1 / 2), ("small", 1 / 4)):
+        config = hippocampus.get_config(f"whole_dice_{size}")
+        for side, whole in zip(
+            config.train.patch_shape[:2], config.data.shape, strict=False
+        ):
+            assert abs(side - share * whole) <= 2  # multiples of 4
 
 
 def test_a_split_is_drawn_once(tiny_task, tmp_path, monkeypatch, capsys):
