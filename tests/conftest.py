@@ -28,7 +28,7 @@ def real_data() -> Path:
 def tiny_task(tmp_path_factory) -> Path:
     """A synthetic Decathlon set of six cases of at most 24 voxels a side."""
     root = tmp_path_factory.mktemp("tiny") / "Task"
-    phantom.write_cohort(root, cases=6, seed=0, size=(24, 24, 24), raters=1)
+    phantom.write_cohort(root, cases=6, seed=0, size=(24, 24, 24), raters=2)
     return root
 
 

@@ -30,6 +30,7 @@ class SmallCohort(NamedTuple):
     records: tuple[dict, ...]
     ids: tuple[str, ...] = IDS
     split: SplitOf = SplitOf()
+    fingerprint: str = "of the cohort"
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,8 @@ def test_another_fingerprint_starts_anew(cohort, tmp_path):
     assert again.asked == ["d", "e", "f"]
     assert [row["case"] for row in rows] == ["d", "e", "f"]
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {
-        "fingerprint": "two"
+        "fingerprint": "two",
+        "cohort": "of the cohort",
     }
 
 
@@ -256,7 +258,7 @@ def test_predictions_are_saved_before_their_row(cohort, tmp_path):
         rows = len(table_lines(tmp_path)) - 1 if table.exists() else 0
         saved.append((IDS[index], rows, prediction.mean.shape))
 
-    evaluate(Predictor(), cohort, tmp_path, save_prediction=save)
+    evaluate(Predictor(), cohort, tmp_path, on_prediction=save)
     assert saved == [(case, i, SHAPE) for i, case in enumerate("abcdef")]
 
 

@@ -47,6 +47,10 @@ def test_all_stages_twice(tiny_config, tmp_path):
     assert summary["test"]["n"] == sum(row["split"] == "test" for row in rows)
     for name in ("figure1.png", "figure2.png"):
         assert (tmp_path / "run" / "figures" / name).exists()
+    voxels = json.loads((tmp_path / "run" / "voxels.json").read_text())
+    assert voxels["cases"] == len(voxels["raters"]) == summary["test"]["n"]
+    counted = np.sum(voxels["tallies"]["single"]["everywhere"]["count"])
+    assert counted == voxels["cases"] * np.prod(tiny_config.data.shape)
 
     case = rows[0]["case"]
     scan = nib.load(f"{tiny_config.data.root}/imagesTr/{case}.nii.gz")

@@ -11,10 +11,7 @@ from unc_jax.data import (
     atomic,
     cohort,
     decathlon,
-    maps,
-    nifti,
     phantom,
-    preprocess,
     split,
 )
 from unc_jax.data.cohort import Cohort
@@ -23,7 +20,7 @@ from unc_jax.fields import Config, flat_config
 from unc_jax.review import runfolder, runreport
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import evaluate, figures, records, tables
+from unc_jax.study import byproducts, evaluate, figures, records, tables, voxels
 from unc_jax.study.predictor import load_predictor
 from unc_jax.study.validation import build_validation
 from unc_jax.uncertainty.sampling import Prediction
@@ -74,20 +71,38 @@ def train(config: Config, prepared: Cohort, workdir: Path) -> None:
 def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     """Monte Carlo evaluation of all cases; returns the Markdown table of the run.
 
-    Writes cases.csv, summary.json, table.md, figures/ and what review needs in
-    `workdir`, and predictions/ when asked. Finished cases are not segmented again.
+    Writes cases.csv, voxels.json, summary.json, table.md, figures/ and what review
+    needs in `workdir`, and predictions/ when asked. Finished cases are not segmented
+    again.
     """
-    predict, step = load_predictor(config, workdir)
-    save = _save_prediction(prepared, workdir / "predictions")
+    predictor = load_predictor(config, workdir)
+    data = config.data
+    assess = byproducts.assess_voxels(
+        prepared,
+        predictor.single,
+        raters_of=data_root(config),
+        values=data.liver_labels if data.target == "liver" else data.tumor_labels,
+        folder=workdir / "voxels",
+    )
+    save = byproducts.save_maps(prepared, workdir / "predictions")
+
+    def on_prediction(index: int, prediction: Prediction) -> None:
+        assess(index, prediction)
+        if config.evaluate.save_predictions:
+            save(index, prediction)
+
     rows = evaluate.evaluate_cases(
-        predict,
+        predictor.predict,
         prepared,
         workdir,
         samples=config.evaluate.samples,
-        fingerprint=_fingerprint(config, prepared, step),
+        fingerprint=_fingerprint(config, prepared, predictor.step),
         on_case=_on_row(prepared),
-        save_prediction=save if config.evaluate.save_predictions else None,
+        on_prediction=on_prediction,
     )
+    summed = voxels.collect(workdir / "voxels", prepared.split.test)
+    if summed is not None:
+        atomic.write_json(workdir / "voxels.json", summed)
     runfolder.store(workdir, config, prepared, rows)
     return summarise(config, rows, workdir)
 
@@ -186,21 +201,6 @@ def _fingerprint(config: Config, prepared: Cohort, step: int) -> str:
     }
     content = {**kept, "cohort": prepared.fingerprint, "step": step}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _save_prediction(
-    prepared: Cohort, folder: Path
-) -> Callable[[int, Prediction], None]:
-    """Writes mean, uncertainty and mask in the scan's own grid."""
-
-    def save(index: int, prediction: Prediction) -> None:
-        record = prepared.records[index]
-        geometry = nifti.Geometry.from_json(record["geometry"])
-        box = preprocess.box_of(record["box"])
-        found = maps.on_scan(prediction.mean, prediction.uncertainty, geometry, box)
-        maps.write_maps(folder / prepared.ids[index], found, geometry)
-
-    return save
 
 
 def _progress(name: str, total: int) -> Callable[[int, int], None]:

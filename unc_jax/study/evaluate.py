@@ -2,7 +2,8 @@
 
 RUN/cases.csv is rewritten after every case; RUN/evaluation.json holds the fingerprint
 of what the rows depend on (parameters, settings, cohort), so that rows of another model
-are never mixed in; RUN/panels/CASE.npz keeps one slice per case for the figures.
+are never mixed in, and the cohort's own; RUN/panels/CASE.npz keeps one slice per case
+for the figures.
 
 Quality is the Dice of the final mask (mean probability >= 0.5) with the cohort's label.
 A case that raises, or whose probabilities are not finite, gets the status
@@ -45,14 +46,15 @@ def evaluate_cases(
     fingerprint: str,
     splits: Sequence[str] = SPLITS,
     on_case: Callable[[int, int, Row], None] | None = None,
-    save_prediction: Callable[[int, Prediction], None] | None = None,
+    on_prediction: Callable[[int, Prediction], None] | None = None,
 ) -> list[Row]:
     """Segments and measures every case of `splits`; returns all rows of cases.csv.
 
     predict: (image float32 (x, y, z), case index) -> Prediction of `samples` samples.
     fingerprint: rows found in `directory` are kept only if made under the same one.
     on_case(done, total, row): called after every case that was evaluated now.
-    save_prediction(case index, prediction): called before the case counts as finished.
+    on_prediction(case index, prediction): called before the case counts as finished;
+      what it raises ends the evaluation.
 
     Raises InputError for fewer than two samples, when the samples are all identical
     (dropout is off), and when no case at all could be evaluated.
@@ -61,7 +63,7 @@ def evaluate_cases(
         raise InputError(f"samples is {samples}; pairwise Dice needs at least 2")
     split_of = {case: name for name in SPLITS for case in getattr(cohort.split, name)}
     wanted = [case for case, split in split_of.items() if split in splits]
-    rows = _stored_rows(directory, fingerprint)
+    rows = _stored_rows(directory, fingerprint, cohort.fingerprint)
     pending = [c for c in wanted if c not in rows or rows[c]["status"] != OK]
     varied = any(_row_varies(row) for row in rows.values())
     for done, case in enumerate(pending, start=len(wanted) - len(pending) + 1):
@@ -72,8 +74,8 @@ def evaluate_cases(
             _check_samples(prediction, samples, varied, case)
             panel = _panel(cohort, index, prediction)
             records.write_panel(directory / "panels" / f"{case}.npz", panel)
-            if save_prediction is not None:
-                save_prediction(index, prediction)
+            if on_prediction is not None:
+                on_prediction(index, prediction)
         rows[case] = row
         ordered = [rows[case] for case in split_of if case in rows]
         records.write_rows(directory / "cases.csv", ordered)
@@ -127,13 +129,13 @@ def _ci95(interval: statistics.Interval) -> list[float] | None:
     return [interval.low, interval.high]
 
 
-def _stored_rows(directory: Path, fingerprint: str) -> dict[str, Row]:
+def _stored_rows(directory: Path, fingerprint: str, cohort: str) -> dict[str, Row]:
     table, stamp = directory / "cases.csv", directory / "evaluation.json"
     if table.exists() and _stored_fingerprint(stamp) == fingerprint:
         return {str(row["case"]): row for row in records.read_rows(table)}
     # In this order a kill in between can only lose rows, never relabel old ones.
     table.unlink(missing_ok=True)
-    atomic.write_json(stamp, {"fingerprint": fingerprint})
+    atomic.write_json(stamp, {"fingerprint": fingerprint, "cohort": cohort})
     return {}
 
 

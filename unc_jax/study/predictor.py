@@ -1,4 +1,4 @@
-"""A trained run as a function from a prepared image to its Monte Carlo prediction."""
+"""A trained run as functions of a prepared image: Monte Carlo, and without dropout."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +11,20 @@ from unc_jax.errors import InputError
 from unc_jax.fields import Config
 from unc_jax.keys import key_for
 from unc_jax.segmentation.checkpoint import Checkpoints
+from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import build_model, create_state, variables_of
 from unc_jax.uncertainty.sampling import Prediction, build_monte_carlo, volume_key
 
 
 class Predictor(NamedTuple):
-    """`predict(image float32 (x, y, z), case number) -> Prediction`; step restored."""
+    """Of images float32 (x, y, z).
+
+    predict(image, case number): the Monte Carlo prediction; single(image): foreground
+    probabilities of one pass without dropout; step: of the parameters.
+    """
 
     predict: Callable[[np.ndarray, int], Prediction]
+    single: Callable[[np.ndarray], np.ndarray]
     step: int
 
 
@@ -47,6 +53,12 @@ def load_predictor(config: Config, workdir: Path) -> Predictor:
         window_batch=evaluation.window_batch,
         chunk=evaluation.chunk or (1 if on_cpu else evaluation.samples),
     )
+    point_prediction = build_point_prediction(
+        model,
+        patch_shape=config.train.patch_shape,
+        overlap=evaluation.overlap,
+        window_batch=evaluation.window_batch,
+    )
     variables = variables_of(restored.state)
     key = key_for(config.seed, "monte_carlo")
 
@@ -54,4 +66,7 @@ def load_predictor(config: Config, workdir: Path) -> Predictor:
         own = volume_key(key, number, evaluation.mask_scope)
         return monte_carlo(variables, image, own)
 
-    return Predictor(predict, restored.step)
+    def single(image: np.ndarray) -> np.ndarray:
+        return np.asarray(point_prediction(variables, image))
+
+    return Predictor(predict, single, restored.step)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from unc_jax.data import annotations, nifti
+from unc_jax.errors import InputError
+from unc_jax.study import calibration, voxels
+
+
+def a_cube(start=10, stop=20, size=30):
+    mask = np.zeros((size, size, size), np.uint8)
+    mask[start:stop, start:stop, start:stop] = 1
+    return mask
+
+
+def test_near_the_boundary_is_four_voxels_to_either_side():
+    near = voxels.near_boundary(a_cube())
+    assert np.flatnonzero(near[:, 15, 15]).tolist() == [
+        *range(6, 14),
+        *range(16, 24),
+    ]
+    assert not voxels.near_boundary(np.zeros((5, 5, 5))).any()
+    # What the volume cuts off is no boundary of the organ.
+    assert not voxels.near_boundary(np.ones((12, 12, 12))).any()
+
+
+def test_cases_add_up_through_their_files(tmp_path):
+    rng = np.random.default_rng(0)
+    label = a_cube()
+    p, q = rng.random((2, 30, 30, 30)).astype(np.float32)
+    for case in ("a", "b"):
+        found = {**voxels.assess(p, q, label), "raters": None}
+        voxels.write_case(tmp_path / f"{case}.json", found)
+    content = voxels.collect(tmp_path, ["a", "b", "not evaluated"])
+    assert content["cases"] == 2
+    assert content["raters"] == {}
+    tallies = voxels.read_tallies(content)
+    alone = calibration.tally(q, label)
+    assert tallies["single"]["everywhere"].count == pytest.approx(2 * alone.count)
+    assert calibration.calibration(tallies["single"]["everywhere"])[:3] == (
+        pytest.approx(calibration.calibration(alone)[:3])
+    )
+    near = calibration.tally(p, label, within=voxels.near_boundary(label))
+    assert tallies["mean"]["near"].log_loss == pytest.approx(2 * near.log_loss)
+    assert voxels.collect(tmp_path, ["c"]) is None
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(InputError, match=r"a\.json cannot be read"):
+        voxels.collect(tmp_path, ["a"])
+
+
+def test_rounding_above_one_is_no_error():
+    p = np.full((6, 6, 6), np.nextafter(np.float32(1), np.float32(2)))
+    found = voxels.assess(p, p, np.ones((6, 6, 6)))
+    assert found["mean"]["everywhere"]["count"][-1] == 216
+
+
+def test_a_map_of_the_raters_disagreement_is_the_best():
+    raters = np.stack([a_cube(10, stop) for stop in (18, 20, 20, 22)])
+    share = raters.mean(axis=0)
+    same = voxels.against_raters(share * (1 - share), raters, raters)
+    assert same["cross_correlation"] == pytest.approx(1)
+    assert same["cross_correlation_near"] == pytest.approx(1)
+    assert same["energy_distance"] == pytest.approx(0)
+    noise = np.random.default_rng(0).random(share.shape)
+    other = voxels.against_raters(noise, raters[:2], raters)
+    assert abs(other["cross_correlation"]) < 0.05
+    assert other["energy_distance"] > 0
+
+
+def test_raters_lie_on_the_prepared_grid(tmp_path):
+    geometry = nifti.Geometry((8, 6, 4), np.diag([-1.0, 1.0, 2.0, 1.0]))
+    maps = np.random.default_rng(0).integers(0, 3, (11, 8, 6, 4)).astype(np.uint8)
+    for k in range(11):
+        path = tmp_path / "raters" / f"case_1_r{k}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        nifti.write(path, maps[k], geometry, np.uint8)
+    files = annotations.rater_files(tmp_path, "case_1")
+    assert [path.name for path in files[-2:]] == [
+        "case_1_r9.nii.gz",
+        "case_1_r10.nii.gz",
+    ]
+    assert annotations.rater_files(tmp_path / "absent", "case_1") == []
+    box = (slice(2, 8), slice(0, 6), slice(1, 4))
+    found = annotations.prepare_raters(files, box=box, shape=(6, 6, 3), values=(1, 2))
+    np.testing.assert_array_equal(found, maps[:, 2:8, :, 1:4] > 0)
