@@ -2,7 +2,8 @@
 
 python -m unc_jax.compare RUN [RUN ...] --output results [--empty-cases exclude|zero]
 
-Needs RUN/config.json and RUN/cases.csv; Figure 1 also RUN/panels.
+Needs RUN/config.json and RUN/cases.csv; Figure 1 also RUN/panels, and calibration of
+voxels RUN/voxels.json.
 """
 
 import argparse
@@ -11,7 +12,14 @@ from pathlib import Path
 
 from unc_jax.data import atomic
 from unc_jax.errors import InputError
-from unc_jax.study import comparison, models, paper_figures, paper_tables, runs
+from unc_jax.study import (
+    comparison,
+    models,
+    paper_figures,
+    paper_tables,
+    runs,
+    voxel_report,
+)
 
 _USER_ERROR = 2
 # The smallest p is 2 / resamples; corrected for all claims it has to get below 0.05.
@@ -60,8 +68,19 @@ def _write(
         print("figure1.png not drawn: the runs have no panels/ of common test cases")
     paper_figures.figure2(grouped, output / "figure2.png", policy=policy)
     paper_figures.referral_figure(statistics, output / "referral.png")
+    _write_voxels(statistics, output)
     # Last, so that its presence says that all of it was written.
     atomic.write_json(output / "statistics.json", statistics)
+
+
+def _write_voxels(statistics: dict, output: Path) -> None:
+    table, figure = output / "voxels.md", output / "reliability.png"
+    if all(model["voxels"] is None for model in statistics["models"]):
+        table.unlink(missing_ok=True)
+        figure.unlink(missing_ok=True)
+        return
+    atomic.write_text(table, voxel_report.markdown(statistics))
+    voxel_report.reliability_figure(statistics, figure)
 
 
 def _targets(grouped: list[models.Model]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.study import claims, paired, records, runs, statistics
+from unc_jax.study import claims, paired, records, runs, statistics, voxel_report
 from unc_jax.study.appraisal import Scores, appraise, scores, spread
 from unc_jax.study.claims import Cell
 from unc_jax.study.models import Model
@@ -116,6 +116,7 @@ def _describe(
         "runs": [str(run.path) for run in model.runs],
         "n_test": len(tests[0].ids),
         "dice": _dice(model, tests, policy, resamples),
+        "voxels": voxel_report.describe([run.voxels for run in model.runs]),
         "measures": {
             name: {
                 **_finding(paired.finding(found[name])),

@@ -27,6 +27,7 @@ class Run(NamedTuple):
     config: dict[str, Any]
     rows: list[Row]
     cohort: str | None  # the cohort's fingerprint, where the evaluation recorded it
+    voxels: dict[str, Any] | None = None  # voxels.json, where there is one
 
     @property
     def seed(self) -> int:
@@ -42,7 +43,7 @@ class Run(NamedTuple):
 
 
 def read_run(path: Path) -> Run:
-    """Reads RUN/config.json, RUN/cases.csv and, for the cohort, RUN/evaluation.json.
+    """Reads RUN/config.json, RUN/cases.csv and, where present, evaluation and voxels.
 
     Raises InputError, naming the file, when one of the first two is missing or not of
     its form, or no measure can be compared with Dice on the test cases.
@@ -79,7 +80,9 @@ def read_run(path: Path) -> Run:
     _check_rows(rows, table)
     stamp = path / "evaluation.json"
     cohort = _read_object(stamp).get("cohort") if stamp.exists() else None
-    return Run(path, config, rows, cohort)
+    summed = path / "voxels.json"
+    voxels = _read_object(summed) if summed.exists() else None
+    return Run(path, config, rows, cohort, voxels)
 
 
 def with_empty_cases(rows: list[Row], policy: str) -> list[Row]:
