@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unc_jax.data import dicom
+from unc_jax.data import dicom, dicom_seg
 from unc_jax.errors import InputError
 from unc_jax.review.scans import find_scans
 
@@ -98,3 +98,56 @@ def test_one_slice_is_no_volume(tmp_path):
     (files,) = dicom.find_series(tmp_path).values()
     with pytest.raises(InputError, match="one slice is no volume"):
         dicom.read_series(files)
+
+
+def test_a_mask_becomes_a_segmentation_of_its_series(series):
+    pytest.importorskip("highdicom")
+    for path in series.glob("*.dcm"):
+        one = pydicom.dcmread(path)
+        one.Modality, one.StudyInstanceUID, one.FrameOfReferenceUID = "CT", "1.5", "1.6"
+        one.PatientName, one.PatientBirthDate, one.PatientSex = "A", "", ""
+        one.StudyDate, one.StudyTime, one.AccessionNumber, one.StudyID = "", "", "", ""
+        one.ReferringPhysicianName, one.SliceThickness = "", 5.0
+        one.save_as(path)
+    (files,) = dicom.find_series(series).values()
+    _, geometry = dicom.read_series(files)
+    mask = np.zeros((3, 2, 3), bool)
+    mask[0, 1, 2] = True  # canonical: last column, first row, top slice
+    path = series / "out" / "mask.dcm"
+    identifiers = set()
+    for _ in range(2):
+        dicom_seg.write_segmentation(
+            path, mask, geometry, files, target="liver", version="1"
+        )
+        found = pydicom.dcmread(path)
+        identifiers.add(found.SOPInstanceUID)
+    assert len(identifiers) == 1
+    assert found.SOPClassUID == pydicom.uid.SegmentationStorage
+    assert found.SegmentSequence[0].SegmentLabel == "liver"
+    assert found.NumberOfFrames == 1  # empty planes are left out
+    np.testing.assert_array_equal(np.squeeze(found.pixel_array), [[0, 0, 1], [0, 0, 0]])
+    frame = found.PerFrameFunctionalGroupsSequence[0]
+    place = frame.PlanePositionSequence[0].ImagePositionPatient
+    assert list(place) == [10.0, 20.0, 30.0]
+    mask[:] = False
+    dicom_seg.write_segmentation(
+        path, mask, geometry, files, target="tumor", version="1"
+    )
+    assert not pydicom.dcmread(path).pixel_array.any()
+    assert pydicom.dcmread(path).SOPInstanceUID not in identifiers
+
+
+def test_a_series_without_patient_gives_no_segmentation(series):
+    pytest.importorskip("highdicom")
+    (files,) = dicom.find_series(series).values()
+    _, geometry = dicom.read_series(files)
+    with pytest.raises(InputError, match="allows no segmentation"):
+        dicom_seg.write_segmentation(
+            series / "mask.dcm",
+            np.ones((3, 2, 3), bool),
+            geometry,
+            files,
+            target="liver",
+            version="1",
+        )
+    assert not (series / "mask.dcm").exists()

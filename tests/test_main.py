@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -65,11 +66,11 @@ def test_all_stages_twice(tiny_config, tmp_path):
         stages.train(tiny_config, stages.prepare(tiny_config), tmp_path / "run")
 
 
-def review(run, source, output, *, failed=0):
+def review(run, source, output, *flags, failed=0):
     """Runs the command in this process; rows by case."""
     argv = ["--run", str(run), "--input", str(source), "--output", str(output)]
     with pytest.raises(SystemExit) as done:
-        predict.main([*argv, "--review-fraction", "0.5"])
+        predict.main([*argv, "--review-fraction", "0.5", *flags])
     assert done.value.code == (4 if failed else 0)
     rows = worklist.read_rows(output / "cases.csv")
     assert sum(row["status"].startswith("failed") for row in rows) == failed
@@ -121,8 +122,36 @@ def test_tumour_run_reaches_a_table(tiny_config, tmp_path):
     tiny_config.data.window_hu = (-30.0, 200.0)
     tiny_config.train.steps = 2
     tiny_config.train.validate_every_steps = 2
-    table = run_all(tiny_config, tmp_path / "run")
-    assert "run (tumor) | wcc" in table
+    run = tmp_path / "run"
+    assert "run (tumor) | wcc" in run_all(tiny_config, run)
+    atomic.write_json(run / "config.json", flat_config(tiny_config))
+
+    # Its scans, with the livers of the references, one of them empty.
+    task = Path(tiny_config.data.root)
+    livers = tmp_path / "livers"
+    shutil.copytree(task / "labelsTr", livers)
+    case = records.read_rows(run / "cases.csv")[0]["case"]
+    path = livers / f"{case}.nii.gz"
+    label = nib.load(path)
+    nib.save(nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), path)
+    output = tmp_path / "out"
+    flags = ("--liver-masks", str(livers), "--samples-too")
+    rows = review(run, task / "imagesTr", output, *flags)
+    assert (rows[case]["status"], rows[case]["flag"]) == ("no_liver", "yes")
+    assert not nib.load(output / case / "mask.nii.gz").get_fdata().any()
+    assert not (output / case / "samples").exists()
+    for known in records.read_rows(run / "cases.csv")[1:]:
+        if rows[known["case"]]["status"] != "ok":
+            continue
+        samples = sorted((output / known["case"] / "samples").iterdir())
+        assert len(samples) == tiny_config.evaluate.samples
+        scan = nib.load(task / "imagesTr" / f"{known['case']}.nii.gz")
+        assert nib.load(samples[0]).shape == scan.shape
+    assert json.loads((output / "run.json").read_text())["sha256"].keys() == rows.keys()
+
+    with pytest.raises(SystemExit) as done:
+        predict.main(["--run", str(run), "--input", str(task), "--output", str(output)])
+    assert done.value.code == 2  # a tumour is looked for within a liver
 
 
 def failed(process):

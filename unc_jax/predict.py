@@ -2,7 +2,7 @@
 
 python -m unc_jax.predict --run RUN --input PATH --output DIR
     [--target-dice 0.9] [--review-fraction 0.1] [--level 0.9] [--calibrate CASES_CSV]
-    [--liver-masks DIR | --liver-run RUN]
+    [--liver-masks DIR | --liver-run RUN] [--samples-too] [--dicom-seg]
 
 PATH is a NIfTI file, a folder of them, of DICOM series, or a Decathlon or nnU-Net set.
 Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say why).
@@ -15,10 +15,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import logging
 
-from unc_jax.data import atomic, lock
+from unc_jax.data import atomic, dicom_seg, lock
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
@@ -44,9 +45,10 @@ from unc_jax.review.commandline import (
 from unc_jax.review.quality import Quality
 from unc_jax.review.runfolder import Run
 from unc_jax.review.scans import Scan
-from unc_jax.review.segmentation import FindOrgan, Segmenter
+from unc_jax.review.segmentation import Extras, FindOrgan, Organ, Segmenter
 from unc_jax.review.worklist import Row
 from unc_jax.segmentation.progress import Progress
+from unc_jax.study import evaluate
 from unc_jax.study.predictor import load_predictor
 
 
@@ -72,6 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
             "config": flat_config(trained.config),
             "step": segmenter.predictor.step,
             "fingerprint": segmenter.fingerprint,
+            "seed": trained.config.seed,
+            "device": str(jax.devices()[0].device_kind),
+            "sha256": {str(scan.case): scan.digest() for scan in found},
         }
         atomic.write_json(output / "run.json", {**facts, **details})
         report.write_report(
@@ -129,15 +134,19 @@ def _segmenter(trained: Run, arguments: argparse.Namespace) -> Segmenter:
                 f"{trained.path} segments tumours within the liver; name the livers by "
                 "--liver-masks DIR or --liver-run RUN"
             )
+    extras = Extras(arguments.samples_too, arguments.dicom_seg)
+    if extras.dicom_seg:
+        dicom_seg.require()
     predictor = load_predictor(trained.config, trained.path)
     content = {
         "config": flat_config(trained.config),
         "preparation": trained.preparation,
         "step": predictor.step,
         "liver": liver.fingerprint if liver else str(masks),
+        "extras": extras,
     }
     mark = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Segmenter(trained, predictor, mark, find_organ)
+    return Segmenter(trained, predictor, mark, find_organ, extras)
 
 
 def _liver_segmenter(path: Path) -> Segmenter:
@@ -149,10 +158,21 @@ def _liver_segmenter(path: Path) -> Segmenter:
 
 
 def _organ_from_run(liver: Segmenter) -> FindOrgan:
-    """The liver as another run sees it; the paper crops by the reference liver."""
+    """The liver as another run sees it, and how sure that run is of it.
 
-    def find(scan: Scan, array: np.ndarray, geometry: Geometry) -> np.ndarray:
-        return segmentation.segment(scan, array, geometry, liver).maps.mask
+    The paper crops by the reference liver, so measures and predicted quality of the
+    tumour are those of a better known liver: the note says so.
+    """
+
+    def find(scan: Scan, array: np.ndarray, geometry: Geometry) -> Organ:
+        found = segmentation.segment(scan, array, geometry, liver)
+        sure = evaluate.measure(found.prediction, found.voxel_ml)
+        note = (
+            f"liver found by {liver.run.path.name} (D_pw {sure['d_pw']:.3f}, CV "
+            f"{sure['cv']:.3g}, U {sure['u_labelled']:.3f}), not the reference liver "
+            "that the run was trained with"
+        )
+        return Organ(found.maps.mask, note)
 
     return find
 
@@ -161,14 +181,14 @@ def _organ_from_masks(folder: Path) -> FindOrgan:
     if not folder.is_dir():
         raise InputError(f"--liver-masks {folder}: no such folder")
 
-    def find(scan: Scan, array: np.ndarray, geometry: Geometry) -> np.ndarray:
+    def find(scan: Scan, array: np.ndarray, geometry: Geometry) -> Organ:
         path = samples.beside(folder, scan.case)
         if path is None:
             raise InputError(f"{folder}: no {scan.case}.nii.gz or {scan.case}.nii")
         mask = samples.read_mask(path)
         if not samples.same_grid(geometry, mask.geometry):
             raise InputError(f"{path}: lies on another grid than {scan.path}")
-        return mask.array
+        return Organ(mask.array)
 
     return find
 
@@ -216,6 +236,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--liver-masks", type=Path, help="folder of CASE.nii.gz")
     parser.add_argument("--liver-run", type=Path, help="run that finds the liver")
+    parser.add_argument(
+        "--samples-too", action="store_true", help="also CASE/samples/NN.nii.gz"
+    )
+    parser.add_argument(
+        "--dicom-seg", action="store_true", help="of DICOM series also CASE/mask.dcm"
+    )
     add_review_flags(parser)
     guarded(run, parser, argv)
 

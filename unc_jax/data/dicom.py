@@ -57,7 +57,7 @@ def read_series(files: tuple[Path, ...]) -> Scan:
     try:
         row, column = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
         normal = np.cross(row, column)
-        places = [float(np.dot(s.ImagePositionPatient, normal)) for s in slices]
+        places = _places(slices)
         order = np.argsort(places, kind="stable")
         slices, files = [slices[i] for i in order], tuple(files[i] for i in order)
         step = _step(np.sort(places), files)
@@ -78,6 +78,25 @@ def read_series(files: tuple[Path, ...]) -> Scan:
     x, y, z = array.shape
     geometry = Geometry((x, y, z), _TO_RAS @ affine)
     return Scan(to_canonical(array, geometry), geometry)
+
+
+def ordered(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The files of a series in the order of the slices of `read_series`."""
+    pydicom = _pydicom()
+    tags = ["ImageOrientationPatient", "ImagePositionPatient"]
+    slices = [
+        pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        for path in files
+    ]
+    order = np.argsort(_places(slices), kind="stable")
+    return tuple(files[i] for i in order)
+
+
+def _places(slices: list[Any]) -> list[float]:
+    """Of each slice along the normal of the first, mm."""
+    row, column = np.array(slices[0].ImageOrientationPatient, float).reshape(2, 3)
+    normal = np.cross(row, column)
+    return [float(np.dot(one.ImagePositionPatient, normal)) for one in slices]
 
 
 def _step(places: np.ndarray, files: tuple[Path, ...]) -> float:

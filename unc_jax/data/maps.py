@@ -1,5 +1,6 @@
 """Mean, mask and uncertainty of a case, on the scan's own grid."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,20 @@ def on_scan(
     restored = restore(mean, shape, box, order=1, fill=0.0)
     spread = restore(uncertainty, shape, box, order=1, fill=0.0)
     return Maps(restored >= 0.5, restored, spread)
+
+
+def write_samples(
+    folder: Path, masks: np.ndarray, shape: Sequence[int], geometry: Geometry, box: Box
+) -> None:
+    """FOLDER/samples/NN.nii.gz, the mask of each sample on the scan's own grid.
+
+    masks: bit-packed, uint8 (n, x, y, bytes), on the prepared grid of `shape`.
+    """
+    for number, packed in enumerate(masks):
+        mask = np.unpackbits(packed, axis=-1, count=shape[2]).astype(np.float32)
+        whole = restore(mask, geometry.canonical_shape, box, order=1, fill=0.0) >= 0.5
+        path = folder / "samples" / f"{number:02d}.nii.gz"
+        nifti.write(path, whole, geometry, np.uint8)
 
 
 def write_maps(folder: Path, maps: Maps, geometry: Geometry) -> None:

@@ -1,5 +1,6 @@
 """Scans of a user: files, DICOM series, a Decathlon or nnU-Net set."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,17 @@ class Scan(NamedTuple):
         """Size and time of its files, by which a changed scan is noticed."""
         files = [path.stat() for path in self.series or (self.path,)]
         return [[file.st_size, file.st_mtime_ns] for file in files]
+
+    def digest(self) -> str:
+        """SHA-256 of its files, one after the other; "" where one cannot be read."""
+        total = hashlib.sha256()
+        try:
+            for path in self.series or (self.path,):
+                with open(path, "rb") as file:
+                    total.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError:
+            return ""
+        return total.hexdigest()
 
 
 def find_scans(source: Path) -> list[Scan]:

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import atomic, maps
+from unc_jax.data import atomic, dicom_seg, maps
 from unc_jax.data.maps import Maps
 from unc_jax.data.nifti import Geometry
+from unc_jax.data.preprocess import Box
 from unc_jax.errors import InputError
 from unc_jax.review import checks, pictures, worklist
+from unc_jax.review.commandline import versions
 from unc_jax.review.preparation import prepare_scan
 from unc_jax.review.runfolder import Run
 from unc_jax.review.scans import Scan
@@ -25,8 +27,22 @@ from unc_jax.uncertainty.sampling import Prediction
 _SMALLEST = 8  # voxels along an axis
 _RECORD = "case.json"  # written last: a case that has it is complete
 
-# From scan and its geometry to the organ's mask on the same grid.
-FindOrgan = Callable[[Scan, np.ndarray, Geometry], np.ndarray]
+
+class Organ(NamedTuple):
+    """Where a part is looked for: bool mask of the scan, and what to know about it."""
+
+    mask: np.ndarray
+    note: str = ""
+
+
+FindOrgan = Callable[[Scan, np.ndarray, Geometry], Organ]
+
+
+class Extras(NamedTuple):
+    """What is written of a case only when asked for."""
+
+    samples: bool = False  # the mask of every sample
+    dicom_seg: bool = False  # of DICOM series, the mask as a DICOM segmentation
 
 
 class Segmenter(NamedTuple):
@@ -35,18 +51,21 @@ class Segmenter(NamedTuple):
     Attributes:
       fingerprint: of everything that results depend on beside the scan.
       find_organ: where the liver is, for runs of target "tumor".
+      extras: what to write beside the maps.
     """
 
     run: Run
     predictor: Predictor
     fingerprint: str
     find_organ: FindOrgan | None = None
+    extras: Extras = Extras()
 
 
 class Segmented(NamedTuple):
     maps: Maps
     prediction: Prediction
     voxel_ml: float  # of the prepared grid, which `prediction` lies on
+    box: Box  # the part of the scan that grid spans
 
 
 def finished_row(folder: Path, scan: Scan, fingerprint: str) -> Row | None:
@@ -77,12 +96,15 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
     foreign = _foreign(array, segmenter.run)
     warnings = [*foreign, *_geometry_warnings(geometry, segmenter.run)]
     organ = segmenter.find_organ and segmenter.find_organ(scan, array, geometry)
-    if organ is not None and not organ.any():
+    if organ and organ.note:
+        warnings.append(organ.note)
+    segmented = None
+    if organ and not organ.mask.any():
         empty = np.zeros(array.shape, np.float32)
         found = Maps(empty > 0, empty, empty)
         row = worklist.new_row(case=scan.case, status=worklist.NO_LIVER)
     else:
-        segmented = segment(scan, array, geometry, segmenter, organ)
+        segmented = segment(scan, array, geometry, segmenter, organ and organ.mask)
         found = segmented.maps
         warnings += checks.border_warnings(found.mask)
         row = _row(scan, segmented, segmenter.run, ["intensities"] if foreign else [])
@@ -94,6 +116,7 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
     folder = output / scan.case
     (folder / _RECORD).unlink(missing_ok=True)
     maps.write_maps(folder, found, geometry)
+    _write_extras(folder, scan, found, segmented, geometry, segmenter)
     window = segmenter.run.preparation.window_hu or (array.min(), array.max())
     pictures.write_picture(
         output / "pictures" / f"{scan.case}.png",
@@ -129,7 +152,29 @@ def segment(
     found = maps.on_scan(
         prediction.mean, prediction.uncertainty, geometry, prepared.box
     )
-    return Segmented(found, prediction, prepared.voxel_ml)
+    return Segmented(found, prediction, prepared.voxel_ml, prepared.box)
+
+
+def _write_extras(
+    folder: Path,
+    scan: Scan,
+    found: Maps,
+    segmented: Segmented | None,
+    geometry: Geometry,
+    segmenter: Segmenter,
+) -> None:
+    if segmenter.extras.samples and segmented is not None:
+        masks, shape = segmented.prediction.masks, segmented.prediction.mean.shape
+        maps.write_samples(folder, masks, shape, geometry, segmented.box)
+    if segmenter.extras.dicom_seg and scan.series:
+        dicom_seg.write_segmentation(
+            folder / "mask.dcm",
+            found.mask,
+            geometry,
+            scan.series,
+            target=segmenter.run.preparation.target,
+            version=versions()["unc_jax"],
+        )
 
 
 def _row(scan: Scan, segmented: Segmented, run: Run, odd: list[str]) -> Row:
