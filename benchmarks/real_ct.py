@@ -2,31 +2,41 @@
 
 python benchmarks/real_ct.py --run runs/demo FOLDER ...
 
-Run launch/demo.sh first. Each FOLDER is a Decathlon set. Every scan is verified,
-prepared with the run's own shape, window and training statistics, and segmented by ten
-Monte Carlo samples. Prints a Markdown table; cases without a mask have no Dice.
+Run launch/demo.sh first. Each FOLDER is a Decathlon set; its scans are segmented by
+`unc_jax.predict`. Prints a Markdown table, Dice on the scan's own grid; cases without a
+mask have none.
 """
 
 import argparse
-import json
+import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
-
-import jax
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from configs import demo
-from unc_jax import stages
 from unc_jax.data import decathlon, nifti
-from unc_jax.data.preprocess import prepare_liver, zscore
-from unc_jax.segmentation.checkpoint import Checkpoints
-from unc_jax.segmentation.train import build_model, create_state, variables_of
-from unc_jax.study.metrics import dice
-from unc_jax.uncertainty.measures import pairwise_dice_packed
-from unc_jax.uncertainty.sampling import build_monte_carlo
+from unc_jax.review import worklist
+from unc_jax.study import metrics
+
+_LIVER = (1, 2)
+_COLUMNS = ("predicted_dice", "dice_lower", "d_pw", "cv", "u_labelled", "volume_ml")
+
+
+def review(run: Path, folder: Path, output: Path) -> dict[str, worklist.Row]:
+    """Rows of `predict`, by case."""
+    flags = ["--run", str(run), "--input", str(folder), "--output", str(output)]
+    command = [sys.executable, "-m", "unc_jax.predict", *flags]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1], stdout=2)
+    return {str(row["case"]): row for row in worklist.read_rows(output / "cases.csv")}
+
+
+def dice_of(case: decathlon.Case, output: Path) -> str:
+    if case.label is None:
+        return "-"
+    mask = nifti.read(output / case.id / "mask.nii.gz", labels=True).array > 0
+    label = nifti.read(case.label, labels=True).array
+    return f"{metrics.dice(mask, (label == _LIVER[0]) | (label == _LIVER[1])):.3f}"
 
 
 def main() -> None:
@@ -34,55 +44,18 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("folders", type=Path, nargs="+")
     arguments = parser.parse_args()
-    config = demo.get_config()
-    statistics = stages.prepare(config).statistics  # at once after the demo
-    model = build_model(config)
-    with Checkpoints(arguments.run / "checkpoints") as checkpoints:
-        restored = checkpoints.restore_best(create_state(config, model))
-    variables = variables_of(restored.state)
-    monte_carlo = build_monte_carlo(
-        model,
-        samples=10,
-        patch_shape=config.train.patch_shape,
-        overlap=config.evaluate.overlap,
-        mask_scope="volume",
-        window_batch=8,
-        chunk=1,
-    )
-    print("| case | Dice | D_pw | U_labelled | volume, ml | reference, ml | s |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(f"| case | Dice | {' | '.join(_COLUMNS)} |")
+    print(f"|{' --- |' * (2 + len(_COLUMNS))}")
     for folder in arguments.folders:
+        folder = folder.resolve()
         task = decathlon.read_task(folder)
-        problems = decathlon.verify(task)
-        if problems:
-            print(json.dumps(problems), file=sys.stderr)
-        for index, case in enumerate((*task.training, *task.test)):
-            started = time.perf_counter()
-            scan = nifti.read(case.image)
-            label = np.zeros(scan.array.shape, np.uint8)
-            if case.label is not None:
-                label = nifti.read(case.label, labels=True).array
-            image, reference = prepare_liver(
-                scan.array,
-                label,
-                shape=config.data.shape,
-                window_hu=config.data.window_hu,
-                liver_labels=config.data.liver_labels,
-            )
-            image = zscore(image, statistics["mean"], statistics["std"])
-            prediction = monte_carlo(variables, image, jax.random.key(index))
-            mask = prediction.mean >= 0.5
-            ml = scan.geometry.voxel_ml * label.size / mask.size
-            known = case.label is not None
-            print(
-                f"| {folder.name}/{case.id} "
-                f"| {f'{dice(mask, reference > 0):.3f}' if known else '-'} "
-                f"| {pairwise_dice_packed(prediction.masks):.3f} "
-                f"| {prediction.u_labelled:.3f} | {mask.sum() * ml:.0f} "
-                f"| {f'{reference.sum() * ml:.0f}' if known else '-'} "
-                f"| {time.perf_counter() - started:.1f} |",
-                flush=True,
-            )
+        with tempfile.TemporaryDirectory() as name:
+            output = Path(name)
+            rows = review(arguments.run.resolve(), folder, output)
+            for case in (*task.training, *task.test):
+                numbers = [f"{rows[case.id][column]:.4g}" for column in _COLUMNS]
+                cells = [f"{folder.name}/{case.id}", dice_of(case, output), *numbers]
+                print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

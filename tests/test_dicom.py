@@ -66,6 +66,12 @@ def test_a_folder_of_series_is_a_folder_of_scans(series):
     assert len(scan.stamp()) == 3
 
 
+def test_files_that_are_no_slices_are_said_so(tmp_path):
+    (tmp_path / "torn.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 64)
+    with pytest.raises(InputError, match="none of its 1 DICOM files"):
+        find_scans(tmp_path)
+
+
 def test_two_series_of_one_number_stay_apart(series):
     write_slice(series / "x.dcm", np.zeros((2, 3)), (0, 0, 0), uid="1.2.9")
     assert set(dicom.find_series(series)) == {"HCC_4_1.2.3", "HCC_4_1.2.9"}

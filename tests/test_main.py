@@ -61,6 +61,13 @@ def test_all_stages_twice(tiny_config, tmp_path):
         assert written.shape == scan.shape
         np.testing.assert_array_equal(written.affine, scan.affine)
 
+    folder = tmp_path / "run" / "predictions" / case
+    mask, mean = (
+        nib.load(folder / f"{n}.nii.gz").get_fdata() for n in ("mask", "mean")
+    )
+    np.testing.assert_array_equal(mask, mean >= 0.5)
+    np.testing.assert_array_equal(mean * 1024, np.round(mean * 1024))
+
     tiny_config.train.batch = 1  # a changed config never goes on from the old state
     with pytest.raises(InputError, match=r"train\.batch was 2, is 1"):
         stages.train(tiny_config, stages.prepare(tiny_config), tmp_path / "run")

@@ -355,6 +355,31 @@ def test_scored_cases_calibrate_others(tmp_path, capsys):
         assert 0 <= row["dice_lower"] <= row["predicted_dice"] <= 1
         assert row["flag"] == "yes"  # nothing is that certain
         assert row["dice"] is None
+    assert "u_labelled is left out" in printed.err  # masks have none
+    assert "cv is left out" not in printed.err
+
+
+def test_cv_of_voxels_of_another_size_is_left_out(tmp_path, capsys):
+    arrays = write_cases(tmp_path / "s", [f"c{i}" for i in range(8)])
+    fine = AFFINE @ np.diag([0.5, 0.5, 0.5, 1])
+    for case, maps in arrays.items():
+        write(tmp_path / "truth" / f"{case}.nii.gz", (maps[0] >= 0.5).astype(np.uint8))
+        for i, array in enumerate(maps):
+            larger = array.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+            write(tmp_path / "fine" / case / f"{i}.nii.gz", larger, fine)
+    first, flags = tmp_path / "first", ["--references", tmp_path / "truth"]
+    run(capsys, "--samples", tmp_path / "s", "--output", first, *flags)
+    predicted = {}
+    for name in ("s", "fine"):
+        out = tmp_path / f"of_{name}"
+        _, printed = run(
+            capsys, "--samples", tmp_path / name, "--output", out,
+            "--calibrate", first / "cases.csv", "--level", 0.8,
+        )  # fmt: skip
+        assert ("cv is left out" in printed.err) == (name == "fine")
+        predicted[name] = [row["predicted_dice"] for row in rows_of(out).values()]
+    # With CV, eight times as large, every fine case would be beyond the worst.
+    assert max(predicted["fine"]) == pytest.approx(max(predicted["s"]), abs=0.02)
 
 
 def test_without_calibration_the_worst_share_goes_by_d_pw(tmp_path, capsys):

@@ -9,6 +9,7 @@ otherwise. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows sa
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     known = (
         calibration.read_calibration(arguments.calibrate) if arguments.calibrate else []
     )
-    model = calibration.Calibration(known) if known else None
+    model = calibration.Calibration(known, []) if known else None
     wanted = rule.Rule(
         arguments.target_dice, arguments.review_fraction, arguments.level
     )
@@ -61,6 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     with lock.hold(output, "unc_jax.score"):
         rows = _score(found, request)
         if model is not None:
+            model = calibration.Calibration(known, rows)
+            for name, reason in model.left_out.items():
+                print(f"{name} is left out: {reason}", file=sys.stderr)
             rows = [model.apply(row, arguments.level) for row in rows]
         rows = worklist.order(_decided(rows, wanted, model is not None))
         worklist.write_rows(output / "cases.csv", rows)

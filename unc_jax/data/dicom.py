@@ -21,22 +21,28 @@ def find_series(folder: Path) -> dict[str, tuple[Path, ...]]:
     """Files of each series below `folder`, by PATIENT_SERIES; files without a place
     in space (reports, scouts without position) are left out.
 
-    Raises InputError when DICOM files are there but pydicom is not.
+    Raises InputError when DICOM files are there but pydicom is not, or none is a slice.
     """
     files = sorted(path for path in folder.rglob("*") if _is_dicom(path))
     if not files:
         return {}
-    pydicom = _pydicom()
+    _pydicom()
     series: dict[str, list[Path]] = {}
     names: dict[str, str] = {}
     for path in files:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-        if "ImagePositionPatient" not in header:
+        header = _header(path)
+        if header is None or "ImagePositionPatient" not in header:
             continue
         uid = str(header.get("SeriesInstanceUID", ""))
         patient = str(header.get("PatientID", "")) or "series"
-        names[uid] = f"{patient}_{header.get('SeriesNumber', '')}".rstrip("_")
+        number = header.get("SeriesNumber")
+        names[uid] = patient if number is None else f"{patient}_{number}"
         series.setdefault(uid, []).append(path)
+    if not series:
+        raise InputError(
+            f"{folder}: none of its {len(files)} DICOM files can be read as a slice "
+            "with a place in space (ImagePositionPatient)"
+        )
     doubled = len(set(names.values())) < len(names)
     return {
         f"{names[uid]}_{uid}" if doubled else names[uid]: tuple(paths)
@@ -142,6 +148,14 @@ def _is_dicom(path: Path) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def _header(path: Path) -> Any | None:
+    """None of a file that only looks like DICOM: pydicom raises a bit of everything."""
+    try:
+        return _pydicom().dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+    except Exception:
+        return None
 
 
 def _pydicom() -> Any:

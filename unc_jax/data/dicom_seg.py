@@ -54,6 +54,8 @@ def write_segmentation(
     from pydicom.uid import generate_uid
 
     slices = [pydicom.dcmread(file) for file in dicom.ordered(files)]
+    if not slices[0].get("SOPClassUID"):
+        raise InputError(f"{files[0]}: does not say what it is (SOPClassUID is empty)")
     planes = nifti.to_scan_order(mask, geometry).transpose(2, 1, 0)
     category, kind = _CODES[target]
     content = hashlib.sha256(np.packbits(planes).tobytes()).hexdigest()
@@ -94,7 +96,7 @@ def write_segmentation(
                 device_serial_number="0",
                 omit_empty_frames=True,
             )
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{files[0]}: its series allows no segmentation ({reason})"

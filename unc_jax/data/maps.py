@@ -11,6 +11,7 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.resampling import restore
 
+_STEPS = np.float32(1024)
 MAPS = ("mask", "mean", "uncertainty")
 
 
@@ -47,6 +48,14 @@ def write_samples(
 
 
 def write_maps(folder: Path, maps: Maps, geometry: Geometry) -> None:
-    """FOLDER/{mask,mean,uncertainty}.nii.gz with the scan's affine, each whole."""
-    for name, dtype in zip(MAPS, (np.uint8, np.float32, np.float32), strict=True):
-        nifti.write(folder / f"{name}.nii.gz", getattr(maps, name), geometry, dtype)
+    """FOLDER/{mask,mean,uncertainty}.nii.gz with the scan's affine, each whole.
+
+    Mean and uncertainty are cut to whole 1/1024: digits behind that are of no use and
+    make files several times as large. Cut, not rounded, so that mean >= 0.5 stays the
+    mask.
+    """
+    nifti.write(folder / "mask.nii.gz", maps.mask, geometry, np.uint8)
+    for name in ("mean", "uncertainty"):
+        cut = np.floor(getattr(maps, name) * _STEPS)
+        cut /= _STEPS
+        nifti.write(folder / f"{name}.nii.gz", cut, geometry, np.float32)

@@ -1,6 +1,7 @@
 """Cases with a known Dice, by which the quality of others is predicted."""
 
 import csv
+import statistics
 from pathlib import Path
 
 from unc_jax.errors import InputError
@@ -32,26 +33,53 @@ def distributions(known: list[Row]) -> dict[str, list[float]]:
     }
 
 
+def same_voxels(known: list[Row], rows: list[Row]) -> bool:
+    """Whether both were measured on voxels of a like size, within a factor of 2.
+
+    The paper's CV counts voxels, so it has another scale on another grid: that of the
+    scan, for samples of other tools, instead of a run's prepared grid. True where a
+    size cannot be told.
+    """
+    one, other = _voxel_ml(known), _voxel_ml(rows)
+    return one is None or other is None or 0.5 <= one / other <= 2
+
+
+def _voxel_ml(rows: list[Row]) -> float | None:
+    """Median voxel, ml: CV is Var / mean of the volumes in voxels, sd and volume in ml
+    beside it; None when no row has a spread."""
+    sizes = []
+    for row in rows:
+        cv, sd, volume = (row[name] for name in ("cv", "volume_sd_ml", "volume_ml"))
+        if cv and sd and volume:
+            sizes.append(float(sd) ** 2 / (float(volume) * float(cv)))
+    return statistics.median(sizes) if sizes else None
+
+
 class Calibration:
     """Predicts the Dice of cases from those of `known`, rows with a Dice.
 
-    A measure that no known case has (masks have no U_labelled) is left out for all.
-    Raises InputError for too few cases.
+    A measure that no known case has, or none of the cases to predict (masks have no
+    U_labelled), is left out for all; so is CV when the two were measured on voxels of
+    another size. `left_out` says what, and why. Raises InputError for too few cases.
     """
 
-    def __init__(self, known: list[Row]) -> None:
-        self._left_out = dict.fromkeys(
-            (name for name in quality.SIGNS if all(row[name] is None for row in known)),
-            # A constant takes every case to the same rank.
-            0.0,
-        )
-        self._quality = quality.fit([{**row, **self._left_out} for row in known])
+    def __init__(self, known: list[Row], rows: list[Row]) -> None:
+        self.left_out: dict[str, str] = {}
+        for name in quality.SIGNS:
+            for cases, whose in ((known, "with a known Dice"), (rows, "to predict")):
+                if cases and all(row[name] is None for row in cases):
+                    self.left_out[name] = f"no case {whose} has it"
+        if not same_voxels(known, rows):
+            self.left_out["cv"] = "it counts voxels, which are of another size there"
+        # A constant takes every case to the same rank.
+        self._constant = dict.fromkeys(self.left_out, 0.0)
+        self._quality = quality.fit([{**row, **self._constant} for row in known])
 
     def apply(self, row: Row, level: float) -> Row:
         """The row with predicted Dice and lower bound, if it has a segmentation."""
         if not worklist.is_usable(row):
             return row
-        estimate = quality.predict(self._quality, {**row, **self._left_out}, level)
+        estimate = quality.predict(self._quality, {**row, **self._constant}, level)
         predicted = {"predicted_dice": estimate.predicted, "dice_lower": estimate.lower}
         return worklist.new_row(**{**row, **predicted})
 

@@ -1,6 +1,7 @@
 """What the commands of a review share: flags, versions, errors as one line."""
 
 import argparse
+import errno
 import importlib.metadata
 import platform
 import sys
@@ -48,8 +49,18 @@ def guarded(
     except (InputError, OSError) as error:
         if arguments.debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        known = isinstance(error, InputError)
+        words = str(error) if known else _of_system(error, arguments.output)
+        print(f"error: {' '.join(words.split())}", file=sys.stderr)
         sys.exit(USER_ERROR)
+
+
+def _of_system(error: OSError, output: Path) -> str:
+    """What the system refused, where, and what to do about it."""
+    where = error.filename or output
+    if error.errno == errno.ENOSPC:
+        return f"{where}: no space left; free some and run again, what is done is kept"
+    return f"{where}: {error.strerror}; name a folder that can be written by --output"
 
 
 def rule_text(rule: Rule) -> str:

@@ -108,15 +108,15 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
         found = segmented.maps
         warnings += checks.border_warnings(found.mask)
         row = _row(scan, segmented, segmenter.run, ["intensities"] if foreign else [])
+    folder = output / scan.case
+    (folder / _RECORD).unlink(missing_ok=True)
+    maps.write_maps(folder, found, geometry)
+    warnings += _write_extras(folder, scan, found, segmented, geometry, segmenter)
     row |= {
         "warnings": "; ".join(warnings),
         "input": str(scan.path),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    folder = output / scan.case
-    (folder / _RECORD).unlink(missing_ok=True)
-    maps.write_maps(folder, found, geometry)
-    _write_extras(folder, scan, found, segmented, geometry, segmenter)
     window = segmenter.run.preparation.window_hu or (array.min(), array.max())
     pictures.write_picture(
         output / "pictures" / f"{scan.case}.png",
@@ -162,19 +162,24 @@ def _write_extras(
     segmented: Segmented | None,
     geometry: Geometry,
     segmenter: Segmenter,
-) -> None:
+) -> list[str]:
+    """Returns warnings: a series that allows no segmentation object is no failure."""
     if segmenter.extras.samples and segmented is not None:
         masks, shape = segmented.prediction.masks, segmented.prediction.mean.shape
         maps.write_samples(folder, masks, shape, geometry, segmented.box)
     if segmenter.extras.dicom_seg and scan.series:
-        dicom_seg.write_segmentation(
-            folder / "mask.dcm",
-            found.mask,
-            geometry,
-            scan.series,
-            target=segmenter.run.preparation.target,
-            version=versions()["unc_jax"],
-        )
+        try:
+            dicom_seg.write_segmentation(
+                folder / "mask.dcm",
+                found.mask,
+                geometry,
+                scan.series,
+                target=segmenter.run.preparation.target,
+                version=versions()["unc_jax"],
+            )
+        except InputError as error:
+            return [f"no mask.dcm: {error}"]
+    return []
 
 
 def _row(scan: Scan, segmented: Segmented, run: Run, odd: list[str]) -> Row:
