@@ -81,7 +81,11 @@ def _train() -> ConfigDict:
 
 def _evaluate() -> ConfigDict:
     evaluate = ConfigDict()
-    evaluate.samples = 10  # N
+    # Samples are passes under "dropout" | the eight "flips" of the volume | the
+    # members of an "ensemble"; the last two without dropout.
+    evaluate.source = "dropout"
+    evaluate.members = ()  # run folders of an ensemble, of one config but the seed
+    evaluate.samples = 10  # N, of dropout
     # A sample is one thinned network per "volume" | the same one for the whole "cohort"
     # | a fresh one for each "window".
     evaluate.mask_scope = "volume"

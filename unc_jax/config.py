@@ -1,9 +1,13 @@
 """Checks of a run's configuration: one readable error per wrong field."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs import base
 from unc_jax.errors import InputError
 from unc_jax.fields import Config
 from unc_jax.segmentation.feed import RESIDENCES
@@ -15,6 +19,7 @@ from unc_jax.segmentation.unet import (
     check_divisible,
 )
 from unc_jax.uncertainty.sampling import MASK_SCOPES
+from unc_jax.uncertainty.sources import SOURCES
 
 _CHOICES = {
     "data.target": ("liver", "tumor"),
@@ -26,6 +31,7 @@ _CHOICES = {
     "loss.name": tuple(LOSSES),
     "train.schedule": SCHEDULES,
     "train.residence": RESIDENCES,
+    "evaluate.source": SOURCES,
     "evaluate.mask_scope": MASK_SCOPES,
     "evaluate.checkpoint": ("best", "latest"),
 }
@@ -49,18 +55,42 @@ _AT_LEAST = {
 _FRACTIONS = ("model.dropout_rate", "train.average_decay")  # in [0, 1)
 
 
-def check(config: Config, base: Config) -> None:
+def check(config: Config, complete: Config) -> None:
     """Raises one InputError that names every wrong field of `config`.
 
     Args:
       config: what will run.
-      base: the complete set of fields; a field missing here or there is an error.
+      complete: the complete set of fields; a field missing here or there is an error.
     """
-    errors = list(_unknown_fields(config, base))
+    errors = list(_unknown_fields(config, complete))
     if not errors:
         errors = [*_wrong_values(config), *_wrong_shapes(config)]
     if errors:
         raise InputError("config: " + "; ".join(errors))
+
+
+def read_config(path: Path) -> Config:
+    """A run's config.json over the defaults; its lists become the tuples they were.
+
+    Raises InputError when it is missing or no config of this version.
+    """
+    config = base.get_config()
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        config.update_from_flattened_dict(
+            {name: _as_tuple(value) for name, value in fields.items()}
+        )
+        check(config, base.get_config())
+    except FileNotFoundError:
+        raise InputError(f"no {path}: it is no run of unc_jax.main") from None
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is no config of this version: {reason}") from None
+    return config
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _unknown_fields(config: Config, base: Config, prefix: str = "") -> Iterator[str]:
@@ -96,6 +126,12 @@ def _wrong_values(config: Config) -> Iterator[str]:
     weights = config.loss.wcc_weights
     if [len(row) for row in weights] != [2, 2] or min(map(min, weights)) < 0:
         yield f"loss.wcc_weights is {weights}, must be a 2x2 table of numbers >= 0"
+    members = len(config.evaluate.members)
+    if (config.evaluate.source == "ensemble") != (members >= 2):
+        yield (
+            f"evaluate.members names {members} runs; two or more make an ensemble, and "
+            'evaluate.source "ensemble" needs them'
+        )
     train = config.train
     for name in ("steps", "validate_every_steps", "checkpoint_every_steps"):
         if train[name] % train.steps_per_call:

@@ -44,6 +44,8 @@ def run(argv: list[str]) -> None:
             atomic.write_json(workdir / "config.json", flat_config(config))
             stages.train(config, prepared, workdir)
         if _STAGE.value in ("all", "evaluate"):
+            if not (workdir / "config.json").exists():  # an ensemble trains nothing
+                atomic.write_json(workdir / "config.json", flat_config(config))
             print(f"\n{stages.evaluate_run(config, prepared, workdir)}\n")
             print(f"cases:   {workdir / 'cases.csv'}")
             print(f"summary: {workdir / 'summary.json'}")

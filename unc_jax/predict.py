@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {"run": str(trained.path), "scans": str(arguments.input), **versions()}
         details = {
             "config": flat_config(trained.config),
-            "step": segmenter.predictor.step,
+            "steps": segmenter.predictor.steps,
             "fingerprint": segmenter.fingerprint,
             "seed": trained.config.seed,
             "device": str(jax.devices()[0].device_kind),
@@ -141,7 +141,7 @@ def _segmenter(trained: Run, arguments: argparse.Namespace) -> Segmenter:
     content = {
         "config": flat_config(trained.config),
         "preparation": trained.preparation,
-        "step": predictor.step,
+        "steps": predictor.steps,
         "liver": liver.fingerprint if liver else str(masks),
         "extras": extras,
     }
@@ -154,7 +154,7 @@ def _liver_segmenter(path: Path) -> Segmenter:
     if trained.preparation.target != "liver":
         raise InputError(f"--liver-run {path} does not segment the liver")
     predictor = load_predictor(trained.config, path)
-    return Segmenter(trained, predictor, f"{path} step {predictor.step}")
+    return Segmenter(trained, predictor, f"{path} step {predictor.steps}")
 
 
 def _organ_from_run(liver: Segmenter) -> FindOrgan:

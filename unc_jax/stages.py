@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import logging
@@ -64,7 +64,15 @@ def prepare(config: Config) -> Cohort:
 
 
 def train(config: Config, prepared: Cohort, workdir: Path) -> None:
-    """Trains to config.train.steps, resuming from the latest checkpoint."""
+    """Trains to config.train.steps, resuming from the latest checkpoint.
+
+    Raises InputError for an ensemble, whose members are trained as runs of their own.
+    """
+    if config.evaluate.source == "ensemble":
+        raise InputError(
+            "an ensemble is not trained: run its members, then this one "
+            "with --stage evaluate"
+        )
     fit(config, prepared, workdir, build_validation(config, prepared))
 
 
@@ -95,8 +103,8 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
         predictor.predict,
         prepared,
         workdir,
-        samples=config.evaluate.samples,
-        fingerprint=_fingerprint(config, prepared, predictor.step),
+        samples=predictor.samples,
+        fingerprint=fingerprint(config, prepared, predictor.steps),
         on_case=_on_row(prepared),
         on_prediction=on_prediction,
     )
@@ -189,7 +197,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _fingerprint(config: Config, prepared: Cohort, step: int) -> str:
+def fingerprint(config: Config, prepared: Cohort, steps: Sequence[int]) -> str:
     """What the rows of cases.csv depend on."""
     fields = flat_config(config)
     kept = {
@@ -199,7 +207,7 @@ def _fingerprint(config: Config, prepared: Cohort, step: int) -> str:
         and name
         not in ("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch")
     }
-    content = {**kept, "cohort": prepared.fingerprint, "step": step}
+    content = {**kept, "cohort": prepared.fingerprint, "steps": list(steps)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from configs import base
-from unc_jax.config import check
+from unc_jax.config import read_config
 from unc_jax.data import atomic
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
@@ -65,14 +64,13 @@ def load(path: Path) -> Run:
         _read(path / "preparation.json", "run --stage evaluate first"),
         str(path / "preparation.json"),
     )
-    fields = _read(path / "config.json", "it is no run of unc_jax.main")
     source = path / "quality.json"
     found = (
         quality.from_json(_read(source, ""), str(source)) if source.exists() else None
     )
     return Run(
         path,
-        _config(fields, path / "config.json"),
+        read_config(path / "config.json"),
         described,
         found,
         records.read_rows(path / "cases.csv"),
@@ -86,24 +84,6 @@ def _read(path: Path, hint: str) -> Any:
         raise InputError(f"no {path}: {hint}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
-
-
-def _config(fields: Any, source: Path) -> Config:
-    """The stored fields over the defaults; lists become the tuples they were."""
-    config = base.get_config()
-    try:
-        config.update_from_flattened_dict(
-            {name: _as_tuple(value) for name, value in fields.items()}
-        )
-        check(config, base.get_config())
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{source} is no config of this version: {reason}") from None
-    return config
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _ranges(rows: list[Row]) -> dict[str, Range]:

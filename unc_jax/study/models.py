@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 from unc_jax.errors import InputError
 from unc_jax.study.runs import TARGETS, Run, check_comparable
 
-_PLACES = ("data.root", "data.prepared", "data.split_file", "data.skip_bad_cases")
+_PLACES = (
+    *("data.root", "data.prepared", "data.split_file", "data.skip_bad_cases"),
+    "evaluate.members",
+)
 _MECHANICS = (
     *("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch"),
     *("evaluate.save_predictions", "train.residence", "train.steps_per_call"),

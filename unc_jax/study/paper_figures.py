@@ -26,7 +26,7 @@ _WIDTH_INCHES = 11.0
 _LARGEST_PANEL_INCHES = 1.75
 _FEWEST_KEPT = 5  # a mean over fewer cases is noise
 # Colour and dashes both tell the measures apart.
-_MEASURE_STYLES = {
+MEASURE_STYLES = {
     "cv": ("CV", "#e08214", (4, 2)),
     "d_pw": (r"$D_\mathrm{pw}$", "#1f4e9c", (1, 0)),
     "u_labelled": (r"$U_\mathrm{labelled}$", "#5aae61", (6, 2, 1, 2)),
@@ -129,7 +129,7 @@ def referral_figure(statistics: dict[str, Any], path: Path) -> Path:
         Line2D([], [], color="black", linewidth=1, label="oracle (worst first)"),
         *(
             Line2D([], [], color=color, dashes=dashes, label=label)
-            for label, color, dashes in _MEASURE_STYLES.values()
+            for label, color, dashes in MEASURE_STYLES.values()
         ),
         Line2D([], [], color="0.55", linestyle=":", label="random"),
     ]
@@ -140,8 +140,8 @@ def referral_figure(statistics: dict[str, Any], path: Path) -> Path:
 
 
 def _draw_referral(ax: Axes, model: dict[str, Any]) -> None:
-    drawn = [_shown(model, name) for name in _MEASURE_STYLES]
-    for (_, color, dashes), curve in zip(_MEASURE_STYLES.values(), drawn, strict=True):
+    drawn = [_shown(model, name) for name in MEASURE_STYLES]
+    for (_, color, dashes), curve in zip(MEASURE_STYLES.values(), drawn, strict=True):
         ax.plot(curve["referred"], curve["kept_dice"], color=color, dashes=dashes)
     # Where a measure is undefined in some cases the others have more of them.
     whole = max(drawn, key=lambda curve: len(curve["referred"]))

@@ -1,8 +1,8 @@
-"""A trained run as functions of a prepared image: Monte Carlo, and without dropout."""
+"""A trained run as functions of a prepared image: N samples, and one plain pass."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,39 +10,80 @@ import numpy as np
 from unc_jax.errors import InputError
 from unc_jax.fields import Config
 from unc_jax.keys import key_for
-from unc_jax.segmentation.checkpoint import Checkpoints
+from unc_jax.segmentation.checkpoint import Checkpoints, Restored
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import build_model, create_state, variables_of
+from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty.sampling import Prediction, build_monte_carlo, volume_key
+from unc_jax.uncertainty.sources import (
+    FLIPS,
+    PointPrediction,
+    build_ensemble,
+    build_flips,
+)
+
+Predict = Callable[[np.ndarray, int], Prediction]
 
 
 class Predictor(NamedTuple):
     """Of images float32 (x, y, z).
 
-    predict(image, case number): the Monte Carlo prediction; single(image): foreground
-    probabilities of one pass without dropout; step: of the parameters.
+    predict(image, case number): the prediction of `samples` samples; single(image):
+    foreground probabilities of one pass without dropout (of an ensemble, by its first
+    member); steps: of the parameters, one per network.
     """
 
-    predict: Callable[[np.ndarray, int], Prediction]
+    predict: Predict
     single: Callable[[np.ndarray], np.ndarray]
-    step: int
+    samples: int
+    steps: tuple[int, ...]
 
 
 def load_predictor(config: Config, workdir: Path) -> Predictor:
-    """The network of a run, as `config.evaluate` says: best or latest checkpoint.
+    """The network of a run, or of each member of an ensemble, by `config.evaluate`.
 
-    Raises InputError when the run holds no trained model, or a broken one.
+    Raises InputError when a run holds no trained model, or a broken one.
     """
     evaluation = config.evaluate
     model = build_model(config)
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        like = create_state(config, model)
-        best = evaluation.checkpoint == "best"
-        restored = (checkpoints.restore_best if best else checkpoints.restore_latest)(
-            like
-        )
-    if restored is None:
-        raise InputError(f"{workdir} holds no trained model; run --stage train first")
+    point_prediction = build_point_prediction(
+        model,
+        patch_shape=config.train.patch_shape,
+        overlap=evaluation.overlap,
+        window_batch=evaluation.window_batch,
+    )
+    ensemble = evaluation.source == "ensemble"
+    folders = [Path(m) for m in evaluation.members] if ensemble else [workdir]
+    restored = [_restore(config, model, folder) for folder in folders]
+    networks = [variables_of(one.state) for one in restored]
+    if ensemble:
+        predict, samples = _by_ensemble(point_prediction, networks), len(networks)
+    elif evaluation.source == "flips":
+        predict, samples = _by_flips(point_prediction, networks[0]), len(FLIPS)
+    else:
+        predict = _by_dropout(config, model, networks[0])
+        samples = evaluation.samples
+
+    def single(image: np.ndarray) -> np.ndarray:
+        return np.asarray(point_prediction(networks[0], image))
+
+    return Predictor(predict, single, samples, tuple(one.step for one in restored))
+
+
+def _by_ensemble(
+    point_prediction: PointPrediction, networks: list[dict[str, Any]]
+) -> Predict:
+    of_members = build_ensemble(point_prediction)
+    return lambda image, number: of_members(networks, image)
+
+
+def _by_flips(point_prediction: PointPrediction, variables: dict[str, Any]) -> Predict:
+    of_flips = build_flips(point_prediction)
+    return lambda image, number: of_flips(variables, image)
+
+
+def _by_dropout(config: Config, model: UNet3D, variables: dict[str, Any]) -> Predict:
+    evaluation = config.evaluate
     on_cpu = jax.default_backend() == "cpu"
     monte_carlo = build_monte_carlo(
         model,
@@ -53,20 +94,25 @@ def load_predictor(config: Config, workdir: Path) -> Predictor:
         window_batch=evaluation.window_batch,
         chunk=evaluation.chunk or (1 if on_cpu else evaluation.samples),
     )
-    point_prediction = build_point_prediction(
-        model,
-        patch_shape=config.train.patch_shape,
-        overlap=evaluation.overlap,
-        window_batch=evaluation.window_batch,
-    )
-    variables = variables_of(restored.state)
     key = key_for(config.seed, "monte_carlo")
 
     def predict(image: np.ndarray, number: int) -> Prediction:
         own = volume_key(key, number, evaluation.mask_scope)
         return monte_carlo(variables, image, own)
 
-    def single(image: np.ndarray) -> np.ndarray:
-        return np.asarray(point_prediction(variables, image))
+    return predict
 
-    return Predictor(predict, single, restored.step)
+
+def _restore(config: Config, model: UNet3D, folder: Path) -> Restored:
+    """Best or latest checkpoint of a run."""
+    if not (folder / "checkpoints").is_dir():
+        raise InputError(f"{folder} holds no trained model; run --stage train first")
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        like = create_state(config, model)
+        best = config.evaluate.checkpoint == "best"
+        restored = (checkpoints.restore_best if best else checkpoints.restore_latest)(
+            like
+        )
+    if restored is None:
+        raise InputError(f"{folder} holds no trained model; run --stage train first")
+    return restored

@@ -149,7 +149,7 @@ def build_monte_carlo(
     while chunks[-1] > 1:
         chunks.append(chunks[-1] // 2)
     sweeps = {size: build(size) for size in chunks}
-    reduce = jax.jit(_reduce)
+    reduce = build_reduction()
 
     def monte_carlo(variables, volume, key, on_windows=None) -> Prediction:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(samples))
@@ -157,13 +157,22 @@ def build_monte_carlo(
             try:
                 sweep = sweeps[chunks[0]]
                 probabilities = sweep(volume, variables, keys, on_windows=on_windows)
-                return _to_host(reduce(probabilities))
+                return reduce(probabilities)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or len(chunks) == 1:
                     raise
                 chunks.pop(0)  # kept for the volumes that follow
 
     return monte_carlo
+
+
+def build_reduction() -> Callable[[Array], Prediction]:
+    """A function from samples (n, x, y, z) on the device to their Prediction.
+
+    One jitted program; what it returns is all that leaves the device.
+    """
+    reduce = jax.jit(_reduce)
+    return lambda probabilities: _to_host(reduce(probabilities))
 
 
 def _reduce(probabilities: Array) -> dict[str, Array]:

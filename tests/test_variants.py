@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from unc_jax import sensitivity, stages
+from unc_jax.data import atomic
+from unc_jax.errors import InputError
+from unc_jax.fields import flat_config
+from unc_jax.study import records, variants, variants_figure
+from unc_jax.study.variants import Variant
+
+
+def rows_of(dice, **measures):
+    listed = []
+    for i, value in enumerate(dice):
+        own = {name: float(values[i]) for name, values in measures.items()}
+        row = records.new_row(
+            case=f"c{i}", split="test", n_samples=10, dice=float(value), seconds=2.0,
+            status="ok", **own,
+        )  # fmt: skip
+        listed.append(row)
+    return listed
+
+
+def test_one_thing_changes_at_a_time(tiny_config):
+    config = flat_config(tiny_config)
+    listed = variants.variants(config)
+    assert listed[0] == Variant("as evaluated", "", {})
+    assert all(len(one.fields) == 1 for one in listed[1:])
+    assert len({one.folder for one in listed}) == len(listed)
+    for one in listed[1:]:
+        ((field, value),) = one.fields.items()
+        assert config[field] != value
+        sensitivity.with_fields(tiny_config, one.fields)  # a valid config each
+    assert {one.name for one in listed if one.group == "overlap"} == {"0.0", "0.5"}
+    assert not any(one.name.startswith("ensemble") for one in listed)
+    last = variants.variants(config, ["a", "b"])[-1]
+    assert last.fields["evaluate.members"] == ("a", "b")
+
+
+def test_numbers_of_a_variant():
+    rng = np.random.default_rng(0)
+    dice = np.sort(rng.random(20))
+    good, noise = dice + 0.1 * rng.random(20), np.tile([0.0, 1.0], 10)
+    base = rows_of(dice, d_pw=noise, cv=noise)
+    found = variants.describe(rows_of(dice, d_pw=good, cv=noise), base)
+    expected = stats.spearmanr(good, dice)
+    one = found["measures"]["d_pw"]
+    assert (one["rho"], one["p"]) == pytest.approx(tuple(expected))
+    assert one["ci95"][0] > 0
+    assert one["mean"] == pytest.approx(good.mean())
+    assert found["measures"]["u_labelled"]["rho"] is None
+    assert (found["n"], found["samples"], found["seconds"]) == (20, 10, 2.0)
+    difference = expected.statistic - stats.spearmanr(noise, dice).statistic
+    assert found["d_pw_change"]["value"] == pytest.approx(difference)
+    assert found["d_pw_change"]["ci95"][0] > 0
+    # Against itself nothing changes, in every resample.
+    same = variants.describe(base, base)["d_pw_change"]
+    assert same == {"value": 0.0, "ci95": [0.0, 0.0]}
+
+    described = [
+        (Variant("as evaluated", "", {}), variants.describe(base, base)),
+        (Variant("overlap", "0.5", {"evaluate.overlap": (0.5,) * 3}), found),
+    ]
+    first, second = variants.markdown("run", described).splitlines()[-2:]
+    assert f"**{one['rho']:.2f}**" in second
+    assert "**" not in first
+    assert "| - |" in first
+
+
+def test_samples_figure_shows_levels_and_correlations(tmp_path, monkeypatch):
+    dice = np.linspace(0.5, 0.9, 12)
+    described = []
+    for count, level in ((5, 0.8), (10, 1.0), (2, 0.5)):
+        rows = rows_of(dice, d_pw=level * dice, cv=1 - dice, u_labelled=1 - dice)
+        rows = [{**row, "n_samples": count} for row in rows]
+        group = "as evaluated" if count == 10 else "samples N"
+        found = variants.describe(rows, rows)
+        described.append((Variant(group, str(count), {}), found))
+    drawn = []
+    monkeypatch.setattr(variants_figure.figures, "save", lambda f, p: drawn.append(f))
+    variants_figure.samples_figure(described, tmp_path / "samples.png")
+    level, strength = drawn[0].axes
+    d_pw = next(line for line in level.lines if "pw" in line.get_label())
+    np.testing.assert_allclose(d_pw.get_xdata(), [2, 5, 10])
+    np.testing.assert_allclose(d_pw.get_ydata(), [0.5, 0.8, 1.0])
+    assert {tuple(line.get_ydata()) for line in strength.lines[:3]} == {
+        (1.0, 1.0, 1.0),
+        (-1.0, -1.0, -1.0),
+    }
+    (tmp_path / "samples.png").write_text("of another command")
+    assert (
+        variants_figure.samples_figure(described[:1], tmp_path / "samples.png") is None
+    )
+    assert not (tmp_path / "samples.png").exists()
+
+
+def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
+    tiny_config.train.steps = 2
+    tiny_config.train.validate_every_steps = 2
+    tiny_config.data.split_file = str(tmp_path / "split.json")
+    names = [f"liver_{i}" for i in range(6)]
+    parts = {"train": names[:2], "validation": names[2:3], "test": names[3:]}
+    atomic.write_json(tmp_path / "split.json", parts)
+    runs = [tmp_path / f"seed{seed}" for seed in (0, 1)]
+    for seed, folder in enumerate(runs):
+        tiny_config.seed = seed
+        prepared = stages.prepare(tiny_config)
+        stages.train(tiny_config, prepared, folder)
+        atomic.write_json(folder / "config.json", flat_config(tiny_config))
+    output = tmp_path / "out"
+    flags = ["--members", *map(str, runs), "--only", "source"]
+    marks = []
+    for _ in range(2):  # the second time everything is there
+        with pytest.raises(SystemExit) as done:
+            sensitivity.main([str(runs[0]), "--output", str(output), *flags])
+        assert done.value.code == 0
+        tables = sorted(output.glob("*/cases.csv"))
+        marks.append([table.stat().st_mtime_ns for table in tables])
+    assert len(marks[0]) == 3
+    assert marks[0] == marks[1]
+    found = json.loads((output / "sensitivity.json").read_text())
+    assert [one["samples"] for one in found] == [4, 8, 2]
+    assert all(0 <= one["measures"]["d_pw"]["mean"] <= 1 for one in found)
+
+    # An ensemble is a run like any other, without a training of its own.
+    tiny_config.evaluate.source = "ensemble"
+    tiny_config.evaluate.members = tuple(map(str, runs))
+    table = stages.evaluate_run(tiny_config, prepared, tmp_path / "ensemble")
+    rows = records.read_rows(tmp_path / "ensemble" / "cases.csv")
+    assert len(rows) == 6
+    folder = output / "source_ensemble_of_2" / "cases.csv"
+    for row in records.read_rows(folder):
+        again = next(one for one in rows if one["case"] == row["case"])
+        assert again["d_pw"] == row["d_pw"]
+    assert "ensemble" in table
+    with pytest.raises(InputError, match="not trained"):
+        stages.train(tiny_config, prepared, tmp_path / "ensemble")
+    tiny_config.evaluate.members = (str(runs[0]), str(tmp_path / "absent"))
+    with pytest.raises(InputError, match="absent holds no trained model"):
+        stages.evaluate_run(tiny_config, prepared, tmp_path / "ensemble")

@@ -1,0 +1,100 @@
+"""What the choices of an evaluation do to a trained run's correlations.
+
+python -m unc_jax.sensitivity RUN --output DIR [--members RUN RUN ...]
+    [--only GROUP ...]
+
+Evaluates the test cases of RUN again with another mask scope, number of samples,
+dropout rate or kind, overlap, or source of samples (flips; an ensemble of --members,
+runs of other seeds), one at a time. Writes DIR/sensitivity.{md,json}, DIR/samples.png
+and DIR/VARIANT/cases.csv. Finished cases are kept. Exit codes: 0 done, 2 wrong input.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unc_jax import stages
+from unc_jax.config import check, read_config
+from unc_jax.data import atomic, lock
+from unc_jax.data.cohort import Cohort
+from unc_jax.fields import Config, flat_config
+from unc_jax.review.commandline import Parser, guarded
+from unc_jax.segmentation.progress import Progress
+from unc_jax.study import evaluate, variants, variants_figure
+from unc_jax.study.predictor import load_predictor
+from unc_jax.study.records import Row
+from unc_jax.study.variants import Variant
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates every variant and writes the table; returns the exit code."""
+    config = read_config(arguments.run / "config.json")
+    members = [str(folder) for folder in arguments.members]
+    listed = variants.variants(flat_config(config), members)
+    wanted = arguments.only or [one.group for one in listed]
+    listed = [one for one in listed if one.group in wanted or not one.fields]
+    prepared = stages.prepare(config)
+    output = arguments.output
+    with lock.hold(output, "unc_jax.sensitivity"):
+        tables = [
+            evaluated(one, config, prepared, arguments.run, output) for one in listed
+        ]
+        found = [variants.describe(rows, tables[0]) for rows in tables]
+        described = list(zip(listed, found, strict=True))
+        text = variants.markdown(arguments.run.name, described)
+        atomic.write_text(output / "sensitivity.md", text)
+        variants_figure.samples_figure(described, output / "samples.png")
+        content = [{**one._asdict(), **numbers} for one, numbers in described]
+        atomic.write_json(output / "sensitivity.json", content)
+    print(text)
+    print(f"written: {output}")
+    return 0
+
+
+def evaluated(
+    variant: Variant, config: Config, prepared: Cohort, workdir: Path, output: Path
+) -> list[Row]:
+    """Rows of the test cases of `workdir`'s network, evaluated as the variant says."""
+    changed = with_fields(config, variant.fields)
+    predictor = load_predictor(changed, workdir)
+    progress = Progress(
+        " ".join(filter(None, [variant.group, variant.name])),
+        len(prepared.split.test),
+        "cases",
+    )
+    return evaluate.evaluate_cases(
+        predictor.predict,
+        prepared,
+        output / variant.folder,
+        samples=predictor.samples,
+        fingerprint=stages.fingerprint(changed, prepared, predictor.steps),
+        splits=("test",),
+        on_case=lambda done, total, row: progress(done, str(row["case"])),
+    )
+
+
+def with_fields(config: Config, fields: dict[str, Any]) -> Config:
+    """A copy of the config with these fields, checked."""
+    changed = config.copy_and_resolve_references()
+    for name, value in fields.items():
+        group, field = name.split(".")
+        changed[group][field] = value
+    check(changed, config)
+    return changed
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = Parser(
+        prog="unc_jax.sensitivity", description="Evaluate a run in other ways."
+    )
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--members", type=Path, nargs="+", default=[], metavar="RUN")
+    parser.add_argument("--only", nargs="+", metavar="GROUP", help="e.g. 'samples N'")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    guarded(run, parser, argv)
+
+
+if __name__ == "__main__":
+    main()

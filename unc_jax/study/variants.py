@@ -1,0 +1,166 @@
+"""One trained run evaluated in other ways: what the choices of an evaluation do.
+
+Each variant changes one thing of how a run was evaluated; nothing is trained again.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unc_jax.study import paired, records, selective
+from unc_jax.study.records import CONFIDENCE_SIGN, MEASURES, Row
+from unc_jax.study.statistics import spearman
+from unc_jax.study.tables import UNDEFINED
+
+SAMPLES = (2, 5, 10, 20, 50)
+_RATES = (0.05, 0.1, 0.2, 0.5)
+_OVERLAPS = (0.0, 0.25, 0.5)
+_CHOICES = {
+    "mask scope": ("evaluate.mask_scope", ("volume", "cohort", "window")),
+    "samples N": ("evaluate.samples", SAMPLES),
+    "dropout rate": ("model.dropout_rate", _RATES),
+    "dropout kind": ("model.dropout_kind", ("spatial", "element")),
+    "overlap": ("evaluate.overlap", tuple((o, o, o) for o in _OVERLAPS)),
+    "source": ("evaluate.source", ("dropout", "flips")),
+}
+_RESAMPLES, _SEED = 2000, 0
+_SHORT = {
+    "d_pw": "D_pw",
+    "cv": "CV",
+    "cv_roy": "CV sd/mean",
+    "u_labelled": "U",
+    "u_labelled_binary": "U binary",
+    "predictive_entropy": "pred. entropy",
+    "mutual_information": "mutual inf.",
+}
+_RANKED = ("d_pw", "cv", "u_labelled")
+_CAPTION = (
+    "{run}: {n} test cases, one choice of the evaluation changed at a time. Columns of "
+    "measures: Spearman's rho with Dice, bold where its 95 % bootstrap interval lies "
+    "on the side of a measure that works. Change: rho of D_pw less that of the run as "
+    "evaluated, same resamples of cases. AURC: area under the risk-coverage curve, "
+    "lower is better."
+)
+
+
+class Variant(NamedTuple):
+    """`fields` over the run's own config; none of the first, the run as it is."""
+
+    group: str
+    name: str
+    fields: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        return re.sub(r"[^a-z0-9.]+", "_", f"{self.group} {self.name}".lower())
+
+
+def variants(config: dict[str, Any], members: Sequence[str] = ()) -> list[Variant]:
+    """The run as evaluated, then every other value of each choice.
+
+    config: flat, of the run. members: run folders of an ensemble; two or more add it.
+    """
+    listed = [Variant("as evaluated", "", {})]
+    for group, (field, values) in _CHOICES.items():
+        own = config.get(field, "dropout")
+        own = tuple(own) if isinstance(own, list) else own
+        for value in values:
+            if value != own:
+                name = str(value[0]) if isinstance(value, tuple) else str(value)
+                listed.append(Variant(group, name, {field: value}))
+    if len(members) > 1:
+        fields = {"evaluate.source": "ensemble", "evaluate.members": tuple(members)}
+        listed.append(Variant("source", f"ensemble of {len(members)}", fields))
+    return listed
+
+
+def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
+    """Numbers of one variant from its test rows; `base` are those of the first one.
+
+    n, samples, dice (mean), seconds (of a case); per measure mean, rho, p, n, ci95 and
+    aurc; d_pw_change: value and ci95. Undefined numbers are None.
+    """
+    ids = [str(row["case"]) for row in rows]
+    drawn = paired.resampled_cases(ids, resamples=_RESAMPLES, seed=_SEED)
+    pair = (_rho(rows, "d_pw", drawn), _rho(base, "d_pw", drawn))
+    change = paired.finding(paired.mean_difference([pair]))
+    return {
+        "n": len(ids),
+        "samples": rows[0]["n_samples"],
+        "dice": _mean(records.column(rows, "dice")),
+        "seconds": _mean(records.column(rows, "seconds")),
+        "measures": {name: _measure(rows, name, drawn) for name in MEASURES},
+        "d_pw_change": {"value": change.value, "ci95": _interval(change)},
+    }
+
+
+def _rho(rows: list[Row], name: str, drawn: np.ndarray) -> paired.Estimate:
+    values, dice = records.column(rows, name), records.column(rows, "dice")
+    return paired.Estimate(
+        spearman(values, dice).rho, paired.resampled_spearman(values, dice, drawn)
+    )
+
+
+def _measure(rows: list[Row], name: str, drawn: np.ndarray) -> dict[str, Any]:
+    values, dice = records.column(rows, name), records.column(rows, "dice")
+    rho, p, n = spearman(values, dice)
+    return {
+        "mean": _mean(values),
+        "rho": rho,
+        "p": p,
+        "n": n,
+        "ci95": _interval(paired.finding(_rho(rows, name, drawn))),
+        "aurc": selective.areas(1.0 - dice, CONFIDENCE_SIGN[name] * values).aurc,
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def _interval(found: paired.Finding) -> list[float] | None:
+    if found.low is None or found.high is None:
+        return None
+    return [found.low, found.high]
+
+
+def markdown(run: str, described: Sequence[tuple[Variant, dict[str, Any]]]) -> str:
+    """A line per variant, with a caption that says how to read it."""
+    head = ["choice", "value", "Dice", *_SHORT.values(), "change (95 %)"]
+    head += [*(f"AURC {_SHORT[name]}" for name in _RANKED), "s a case"]
+    caption = _CAPTION.format(run=run, n=described[0][1]["n"])
+    lines = [caption, "", _line(head), _line(["---"] * len(head))]
+    for variant, found in described:
+        measures = found["measures"]
+        cells = [variant.group, variant.name, _number(found["dice"], 3)]
+        cells += [_shown(name, measures[name]) for name in _SHORT]
+        cells.append(_change(found["d_pw_change"]) if variant.fields else "-")
+        cells += [_number(measures[name]["aurc"], 4) for name in _RANKED]
+        lines.append(_line([*cells, _number(found["seconds"], 2)]))
+    return "\n".join(lines) + "\n"
+
+
+def _shown(name: str, one: dict[str, Any]) -> str:
+    text = _number(one["rho"], 2)
+    if one["ci95"] is None:
+        return text
+    ends = [CONFIDENCE_SIGN[name] * end for end in one["ci95"]]
+    return f"**{text}**" if min(ends) > 0 else text
+
+
+def _change(one: dict[str, Any]) -> str:
+    if one["ci95"] is None:
+        return UNDEFINED
+    low, high = one["ci95"]
+    return f"{one['value']:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return UNDEFINED if value is None else f"{value:.{digits}f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,56 @@
+"""How measures and their correlation with Dice settle as samples are added."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from unc_jax.study import figures
+from unc_jax.study.paper_figures import MEASURE_STYLES
+from unc_jax.study.variants import Variant
+
+
+def samples_figure(
+    described: Sequence[tuple[Variant, dict[str, Any]]], path: Path
+) -> Path | None:
+    """Against N: mean of each measure over that at the largest N, and rho with Dice.
+
+    Bars are 95 % bootstrap intervals over cases. None, and no file, when only one
+    number of samples was evaluated.
+    """
+    same = [one for one in described if one[0].group in ("as evaluated", "samples N")]
+    by_count = {found["samples"]: found for _, found in same}
+    counts = sorted(by_count)
+    if len(counts) < 2:
+        path.unlink(missing_ok=True)
+        return None
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    level, strength = figure.subplots(1, 2)
+    for shift, (name, (label, color, dashes)) in enumerate(MEASURE_STYLES.items()):
+        found = [by_count[count]["measures"][name] for count in counts]
+        last = found[-1]["mean"] or np.nan
+        means = [np.nan if one["mean"] is None else one["mean"] / last for one in found]
+        style = {"color": color, "dashes": dashes, "marker": "o", "markersize": 4}
+        level.plot(counts, means, label=label, **style)
+        # Side by side, or the bars hide each other.
+        places = np.array(counts) * 1.04 ** (shift - 1)
+        rho = np.array([np.nan if one["rho"] is None else one["rho"] for one in found])
+        strength.plot(places, rho, label=label, **style)
+        ends = [one["ci95"] or (np.nan, np.nan) for one in found]
+        strength.vlines(places, *np.transpose(ends), color=color, alpha=0.5)
+    n = same[0][1]["n"]
+    level.set_ylabel(f"mean of the measure, over that at N = {counts[-1]}", fontsize=9)
+    strength.set_ylabel(f"Spearman's rho with Dice ({n} test cases)", fontsize=9)
+    strength.axhline(0, color="0.55", linewidth=0.8)
+    for ax in (level, strength):
+        ax.set_xscale("log")
+        ax.set_xticks(counts, [str(count) for count in counts])
+        ax.minorticks_off()
+        ax.set_xlabel("samples N", fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25, linewidth=0.5)
+    level.legend(fontsize=9, frameon=False)
+    return figures.save(figure, path)

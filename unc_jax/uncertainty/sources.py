@@ -1,0 +1,64 @@
+"""Samples of a segmentation from other sources than dropout: flips, an ensemble.
+
+Both give the same `Prediction` as `sampling`, so measures, figures and review know no
+difference. Dropout is off: a sample is one deterministic pass over the volume.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from unc_jax.errors import InputError
+from unc_jax.uncertainty.sampling import Prediction, build_reduction
+
+SOURCES = ("dropout", "flips", "ensemble")
+# All subsets of the axes x, y, z; the first is the volume as it is.
+FLIPS = tuple(
+    axes for count in range(4) for axes in itertools.combinations(range(3), count)
+)
+
+# From the network's variables and a volume (x, y, z) to probabilities (x, y, z).
+PointPrediction = Callable[..., Array]
+
+
+def build_flips(
+    point_prediction: PointPrediction,
+) -> Callable[[dict[str, Any], Any], Prediction]:
+    """A function (variables, volume (x, y, z)) -> Prediction of eight samples.
+
+    Sample i is the network's opinion of the volume mirrored along FLIPS[i], mirrored
+    back (test-time augmentation; Wang et al., 2019). Of a network that was not trained
+    with flips (train.flip_axes) it shows how it generalises to mirrored anatomy too.
+    """
+    reduce = build_reduction()
+
+    def predict(variables: dict[str, Any], volume) -> Prediction:
+        volume = jnp.asarray(volume)
+        samples = [
+            jnp.flip(point_prediction(variables, jnp.flip(volume, axes)), axes)
+            for axes in FLIPS
+        ]
+        return reduce(jnp.stack(samples))
+
+    return predict
+
+
+def build_ensemble(
+    point_prediction: PointPrediction,
+) -> Callable[[Sequence[dict[str, Any]], Any], Prediction]:
+    """A function (variables of each member, volume (x, y, z)) -> Prediction.
+
+    Sample i is the opinion of member i (deep ensembles; Lakshminarayanan et al., 2017).
+    Raises InputError for fewer than two members.
+    """
+    reduce = build_reduction()
+
+    def predict(members: Sequence[dict[str, Any]], volume) -> Prediction:
+        if len(members) < 2:
+            raise InputError(f"an ensemble of {len(members)} has no spread; name two")
+        return reduce(jnp.stack([point_prediction(one, volume) for one in members]))
+
+    return predict
