@@ -94,13 +94,17 @@ def test_writes_everything(tmp_path, capsys):
     arguments = [*map(str, folders), "--output", str(output), "--resamples", "1000"]
     assert compare.main(arguments) == 0
     assert sorted(path.name for path in output.iterdir()) == [
-        "claims.md", "figure1.png", "figure2.png", "referral.png", "statistics.json",
-        "table1.csv", "table1.md", "table2.csv", "table2.md",
+        "claims.md", "figure1.png", "figure2.png", "referral.png", "report.html",
+        "statistics.json", "table1.csv", "table1.md", "table2.csv", "table2.md",
     ]  # fmt: skip
     found = json.loads((output / "statistics.json").read_text())
     verdicts = {one["claim"]: one["verdict"] for one in found["claims"]}
     assert verdicts["Table 1, wcc > soft Dice"] == "supported"
     assert "wcc > soft Dice: supported" in capsys.readouterr().out
+    page = (output / "report.html").read_text()
+    assert page.count("data:image/png") == 3
+    assert "wcc &gt; soft Dice: supported" in page
+    assert page.count("<table>") == 2
     # Another comparison without tumour models leaves no Table 2 of this one.
     assert compare.main([str(folders[0]), *arguments[3:]]) == 0
     assert not (output / "table2.md").exists()

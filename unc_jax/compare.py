@@ -12,6 +12,7 @@ from pathlib import Path
 
 from unc_jax.data import atomic
 from unc_jax.errors import InputError
+from unc_jax.review import studyreport
 from unc_jax.study import (
     comparison,
     models,
@@ -44,7 +45,9 @@ def compare(
     for claim in statistics["claims"]:
         if claim["verdict"] != "not tested":
             print(claim["sentence"])
-    print(f"\n{statistics['scope']}\nwritten: {output}")
+    print(
+        f"\n{statistics['scope']}\nwritten: {output}, report: {output / 'report.html'}"
+    )
 
 
 def _write(
@@ -69,6 +72,7 @@ def _write(
     paper_figures.figure2(grouped, output / "figure2.png", policy=policy)
     paper_figures.referral_figure(statistics, output / "referral.png")
     _write_voxels(statistics, output)
+    studyreport.write_study_report(output)
     # Last, so that its presence says that all of it was written.
     atomic.write_json(output / "statistics.json", statistics)
 

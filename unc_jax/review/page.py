@@ -120,14 +120,16 @@ def name(value: object) -> str:
     return f"<bdi>{text(value)}</bdi>"
 
 
-def picture(path: Path, description: str) -> str | None:
+def picture(
+    path: Path, description: str, *, most_bytes: int = _MOST_BYTES
+) -> str | None:
     """The <img> of a PNG file, bytes included; None if absent, too large or no PNG."""
     try:
         with open(path, "rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(most_bytes + 1)
     except (OSError, ValueError):  # ValueError: a name no file can have
         return None
-    if len(content) > _MOST_BYTES or content[:8] != _PNG or len(content) < 24:
+    if len(content) > most_bytes or content[:8] != _PNG or len(content) < 24:
         return None
     # Said beforehand, so that nothing moves while the page builds up.
     width, height = struct.unpack(">II", content[16:24])

@@ -12,7 +12,8 @@ from typing import Any
 from unc_jax.errors import InputError
 from unc_jax.review import page
 from unc_jax.review.card import LABELS
-from unc_jax.review.page import name, text
+from unc_jax.review.markup import from_markdown
+from unc_jax.review.page import name
 from unc_jax.study.records import MEASURES
 from unc_jax.study.tables import UNDEFINED, format_p
 
@@ -45,7 +46,7 @@ def write_run_report(run: Path) -> Path:
 
 def _body(run: Path, summary: dict[str, Any]) -> Iterator[str]:
     yield f"<header><h1>Run {name(run.resolve().name)}</h1>{_cards(summary)}</header>"
-    yield _table(run / "table.md")
+    yield from _table(run / "table.md")
     yield "<h2>Does uncertainty tell good from bad segmentations?</h2>"
     yield (
         '<p class="small">Spearman\'s rank correlation of each measure with Dice, with '
@@ -82,26 +83,10 @@ def _cards(summary: dict[str, Any]) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _table(path: Path) -> str:
-    """A Markdown table of the run, cell by cell."""
-    if not path.is_file():
-        return ""
-    lines = [
-        [cell.strip() for cell in line.strip().strip("|").split("|")]
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
-    if len(lines) < 2:
-        return ""
-    head = "".join(f"<th>{text(cell)}</th>" for cell in lines[0])
-    body = "".join(
-        f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in line)}</tr>"
-        for line in lines[2:]
-    )
-    return (
-        '<h2>Beside the paper</h2><div class="wider" tabindex="0"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+def _table(path: Path) -> Iterator[str]:
+    if path.is_file():
+        yield "<h2>Beside the paper</h2>"
+        yield from from_markdown(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _correlations(found: dict[str, Any]) -> str:
