@@ -224,3 +224,30 @@ def test_bfloat16_computes_near_float32():
     )
     assert half.dtype == jnp.float32
     assert 0 < np.abs(full - half).max() < 0.1 * np.abs(full).max()
+
+
+def test_gradient_is_the_same_compiled_or_not():
+    model = UNet3D(features=2, depth=2, dropout_rate=0.3)
+    x = jax.random.normal(jax.random.key(0), (1, 8, 8, 4, 1))
+    variables = model.init(jax.random.key(1), x, train=False, dropout=False)
+
+    def loss(params):
+        logits, _ = model.apply(
+            {**variables, "params": params}, x, train=True, dropout=True,
+            rngs={"dropout": jax.random.key(2)}, mutable=["batch_stats"],
+        )  # fmt: skip
+        return jnp.mean(jax.nn.softplus(logits * jnp.sign(x[..., 0])))
+
+    compiled = jax.jit(jax.grad(loss))(variables["params"])
+    with jax.disable_jit():
+        expected = jax.grad(loss)(variables["params"])
+    for (path, one), (_, other) in zip(
+        jax.tree_util.tree_leaves_with_path(compiled),
+        jax.tree_util.tree_leaves_with_path(expected),
+        strict=True,
+    ):
+        scale = float(jnp.abs(other).max())
+        np.testing.assert_allclose(
+            one, other, rtol=1e-3, atol=1e-4 * scale + 1e-7,
+            err_msg=jax.tree_util.keystr(path),
+        )  # fmt: skip

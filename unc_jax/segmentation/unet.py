@@ -4,7 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from unc_jax.errors import InputError
 from unc_jax.segmentation.conv3d import conv3d
@@ -186,9 +186,19 @@ def check_divisible(patch_shape: tuple[int, ...], depth: int) -> None:
 
 
 def _max_pool(x: Array) -> Array:
-    b, z, width, height, c = x.shape
-    halves = x.reshape(b, z // 2, 2, width // 2, 2, height // 2, 2, c)
-    return halves.max(axis=(2, 4, 6))
+    """Largest of 2 x 2 x 2 neighbours, (b, z, x, y, c).
+
+    Pair by pair. The gradient of a maximum over a reshaped axis looks for the elements
+    that equal it, and where XLA computes those elements anew, rounded otherwise, it
+    finds none: in small networks whole gradients were lost.
+    """
+    for axis in (1, 2, 3):
+        pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+        even, odd = (
+            lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1)
+        )
+        x = jnp.maximum(even, odd)
+    return x
 
 
 def _upsample(x: Array) -> Array:
