@@ -75,7 +75,9 @@ def _train() -> ConfigDict:
     train.steps_per_call = 50  # updates per call of the device
     train.validate_every_steps = 1000  # full-volume Dice of the validation cases
     train.checkpoint_every_steps = 500
-    train.residence = "auto"  # training set in "device" memory, or read by the "host"
+    # Training set whole in the memory of every "device", "sharded" over them, or read
+    # by the "host"; "auto" is device, or host where it does not fit.
+    train.residence = "auto"
     return train
 
 

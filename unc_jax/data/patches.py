@@ -115,6 +115,7 @@ def draw_corners(
     patch_shape: Sequence[int],
     volume_shape: Sequence[int],
     foreground_fraction: float,
+    cases: Array | None = None,
 ) -> tuple[Array, Array]:
     """Cases int32[b] and patch corners int32[b, 3] of one training step.
 
@@ -131,9 +132,11 @@ def draw_corners(
       foreground: int16 (cases, m, 3), voxel coordinates, rows padded at the end.
       foreground_counts: int32 (cases,), how many of the m rows hold.
       batch, patch_shape, volume_shape, foreground_fraction: as named.
+      cases: how many of the cases to draw from, the first; default all.
     """
+    drawn_from = foreground.shape[0] if cases is None else cases
     case_key, row_key, voxel_key = jax.random.split(jax.random.fold_in(key, step), 3)
-    case = jax.random.randint(case_key, (batch,), 0, foreground.shape[0])
+    case = jax.random.randint(case_key, (batch,), 0, drawn_from)
     count = foreground_counts[case]
     row = jax.random.randint(row_key, (batch,), 0, jnp.maximum(count, 1))
     on_foreground = foreground[case, row].astype(jnp.int32)

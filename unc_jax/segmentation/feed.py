@@ -1,6 +1,7 @@
 """Where training patches come from: device memory, or the host when it is too small.
 
-Both ways give the same patches for the same step, so a run may change between them.
+"device" and "host" give the same patches for the same step, so a run may change between
+them. "sharded", for sets too large for one device, gives others.
 """
 
 import os
@@ -14,11 +15,13 @@ from jax import Array, lax
 
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.patches import draw_corners
+from unc_jax.errors import InputError
 from unc_jax.fields import Config
 from unc_jax.keys import key_for
+from unc_jax.segmentation import devices
 from unc_jax.segmentation.train import TrainState
 
-RESIDENCES = ("auto", "device", "host")
+RESIDENCES = ("auto", "device", "host", "sharded")
 
 # A function (state, step) -> (state, losses of the steps taken).
 Feed = Callable[[TrainState, int], tuple[TrainState, Array]]
@@ -37,11 +40,19 @@ def fits_device(cohort: Cohort) -> bool:
 
 
 def build_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
-    """The feed that `config.train.residence` asks for."""
+    """The feed that `config.train.residence` asks for.
+
+    Raises InputError when the devices cannot share a batch evenly.
+    """
+    devices.check_batch(config.train.batch)
     residence = config.train.residence
     if residence == "auto":
         residence = "device" if fits_device(cohort) else "host"
-    build = {"device": _device_feed, "host": _host_feed}[residence]
+    build = {
+        "device": _device_feed,
+        "host": _host_feed,
+        "sharded": _sharded_feed,
+    }[residence]
     return build(config, cohort, train_step)
 
 
@@ -77,24 +88,82 @@ def _device_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
     draw = _build_draw(config, cohort)
     indices = _train_indices(cohort)
     images, labels = (
-        jnp.stack([array[i] for i in indices])
+        devices.replicate(np.stack([array[i] for i in indices]))
         for array in (cohort.images, cohort.labels)
     )
     patch_shape = tuple(config.train.patch_shape)
 
-    def cut(volumes: Array, cases: Array, corners: Array) -> Array:
-        def one(case: Array, corner: Array) -> Array:
-            start = (case, *corner)
-            return lax.dynamic_slice(volumes, start, (1, *patch_shape))[0]
-
-        return jax.vmap(one)(cases, corners)
-
     def take(state: TrainState, volumes: tuple[Array, Array], _) -> tuple[Array, Array]:
         cases, corners = draw(state.step)
-        return cut(volumes[0], cases, corners), cut(volumes[1], cases, corners)
+        one, other = (_cut(array, cases, corners, patch_shape) for array in volumes)
+        return one, other
 
     many_steps = repeat(train_step, take, config.train.steps_per_call)
     return lambda state, step: many_steps(state, (images, labels))
+
+
+def _cut(
+    volumes: Array, cases: Array, corners: Array, patch_shape: tuple[int, ...]
+) -> Array:
+    """Patches (b, *patch_shape) of volumes (cases, x, y, z)."""
+
+    def one(case: Array, corner: Array) -> Array:
+        return lax.dynamic_slice(volumes, (case, *corner), (1, *patch_shape))[0]
+
+    return jax.vmap(one)(cases, corners)
+
+
+def _sharded_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
+    """The training cases dealt out over the devices, each drawing from its own.
+
+    Device d of n holds cases d, d + n, ... and draws batch / n patches from them alone.
+    So a batch never holds more than batch / n patches of one case, and where n does not
+    divide the number of cases, those of the devices with one case less are drawn a
+    little more often: 63 cases on 8 devices, one in 56 instead of one in 64.
+    """
+    train, count = config.train, jax.device_count()
+    indices = _train_indices(cohort)
+    if len(indices) < count:
+        raise InputError(
+            f"{len(indices)} training cases cannot be dealt out to {count} devices; "
+            "set train.residence=device"
+        )
+    # Device by device; the last place of a shorter hand is filled but never drawn.
+    hands = [indices[d::count] for d in range(count)]
+    longest = len(hands[0])
+    dealt = np.concatenate([np.resize(hand, longest) for hand in hands])
+    held = devices.deal(np.array([len(hand) for hand in hands], np.int32))
+    arrays = (cohort.images, cohort.labels)
+    volumes = tuple(devices.deal(np.stack([a[i] for i in dealt])) for a in arrays)
+    places = (
+        devices.deal(cohort.foreground[dealt]),
+        devices.deal(cohort.foreground_counts[dealt]),
+    )
+    patch_shape = tuple(train.patch_shape)
+    key = key_for(config.seed, "patches")
+
+    def of_device(step: Array, own, images, labels, foreground, counts):
+        cases, corners = draw_corners(
+            jax.random.fold_in(key, devices.number()),
+            step,
+            foreground,
+            counts,
+            batch=train.batch // count,
+            patch_shape=patch_shape,
+            volume_shape=cohort.labels.shape[1:],
+            foreground_fraction=train.foreground_fraction,
+            cases=own[0],
+        )
+        return tuple(_cut(a, cases, corners, patch_shape) for a in (images, labels))
+
+    drawn = devices.on_each(of_device, whole=1)
+
+    def take(state: TrainState, data, _) -> tuple[Array, Array]:
+        images, labels = drawn(state.step, *data)
+        return images, labels
+
+    many_steps = repeat(train_step, take, train.steps_per_call)
+    return lambda state, step: many_steps(state, (held, *volumes, *places))
 
 
 def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
@@ -128,7 +197,7 @@ def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
     def feed(state: TrainState, step: int):
         batches = ahead.pop(step).result() if step in ahead else gather(step)
         ahead[step + per_call] = worker.submit(gather, step + per_call)
-        return many_steps(state, batches)
+        return many_steps(state, devices.replicate(batches))
 
     return feed
 
@@ -148,7 +217,8 @@ def repeat(
     """
 
     def one_step(state: TrainState, data, i: Array):
-        return train_step(state, take(state, data, i))
+        batch = devices.split(take(state, data, i))
+        return devices.gather(train_step(state, batch))
 
     def in_one(state: TrainState, data):
         places = jnp.arange(length)

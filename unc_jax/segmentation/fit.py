@@ -13,6 +13,7 @@ from absl import logging
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import Config, flat_config
+from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.feed import build_feed
 from unc_jax.segmentation.progress import MetricLog, Progress, plot_curves
@@ -29,7 +30,7 @@ _FREE_FIELDS = (
     "evaluate.",
     "data.",  # the cohort's fingerprint is compared instead
     "train.steps",  # and steps_per_call
-    "train.residence",
+    "train.residence",  # "sharded" draws other patches: see `_recorded`
     "train.validate_every_steps",
     "train.checkpoint_every_steps",
 )
@@ -60,8 +61,8 @@ def fit(
       Stopped: SIGTERM or SIGINT; the state was saved.
     """
     model = build_model(config)
-    state = create_state(config, model)
-    recorded = {**flat_config(config), "cohort": cohort.fingerprint}
+    state = devices.replicate(create_state(config, model))
+    recorded = _recorded(config, cohort)
     with Checkpoints(workdir / "checkpoints") as checkpoints, _signals() as received:
         restored = checkpoints.restore_latest(state)
         if restored is not None:
@@ -126,6 +127,14 @@ def _warn_if_empty(score: float, step: int) -> None:
             score,
             step,
         )
+
+
+def _recorded(config: Config, cohort: Cohort) -> dict[str, Any]:
+    """What a resumed run must agree with."""
+    recorded = {**flat_config(config), "cohort": cohort.fingerprint}
+    if config.train.residence == "sharded":
+        recorded["devices of a sharded training set"] = jax.device_count()
+    return recorded
 
 
 def _check_same(now: dict[str, Any], then: dict[str, Any]) -> None:

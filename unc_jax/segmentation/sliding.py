@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array, lax
 
 from unc_jax.data import patches
+from unc_jax.segmentation import devices
 
 # From windows (b, x, y, z, 1), their places int[b] in the grid and anything else a
 # caller passes through, to foreground probabilities (n, b, x, y, z).
@@ -26,7 +27,8 @@ def build_sweep(
     """A function sweep(volume, *arguments, on_windows=None) -> (n, x, y, z) float32.
 
     One jitted program serves every batch of windows of every volume of one shape: the
-    last batch is filled up with windows that do not count. `on_windows(done, total)`
+    last batch is filled up with windows that do not count. Several devices share the
+    windows of a batch. `on_windows(done, total)`
     is called as batches are handed to the device.
 
     Args:
@@ -39,7 +41,8 @@ def build_sweep(
 
     def accumulate(total, volume, corners, places, counts, *arguments):
         windows = patches.extract(volume, corners, patch_shape)[..., None]
-        values = window_function(windows, places, *arguments)
+        windows, places = devices.split((windows, places))
+        values = devices.gather(window_function(windows, places, *arguments))
 
         def add(total, item):
             value, corner, counts = item
@@ -55,11 +58,11 @@ def build_sweep(
     def sweep(volume, *arguments, on_windows=None) -> Array:
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         cover = patches.coverage(corners, patch_shape, volume.shape)
-        volume = jnp.asarray(volume, jnp.float32)
-        total = jnp.zeros((outputs, *volume.shape), jnp.float32)
+        volume = devices.replicate(np.asarray(volume, np.float32))
+        total = devices.replicate(np.zeros((outputs, *volume.shape), np.float32))
         # As few idle windows as the number of calls allows: 5 in fours are 3 + 2.
         calls = -(-len(corners) // window_batch)
-        size = -(-len(corners) // calls)
+        size = devices.rounded_up(-(-len(corners) // calls))
         for start in range(0, len(corners), size):
             places = np.arange(start, start + size)
             counts = places < len(corners)

@@ -1,0 +1,170 @@
+"""Eight simulated devices do as one does. They live in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from unc_jax import stages
+from unc_jax.config import read_config
+from unc_jax.data import atomic, phantom
+from unc_jax.errors import InputError
+from unc_jax.fields import flat_config
+from unc_jax.segmentation import devices
+from unc_jax.segmentation.feed import build_feed
+from unc_jax.segmentation.train import (
+    build_model,
+    build_train_step,
+    create_state,
+    variables_of,
+)
+from unc_jax.uncertainty.sampling import build_monte_carlo
+
+COUNT = 8
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.train.batch = COUNT
+    # NAdam's first updates are signs: at a high rate rounding would grow into them.
+    tiny_config.train.learning_rate = 1e-5
+    tiny_config.data.split_file = str(
+        Path(tiny_config.data.prepared).parent / "split.json"
+    )
+    names = [f"liver_{i}" for i in range(6)]
+    parts = {"train": names[:4], "validation": names[4:5], "test": names[5:]}
+    atomic.write_json(Path(tiny_config.data.split_file), parts)
+    return tiny_config
+
+
+def results_of(config):
+    """Losses of two updates, the gradients of the first, samples of a volume."""
+    cohort = stages.prepare(config)
+    model = build_model(config)
+    state = devices.replicate(create_state(config, model))
+    monte_carlo = build_monte_carlo(
+        model,
+        samples=3,
+        patch_shape=config.train.patch_shape,
+        overlap=0.25,
+        mask_scope="volume",
+        window_batch=5,
+        chunk=2,
+    )
+    image = np.asarray(cohort.images[0], np.float32)
+    prediction = monte_carlo(variables_of(state), image, jax.random.key(0))
+    feed = build_feed(config, cohort, build_train_step(config, model))
+    state, losses = feed(state, 0)
+    moments = jax.tree.leaves(jax.device_get(state.optimizer))
+    return {
+        "losses": np.asarray(losses),
+        "mean": prediction.mean,
+        "masks": prediction.masks,
+        **{f"moment {i}": np.asarray(leaf) for i, leaf in enumerate(moments)},
+    }
+
+
+def in_eight(task, *paths):
+    """Runs `task` of this file on eight simulated devices; what it prints."""
+    root = Path(__file__).parents[1]
+    flags = f"--xla_force_host_platform_device_count={COUNT}"
+    code = f"import test_devices; test_devices.{task}(*{list(map(str, paths))})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "XLA_FLAGS": flags,
+            "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def save_results(config_file, output):
+    assert jax.device_count() == COUNT
+    np.savez(output, **results_of(read_config(Path(config_file))))
+
+
+def test_eight_devices_train_and_sample_as_one_does(config, tmp_path):
+    atomic.write_json(tmp_path / "config.json", flat_config(config))
+    here = results_of(config)
+    in_eight("save_results", tmp_path / "config.json", tmp_path / "results.npz")
+    there = np.load(tmp_path / "results.npz")
+    assert set(there) == set(here)
+    for name, value in here.items():
+        if name == "masks":
+            # A probability of 0.5 up to rounding may fall to either side.
+            changed = np.unpackbits(there[name] ^ value).mean()
+            assert changed < 1e-3
+            continue
+        scale = np.abs(value).max() or 1.0
+        np.testing.assert_allclose(
+            there[name], value, rtol=1e-3, atol=1e-4 * scale, err_msg=name
+        )
+    np.testing.assert_allclose(there["losses"], here["losses"], rtol=1e-5)
+
+
+def print_cases_of_patches(config_file):
+    config = read_config(Path(config_file))
+    config.train.residence = "sharded"
+    cohort = stages.prepare(config)
+    # Voxels that tell which case they are of.
+    numbers = np.arange(len(cohort.ids), dtype=np.float16).reshape(-1, 1, 1, 1)
+    cohort = cohort._replace(images=np.zeros_like(cohort.images) + numbers)
+
+    def note(state, batch):
+        return state._replace(step=state.step + 1), batch[0].mean(axis=(1, 2, 3))
+
+    feed = build_feed(config, cohort, note)
+    state = devices.replicate(create_state(config, build_model(config)))
+    seen = []
+    for step in range(0, 40, config.train.steps_per_call):
+        state, means = feed(state, step)
+        seen += np.asarray(means).tolist()
+    train = [cohort.ids.index(case) for case in cohort.split.train]
+    print(json.dumps({"train": train, "seen": seen}))
+
+
+def test_a_sharded_device_draws_from_its_own_cases(config, tmp_path):
+    # Eight devices, sixteen places, ten cases: two hands of two, six of one.
+    config.train.batch = 2 * COUNT
+    root = tmp_path / "more"
+    phantom.write_cohort(root, cases=12, seed=0, size=(24, 24, 24), raters=1)
+    names = [f"liver_{i}" for i in range(12)]
+    parts = {"train": names[:10], "validation": names[10:11], "test": names[11:]}
+    config.data.root = str(root)
+    atomic.write_json(Path(config.data.split_file), parts)
+    atomic.write_json(tmp_path / "config.json", flat_config(config))
+    printed = in_eight("print_cases_of_patches", tmp_path / "config.json")
+    found = json.loads(printed.splitlines()[-1])
+    seen = np.array(found["seen"]).reshape(-1, COUNT, 2)
+    for device in range(COUNT):
+        own = found["train"][device::COUNT]
+        assert set(seen[:, device].ravel()) == set(own)
+
+
+def test_batches_that_cannot_be_shared_are_refused(config, monkeypatch):
+    assert devices.rounded_up(3) == 3
+    devices.check_batch(7)
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    assert [devices.rounded_up(n) for n in (1, 8, 9)] == [8, 8, 16]
+    with pytest.raises(InputError, match="8 devices cannot share evenly; take 16"):
+        devices.check_batch(12)
+
+
+def test_too_few_cases_for_the_devices(config, monkeypatch):
+    cohort = stages.prepare(config)
+    config.train.residence = "sharded"
+    model = build_model(config)
+    step = build_train_step(config, model)
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    with pytest.raises(InputError, match="4 training cases cannot be dealt out to 8"):
+        build_feed(config, cohort, step)

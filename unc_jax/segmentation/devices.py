@@ -1,0 +1,100 @@
+"""Many devices as one: batches are split over them, everything else is on each.
+
+One axis, "data", over all devices of all processes. Programs are written for one device
+and compiled for all (GSPMD): means over a batch, of the loss as of BatchNorm, are over
+the whole batch, wherever its parts lie.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from unc_jax.errors import InputError
+
+_AXIS = "data"
+
+
+def mesh() -> Mesh:
+    """All devices in a row."""
+    return Mesh(np.array(jax.devices()), (_AXIS,))
+
+
+def split(tree: Any) -> Any:
+    """Inside jit: the leading axis of every array divided over the devices."""
+    return _constrain(tree, PartitionSpec(_AXIS))
+
+
+def gather(tree: Any) -> Any:
+    """Inside jit: every array whole on every device."""
+    return _constrain(tree, PartitionSpec())
+
+
+def replicate(tree: Any) -> Any:
+    """Outside jit: every array whole on every device; all processes give the same."""
+    if jax.device_count() == 1:
+        return jax.tree.map(jnp.asarray, tree)
+    return jax.tree.map(lambda leaf: _place(np.asarray(leaf), PartitionSpec()), tree)
+
+
+def deal(array: np.ndarray) -> Array:
+    """Outside jit: the leading axis divided over the devices, none holds the whole.
+
+    The axis must divide evenly (`rounded_up`). Of several processes each reads only the
+    parts of its own devices.
+    """
+    return _place(array, PartitionSpec(_AXIS))
+
+
+def on_each(function: Callable, *, whole: int) -> Callable:
+    """Inside jit: `function` on every device's part of its arguments.
+
+    The first `whole` arguments come whole to every device, of the others its part of
+    the leading axis; so do the results go together again. The function may ask for
+    its device's number by `number()`.
+    """
+    return lambda *arguments: jax.shard_map(
+        function,
+        mesh=mesh(),
+        in_specs=tuple(
+            PartitionSpec() if i < whole else PartitionSpec(_AXIS)
+            for i in range(len(arguments))
+        ),
+        out_specs=PartitionSpec(_AXIS),
+    )(*arguments)
+
+
+def number() -> Array:
+    """Inside `on_each`: the number of this device, 0 for the first."""
+    return jax.lax.axis_index(_AXIS)
+
+
+def rounded_up(count: int) -> int:
+    """The smallest number of items, `count` or more, that divides over the devices."""
+    devices = jax.device_count()
+    return -(-count // devices) * devices
+
+
+def check_batch(batch: int) -> None:
+    """Raises InputError when a batch cannot be divided evenly."""
+    if batch % jax.device_count():
+        raise InputError(
+            f"train.batch is {batch}, which {jax.device_count()} devices cannot share "
+            f"evenly; take {rounded_up(batch)}"
+        )
+
+
+def _place(array: np.ndarray, spec: PartitionSpec) -> Array:
+    sharding = NamedSharding(mesh(), spec)
+    return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
+
+
+def _constrain(tree: Any, spec: PartitionSpec) -> Any:
+    # On one device there is nothing to say, and programs stay what they were.
+    if jax.device_count() == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh(), spec))
