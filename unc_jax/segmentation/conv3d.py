@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array, lax
 
 _SMALL_VOXELS = 4096
+_SLAB_VOXELS = 4096
 _XLA_3D = ("NDHWC", "DHWIO", "NDHWC")
 _XLA_2D = ("NHWC", "HWIO", "NHWC")
 
@@ -184,7 +185,7 @@ def _winograd_gradient(
 ) -> Array:
     """Gradient by the three z taps: the adjoint of `_winograd`, tile by tile.
 
-    A scan over tiles keeps the unfolded planes in the cache.
+    A scan over slabs of tiles keeps the unfolded planes in the cache.
     """
     step, points = out.shape
     inputs = jnp.stack(_tiles(_pad_z(x), data))
@@ -194,8 +195,9 @@ def _winograd_gradient(
     spread = jnp.stack(
         [_combine(out[:, k], lambda i: outputs[:, :, i]) for k in range(points)]
     )
-    inputs = inputs.reshape(points, -1, *x.shape[2:]).swapaxes(0, 1)
-    spread = spread.reshape(points, -1, *gradient.shape[2:]).swapaxes(0, 1)
+    count = _planes_at_once(inputs.shape[1] * inputs.shape[2], x.shape[2] * x.shape[3])
+    inputs = inputs.reshape(points, -1, count, *x.shape[2:]).swapaxes(0, 1)
+    spread = spread.reshape(points, -1, count, *gradient.shape[2:]).swapaxes(0, 1)
 
     def add_tile(total: Array, tile: tuple[Array, Array]) -> tuple[Array, None]:
         planes, gradients = tile
@@ -207,18 +209,29 @@ def _winograd_gradient(
     return jnp.stack([_combine(kernel[:, j], lambda k: by_point[k]) for j in range(3)])
 
 
-def _plane_gradient(plane: Array, gradient: Array) -> Array:
-    """2-D kernel gradient (3, 3, c_in, c_out) of one plane, as one matrix product.
+def _planes_at_once(count: int, voxels: int) -> int:
+    """The largest divisor of `count` whose planes hold at most _SLAB_VOXELS together.
 
-    Three y shifts of the plane against three x shifts of the gradient: nine taps.
+    Products over single planes of a few hundred voxels are mostly overhead.
     """
-    width, height, channels = plane.shape
+    most = max(1, _SLAB_VOXELS // voxels)
+    return next(n for n in range(min(most, count), 0, -1) if count % n == 0)
+
+
+def _plane_gradient(planes: Array, gradient: Array) -> Array:
+    """2-D kernel gradient (3, 3, c_in, c_out) of some planes, as one matrix product.
+
+    Three y shifts of the planes against three x shifts of the gradient: nine taps.
+    """
+    _, width, height, channels = planes.shape
     out_channels = gradient.shape[-1]
-    padded = jnp.pad(plane, ((0, 0), (1, 1), (0, 0)))
-    shifts_y = jnp.concatenate([padded[:, b : b + height] for b in range(3)], axis=-1)
-    padded = jnp.pad(gradient, ((1, 1), (0, 0), (0, 0)))
+    padded = jnp.pad(planes, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    shifts_y = jnp.concatenate(
+        [padded[:, :, b : b + height] for b in range(3)], axis=-1
+    )
+    padded = jnp.pad(gradient, ((0, 0), (1, 1), (0, 0), (0, 0)))
     shifts_x = jnp.concatenate(
-        [padded[2 - a : 2 - a + width] for a in range(3)], axis=-1
+        [padded[:, 2 - a : 2 - a + width] for a in range(3)], axis=-1
     )
     product = lax.dot_general(
         shifts_y.reshape(-1, 3 * channels),
