@@ -47,7 +47,9 @@ def _model() -> ConfigDict:
     model.features = 32  # channels of the first convolution; doubles per level
     model.depth = 4  # levels
     model.norm = "batch"  # "batch" | "group" | "none"
-    model.dropout_kind = "spatial"  # whole channels | "element"
+    model.dropout_kind = (
+        "spatial"  # whole channels | "fixed" number of them | "element"
+    )
     model.dropout_placement = "all"  # every 3x3x3 convolution | "bottleneck"
     model.dropout_rate = 0.1
     model.compute_dtype = "auto"  # bfloat16 where the hardware has it | "float32" | ...

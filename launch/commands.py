@@ -1,10 +1,11 @@
 """Prints every command of the study, one a line, in an order that works.
 
 python launch/commands.py [DATA_ROOT] [--organ liver|hippocampus] [--seeds 0 1 2]
-    [--runs runs/liver] [--output results/liver] [--python python]
+    [--livers DIR] [--runs runs/liver] [--output results/liver] [--python python]
     [--stage all|setup|runs|compare]
 
-Without DATA_ROOT the study is of a synthetic cohort, reduced as SYNTHETIC says. Lines
+Without DATA_ROOT the study is of a synthetic cohort, reduced as SYNTHETIC says, drawn
+around the liver masks of --livers where they are given. Lines
 of `--stage setup` come first, one after the other; those of `--stage runs` depend on
 nothing but them, so they can run in parallel or be the elements of a job array; then
 `--stage compare`. Any line can be killed and run again: what is finished is kept.
@@ -64,7 +65,8 @@ def setup_commands(options: argparse.Namespace) -> list[list[str]]:
     commands = []
     if not options.data_root:
         draw = [python, "-m", "unc_jax.data.phantom", "--output", root]
-        commands.append([*draw, *SYNTHETIC_SCANS])
+        livers = ["--livers", options.livers] if options.livers else []
+        commands.append([*draw, *SYNTHETIC_SCANS, *livers])
     commands.append([python, "-m", "launch.split", root, "--output", _split(options)])
     targets = set()
     for model in STUDIES[options.organ]:
@@ -133,6 +135,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="launch/commands.py")
     parser.add_argument("data_root", nargs="?", default="", metavar="DATA_ROOT")
     parser.add_argument("--organ", choices=STUDIES, default="liver")
+    parser.add_argument(
+        "--livers", default="", help="folder of real liver masks (synthetic cohort)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--runs", default="", help="default runs/ORGAN or runs/synthetic"
@@ -143,6 +148,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.organ != "liver" and not options.data_root:
         parser.error(f"the synthetic cohort has no {options.organ}; give DATA_ROOT")
+    if options.livers and options.data_root:
+        parser.error("--livers shapes the synthetic cohort; leave DATA_ROOT out")
     name = options.organ if options.data_root else "synthetic"
     options.runs = options.runs or f"runs/{name}"
     options.output = options.output or f"results/{name}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The study: six models, then both tables, both figures and all statistics.
-#   bash launch/study.sh [DATA_ROOT] [--organ liver|hippocampus] [--seeds 0 1 2] [--runs DIR] [--output DIR]
+#   bash launch/study.sh [DATA_ROOT] [--organ liver|hippocampus] [--seeds 0 1 2] [--livers DIR] [--runs DIR] [--output DIR]
 # Without DATA_ROOT on a reduced synthetic cohort. Run it again after any interruption:
 # finished work is kept. `python launch/commands.py` prints the lines it runs.
 set -euo pipefail
@@ -13,6 +13,11 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   fi
   arguments[0]=$(cd "$1" && pwd)
 fi
+for i in "${!arguments[@]}"; do
+  if [ "$i" -gt 0 ] && [ "${arguments[i - 1]}" = --livers ]; then
+    arguments[i]=$(realpath "${arguments[i]}")
+  fi
+done
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

@@ -73,6 +73,15 @@ def test_synthetic_patches_keep_the_papers_proportions():
     assert [2 * n for n in large[:2]] == [4 * n for n in small[:2]] == list(shape[:2])
 
 
+def test_livers_shape_the_synthetic_cohort_only(capsys):
+    drawing = lines_of("--livers", "/data/liver masks")[0]
+    assert drawing[drawing.index("--livers") + 1] == "/data/liver masks"
+    assert "--livers" not in lines_of()[0]
+    with pytest.raises(SystemExit):
+        lines_of("/data/set", "--livers", "/data/liver masks")
+    assert "leave DATA_ROOT out" in capsys.readouterr().err
+
+
 def test_hippocampus_has_two_preparations_and_six_models():
     lines = lines_of("/data", "--organ", "hippocampus", "--seeds", "0", "1", "2")
     assert [line[2] for line in lines].count("unc_jax.main") == 2 + 18

@@ -9,7 +9,7 @@ from unc_jax.errors import InputError
 from unc_jax.study import records
 from unc_jax.study.evaluate import evaluate_cases
 from unc_jax.uncertainty import measures
-from unc_jax.uncertainty.sampling import Prediction
+from unc_jax.uncertainty.prediction import Prediction
 
 SHAPE = (8, 6, 9)
 VOXEL_ML = 0.5

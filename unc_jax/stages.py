@@ -23,7 +23,7 @@ from unc_jax.segmentation.progress import Progress
 from unc_jax.study import byproducts, evaluate, figures, records, tables, voxels
 from unc_jax.study.predictor import load_predictor
 from unc_jax.study.validation import build_validation
-from unc_jax.uncertainty.sampling import Prediction
+from unc_jax.uncertainty.prediction import Prediction
 
 _ORIGIN = (
     "the paper's set is Task03_Liver of the Medical Segmentation Decathlon "

@@ -22,7 +22,7 @@ from unc_jax.review.scans import Scan
 from unc_jax.review.worklist import Row
 from unc_jax.study import evaluate
 from unc_jax.study.predictor import Predictor
-from unc_jax.uncertainty.sampling import Prediction
+from unc_jax.uncertainty.prediction import Prediction
 
 _SMALLEST = 8  # voxels along an axis
 _RECORD = "case.json"  # written last: a case that has it is complete

@@ -58,7 +58,8 @@ def build_sweep(
     def sweep(volume, *arguments, on_windows=None) -> Array:
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         cover = patches.coverage(corners, patch_shape, volume.shape)
-        volume = devices.replicate(np.asarray(volume, np.float32))
+        if not isinstance(volume, Array):  # else it lies on the devices already
+            volume = devices.replicate(np.asarray(volume, np.float32))
         total = devices.replicate(np.zeros((outputs, *volume.shape), np.float32))
         # As few idle windows as the number of calls allows: 5 in fours are 3 + 2.
         calls = -(-len(corners) // window_batch)

@@ -3,18 +3,41 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from unc_jax.errors import InputError
 from unc_jax.segmentation.conv3d import conv3d
 
-DROPOUT_KINDS = ("spatial", "element")
+DROPOUT_KINDS = ("spatial", "element", "fixed")
 DROPOUT_PLACEMENTS = ("all", "bottleneck")
 NORMS = ("batch", "group", "none")
 
 # Running averages over about the last 50 updates: settled even in short trainings.
 _BATCH_NORM_MOMENTUM = 0.98
+
+
+class FixedDropout(nn.Module):
+    """Drops the same number of channels every time, rate * c rounded, at random.
+
+    Another distribution than spatial dropout: the number of survivors does not vary, so
+    neither does the capacity of the network from sample to sample.
+    """
+
+    rate: float
+    one_mask: bool
+
+    @nn.compact
+    def __call__(self, x: Array, *, deterministic: bool) -> Array:
+        channels = x.shape[-1]
+        kept = channels - round(self.rate * channels)
+        if deterministic or kept == channels:
+            return x
+        shape = (1 if self.one_mask else x.shape[0], 1, 1, 1, channels)
+        numbers = jax.random.uniform(self.make_rng("dropout"), shape)
+        survives = jnp.argsort(jnp.argsort(numbers)) < kept
+        return x * (survives * (channels / max(kept, 1))).astype(x.dtype)
 
 
 class ConvBlock(nn.Module):
@@ -25,15 +48,20 @@ class ConvBlock(nn.Module):
     norm: str
     dropout_kind: str
     dropout_rate: float  # 0 where this block drops nothing
+    one_mask: bool
     dtype: Any
 
     def setup(self) -> None:
         shape = (3, 3, 3, self.in_features, self.features)
         self.kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        # Spatial dropout draws one number per channel for the whole volume.
-        broadcast = (1, 2, 3) if self.dropout_kind == "spatial" else ()
-        self.drop = nn.Dropout(self.dropout_rate, broadcast_dims=broadcast)
+        if self.dropout_kind == "fixed":
+            self.drop = FixedDropout(self.dropout_rate, self.one_mask)
+        else:
+            # Spatial dropout draws one number per channel for the whole volume.
+            over = (1, 2, 3) if self.dropout_kind == "spatial" else ()
+            over = (0, *over) if self.one_mask else over
+            self.drop = nn.Dropout(self.dropout_rate, broadcast_dims=over)
         if self.norm == "batch":
             self.normalise = nn.BatchNorm(
                 momentum=_BATCH_NORM_MOMENTUM, dtype=self.dtype
@@ -71,9 +99,11 @@ class UNet3D(nn.Module):
       features: channels of the first convolution.
       depth: number of levels.
       norm: "batch", "group" (8 channels a group) or "none", after the dropout.
-      dropout_kind: "spatial" drops whole channels, "element" single activations.
+      dropout_kind: "spatial" drops whole channels, "element" single activations,
+        "fixed" a fixed number of channels.
       dropout_placement: "all" 3x3x3 convolutions, or the two of the "bottleneck".
       dropout_rate: probability of a drop; survivors are scaled by 1 / (1 - rate).
+      one_mask: the items of a batch share one draw of masks, that of a batch of one.
       dtype: of the computation; parameters, logits and reductions are float32.
     """
 
@@ -83,6 +113,7 @@ class UNet3D(nn.Module):
     dropout_kind: str = "spatial"
     dropout_placement: str = "all"
     dropout_rate: float = 0.1
+    one_mask: bool = False
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -108,6 +139,7 @@ class UNet3D(nn.Module):
             self.norm,
             self.dropout_kind,
             self.dropout_rate if drops else 0.0,
+            self.one_mask,
             self.dtype,
         )
 
@@ -152,16 +184,28 @@ class UNet3D(nn.Module):
         if level < self.depth - 1:
             skips.append(x)
             lower = range(level + 1, self.depth - 1)
-            *more, x = self._down(_max_pool(x), lower, **switches)
+            *more, x = self._down(max_pool(x), lower, **switches)
             skips += more
             x = self.blocks[f"down{self.depth - 1}_conv0"](x, **switches)
             x = self.blocks[f"down{self.depth - 1}_conv1"](x, **switches)
         for level in reversed(range(self.depth - 1)):
-            x = jnp.concatenate([_upsample(x), skips[level]], axis=-1)
+            x = jnp.concatenate([upsample(x), skips[level]], axis=-1)
             x = self.blocks[f"up{level}_conv0"](x, **switches)
             x = self.blocks[f"up{level}_conv1"](x, **switches)
         logits = self.head(x.astype(jnp.float32))[..., 0]
         return logits.transpose(0, 2, 3, 1)
+
+    def dropout_masks(self) -> dict[str, Array]:
+        """Per block (c,): 0 for the channels dropped under rngs={"dropout": key}, the
+        factor of the survivors elsewhere. Those of a batch of one, or of `one_mask`."""
+        ones = {
+            name: jnp.ones((1, 1, 1, 1, block.features))
+            for name, block in self.blocks.items()
+        }
+        return {
+            name: self.blocks[name].drop(one, deterministic=False).reshape(-1)
+            for name, one in ones.items()
+        }
 
     def _down(self, x: Array, levels: range, *, train: bool, dropout: bool) -> list:
         """Skips of the levels, then the pooled output of the last."""
@@ -171,7 +215,7 @@ class UNet3D(nn.Module):
                 block = self.blocks[f"down{level}_conv{index}"]
                 x = block(x, train=train, dropout=dropout)
             skips.append(x)
-            x = _max_pool(x)
+            x = max_pool(x)
         return [*skips, x]
 
 
@@ -185,7 +229,7 @@ def check_divisible(patch_shape: tuple[int, ...], depth: int) -> None:
         )
 
 
-def _max_pool(x: Array) -> Array:
+def max_pool(x: Array) -> Array:
     """Largest of 2 x 2 x 2 neighbours, (b, z, x, y, c).
 
     Pair by pair. The gradient of a maximum over a reshaped axis looks for the elements
@@ -201,7 +245,7 @@ def _max_pool(x: Array) -> Array:
     return x
 
 
-def _upsample(x: Array) -> Array:
+def upsample(x: Array) -> Array:
     b, z, width, height, c = x.shape
     spread = x.reshape(b, z, 1, width, 1, height, 1, c)
     spread = jnp.broadcast_to(spread, (b, z, 2, width, 2, height, 2, c))

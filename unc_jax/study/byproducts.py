@@ -9,7 +9,7 @@ from unc_jax.data import annotations, maps, nifti, preprocess
 from unc_jax.data.cohort import Cohort
 from unc_jax.study import voxels
 from unc_jax.uncertainty import measures
-from unc_jax.uncertainty.sampling import Prediction
+from unc_jax.uncertainty.prediction import Prediction
 
 OnPrediction = Callable[[int, Prediction], None]
 

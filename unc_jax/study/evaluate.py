@@ -24,7 +24,7 @@ from unc_jax.errors import InputError
 from unc_jax.study import metrics, records, statistics
 from unc_jax.study.records import OK, SPLITS, Panel, Row
 from unc_jax.uncertainty import measures
-from unc_jax.uncertainty.sampling import Prediction
+from unc_jax.uncertainty.prediction import Prediction
 
 if TYPE_CHECKING:
     from unc_jax.data.cohort import Cohort

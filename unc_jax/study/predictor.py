@@ -14,7 +14,8 @@ from unc_jax.segmentation.checkpoint import Checkpoints, Restored
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import build_model, create_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
-from unc_jax.uncertainty.sampling import Prediction, build_monte_carlo, volume_key
+from unc_jax.uncertainty.prediction import Prediction
+from unc_jax.uncertainty.sampling import build_monte_carlo, volume_key
 from unc_jax.uncertainty.sources import (
     FLIPS,
     PointPrediction,

@@ -1,7 +1,7 @@
 """Monte Carlo dropout over a volume: N thinned networks in one jitted call."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,36 +9,13 @@ import numpy as np
 from jax import Array, lax
 
 from unc_jax.errors import InputError
+from unc_jax.segmentation import devices
 from unc_jax.segmentation.sliding import build_sweep
 from unc_jax.segmentation.unet import UNet3D
-from unc_jax.uncertainty import measures
+from unc_jax.uncertainty import thinning
+from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 
 MASK_SCOPES = ("cohort", "volume", "window")
-
-
-class Prediction(NamedTuple):
-    """What leaves the device for one volume.
-
-    Attributes:
-      mean: mean foreground probability over the samples, float32 (x, y, z).
-      uncertainty: U(x) of the paper, float32 (x, y, z).
-      masks: the N binarised samples, bit-packed along z, uint8 (n, x, y, ceil(z / 8)).
-      volumes: voxels of each sample's mask, int (n,).
-      u_labelled, u_labelled_binary, predictive_entropy, mutual_information: means over
-        the voxels of the mean mask; NaN when it is empty.
-      spread: largest difference between two samples' probabilities anywhere; 0 only
-        when no dropout took place.
-    """
-
-    mean: np.ndarray
-    uncertainty: np.ndarray
-    masks: np.ndarray
-    volumes: np.ndarray
-    u_labelled: float
-    u_labelled_binary: float
-    predictive_entropy: float
-    mutual_information: float
-    spread: float
 
 
 def volume_key(key: Array, case: int, mask_scope: str) -> Array:
@@ -79,24 +56,39 @@ def sample_windows(
       Foreground probabilities (n, b, x, y, z), float32.
     """
 
-    def one_window(key: Array, place: Array, shared) -> Array:
-        # A batch of one, so that masks depend on the key and never on the batch.
-        if mask_scope == "window":
-            key = jax.random.fold_in(key, place)
-        shared = jax.tree.map(lambda leaf: leaf[None], shared)
-        logits = model.apply(
-            variables,
-            shared,
-            train=False,
-            dropout=True,
-            rngs={"dropout": key},
-            method="after_dropout",
-        )
-        return jax.nn.sigmoid(logits[0])
-
+    of_sample = _of_windows if mask_scope == "window" else _of_batch
     shared = model.apply(variables, windows, train=False, method="before_dropout")
-    one_sample = jax.vmap(one_window, in_axes=(None, 0, 0))
-    return lax.map(lambda key: one_sample(key, places, shared), keys, batch_size=chunk)
+
+    def one_sample(key: Array) -> Array:
+        return jax.nn.sigmoid(of_sample(model, variables, shared, places, key))
+
+    if len(keys) <= chunk:
+        return jax.vmap(one_sample)(keys)
+    return lax.map(one_sample, keys, batch_size=chunk)
+
+
+def _of_batch(model: UNet3D, variables, shared, places: Array, key: Array) -> Array:
+    """Logits (b, x, y, z) of one thinned network."""
+    return model.clone(one_mask=True).apply(
+        variables,
+        shared,
+        train=False,
+        dropout=True,
+        rngs={"dropout": key},
+        method="after_dropout",
+    )
+
+
+def _of_windows(model: UNet3D, variables, shared, places: Array, key: Array) -> Array:
+    """Logits (b, x, y, z), of another thinned network for each window."""
+
+    def one_window(place: Array, shared) -> Array:
+        # A batch of one, so that masks depend on the place and never on the batch.
+        own = jax.random.fold_in(key, place)
+        one = jax.tree.map(lambda leaf: leaf[None], shared)
+        return _of_batch(model, variables, one, places, own)[0]
+
+    return jax.vmap(one_window)(places, shared)
 
 
 def build_monte_carlo(
@@ -111,9 +103,13 @@ def build_monte_carlo(
 ) -> Callable[..., Prediction]:
     """A function monte_carlo(variables, volume, key, on_windows=None) -> Prediction.
 
-    Sample i of the volume draws its masks from fold_in(key, i). When the device runs
-    out of memory the chunk shrinks (to a half, at last 1) and the volume starts again,
-    with the same result: a sample's masks depend on its key alone.
+    Sample i of the volume draws its masks from fold_in(key, i). `chunk` samples at a
+    time go over the volume, so memory depends on the chunk and not on `samples`. When
+    the device runs out of it the chunk shrinks (to a half, at last 1) and the volume
+    starts again, with the same result: a sample's masks depend on its key alone.
+
+    Where masks hold for the whole volume and many channels are dropped, samples are
+    computed as thinned networks (`thinning`): the same up to rounding.
 
     Raises:
       InputError: fewer than two samples, or an unknown mask scope.
@@ -124,40 +120,37 @@ def build_monte_carlo(
         )
     if mask_scope not in MASK_SCOPES:
         raise InputError(f"mask scope {mask_scope!r} is none of {MASK_SCOPES}")
-
-    def build(chunk: int) -> Callable[..., Array]:
-        def window_function(windows, places, variables, keys):
-            return sample_windows(
-                model,
-                variables,
-                windows,
-                places,
-                keys,
-                mask_scope=mask_scope,
-                chunk=chunk,
-            )
-
-        return build_sweep(
-            window_function,
-            outputs=samples,
-            patch_shape=patch_shape,
-            overlap=overlap,
-            window_batch=window_batch,
-        )
-
+    grid = {
+        "patch_shape": patch_shape,
+        "overlap": overlap,
+        "window_batch": window_batch,
+    }
     chunks = [min(chunk, samples)]
     while chunks[-1] > 1:
         chunks.append(chunks[-1] // 2)
-    sweeps = {size: build(size) for size in chunks}
-    reduce = build_reduction()
+    thinned = mask_scope != "window" and thinning.can_thin(model)
+    build = functools.partial(_build_thinned if thinned else _build_masked, model)
+    passes = {size: build(mask_scope, size, grid) for size in chunks}
+
+    def draw(variables, volume, key, on_windows) -> Iterator[Array]:
+        chunk = chunks[0]
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(samples))
+        starts = range(0, samples, chunk)
+        for start in starts:
+            places = np.minimum(np.arange(start, start + chunk), samples - 1)
+
+            def on_some(done: int, total: int, before: int = start // chunk) -> None:
+                if on_windows is not None:
+                    on_windows(before * total + done, len(starts) * total)
+
+            drawn = passes[chunk](variables, volume, keys[places], on_some)
+            yield drawn[: samples - start]
 
     def monte_carlo(variables, volume, key, on_windows=None) -> Prediction:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(samples))
+        volume = devices.replicate(np.asarray(volume, np.float32))
         while True:
             try:
-                sweep = sweeps[chunks[0]]
-                probabilities = sweep(volume, variables, keys, on_windows=on_windows)
-                return reduce(probabilities)
+                return reduce_samples(draw(variables, volume, key, on_windows))
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or len(chunks) == 1:
                     raise
@@ -166,39 +159,60 @@ def build_monte_carlo(
     return monte_carlo
 
 
-def build_reduction() -> Callable[[Array], Prediction]:
-    """A function from samples (n, x, y, z) on the device to their Prediction.
-
-    One jitted program; what it returns is all that leaves the device.
-    """
-    reduce = jax.jit(_reduce)
-    return lambda probabilities: _to_host(reduce(probabilities))
+# (variables, volume, keys (k,), on_windows) -> probabilities (k, x, y, z)
+_Pass = Callable[..., Array]
 
 
-def _reduce(probabilities: Array) -> dict[str, Array]:
-    """The fields of `Prediction` from the samples (n, x, y, z), still on the device."""
-    mean = measures.mean_probability(probabilities)
-    uncertainty = measures.voxelwise_uncertainty(probabilities)
-    expected = measures.expected_entropy(probabilities)
-    predictive = measures.binary_entropy(mean)
-    masks = probabilities >= measures.THRESHOLD
-    spread = jnp.max(probabilities, axis=0) - jnp.min(probabilities, axis=0)
-    return {
-        "mean": mean,
-        "uncertainty": uncertainty,
-        "masks": jnp.packbits(masks, axis=-1),
-        "volumes": measures.sample_volumes(probabilities),
-        "u_labelled": measures.labelled_mean(uncertainty, mean),
-        "u_labelled_binary": measures.labelled_mean(expected, mean),
-        "predictive_entropy": measures.labelled_mean(predictive, mean),
-        "mutual_information": measures.labelled_mean(predictive - expected, mean),
-        "spread": jnp.max(spread),
-    }
+def _build_masked(model: UNet3D, mask_scope: str, chunk: int, grid: dict) -> _Pass:
+    """Samples by the network with its masks on."""
+
+    def window_function(windows, places, variables, keys):
+        return sample_windows(
+            model,
+            variables,
+            windows,
+            places,
+            keys,
+            mask_scope=mask_scope,
+            chunk=chunk,
+        )
+
+    sweep = build_sweep(window_function, outputs=chunk, **grid)
+    return lambda variables, volume, keys, on_windows: sweep(
+        volume, variables, keys, on_windows=on_windows
+    )
 
 
-def _to_host(fields: dict[str, Array]) -> Prediction:
-    """One transfer; scalars as Python floats."""
-    arrays: dict[str, Any] = jax.device_get(fields)
-    for name, array in arrays.items():
-        arrays[name] = array if array.ndim else float(array)
-    return Prediction(**arrays)
+def _build_thinned(model: UNet3D, mask_scope: str, chunk: int, grid: dict) -> _Pass:
+    """Samples by thinned networks; those that no width holds, by the masked one."""
+    masked = _build_masked(model, mask_scope, chunk, grid)
+    widths = thinning.thin_widths(model)
+    if widths == thinning.full_widths(model):
+        return masked
+
+    def masks_of(variables, key):
+        return model.apply(variables, rngs={"dropout": key}, method="dropout_masks")
+
+    def one_network(windows: Array, network: thinning.ThinNetwork) -> Array:
+        return jax.nn.sigmoid(thinning.apply_thin(network, windows, model.dtype))
+
+    def window_function(windows, places, networks):
+        if chunk == 1:  # on a CPU, XLA runs the body of a loop at half the speed
+            only = jax.tree.map(lambda leaf: leaf[0], networks)
+            return one_network(windows, only)[None]
+        # Not vmap: convolutions whose kernels differ become slow grouped ones.
+        return lax.map(functools.partial(one_network, windows), networks)
+
+    draw_masks = jax.jit(jax.vmap(masks_of, in_axes=(None, 0)))
+    gather = jax.jit(
+        jax.vmap(functools.partial(thinning.thin, widths=widths), in_axes=(None, 0))
+    )
+    sweep = build_sweep(window_function, outputs=chunk, **grid)
+
+    def run(variables, volume, keys, on_windows) -> Array:
+        masks = draw_masks(variables, keys)
+        if not thinning.fits(masks, widths):
+            return masked(variables, volume, keys, on_windows)
+        return sweep(volume, gather(variables, masks), on_windows=on_windows)
+
+    return run

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from unc_jax.errors import InputError
-from unc_jax.uncertainty.sampling import Prediction, build_reduction
+from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 
 SOURCES = ("dropout", "flips", "ensemble")
 # All subsets of the axes x, y, z; the first is the volume as it is.
@@ -33,15 +34,13 @@ def build_flips(
     back (test-time augmentation; Wang et al., 2019). Of a network that was not trained
     with flips (train.flip_axes) it shows how it generalises to mirrored anatomy too.
     """
-    reduce = build_reduction()
 
     def predict(variables: dict[str, Any], volume) -> Prediction:
-        volume = jnp.asarray(volume)
-        samples = [
-            jnp.flip(point_prediction(variables, jnp.flip(volume, axes)), axes)
+        volume = np.asarray(volume)
+        return reduce_samples(
+            jnp.flip(point_prediction(variables, np.flip(volume, axes)), axes)[None]
             for axes in FLIPS
-        ]
-        return reduce(jnp.stack(samples))
+        )
 
     return predict
 
@@ -54,11 +53,10 @@ def build_ensemble(
     Sample i is the opinion of member i (deep ensembles; Lakshminarayanan et al., 2017).
     Raises InputError for fewer than two members.
     """
-    reduce = build_reduction()
 
     def predict(members: Sequence[dict[str, Any]], volume) -> Prediction:
         if len(members) < 2:
             raise InputError(f"an ensemble of {len(members)} has no spread; name two")
-        return reduce(jnp.stack([point_prediction(one, volume) for one in members]))
+        return reduce_samples(point_prediction(one, volume)[None] for one in members)
 
     return predict

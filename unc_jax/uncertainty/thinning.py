@@ -1,0 +1,217 @@
+"""A Monte Carlo sample as the small dense network that its dropout leaves.
+
+Where one set of channel masks holds for all windows of a volume, dropped channels need
+neither be computed nor read. After dropout a channel is normalised by running averages,
+y = scale * x + shift, so a dropped one is the constant `shift`, which reaches the next
+convolution only through the zeros around the window: a field that depends on the
+position alone. The thinned network computes kept channels without their shift, and adds
+one such field, of all shifts, before each ReLU. That is the masked network up to
+rounding, sample by sample, with (kept / all)^2 of its arithmetic.
+
+Sizes must be static for XLA. Each convolution is given `widths` channels, a multiple of
+8 that Bernoulli masks of its rate seldom exceed; a sample that does is computed with
+all channels.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from unc_jax.segmentation.conv3d import conv3d
+from unc_jax.segmentation.unet import UNet3D, max_pool, upsample
+
+_EPSILON = 1e-5  # of flax.linen.BatchNorm
+# Standard deviations of the number of kept channels that fit in a convolution's width.
+_MARGIN = 2.0
+
+Widths = dict[str, int]
+
+
+class ThinBlock(NamedTuple):
+    """relu(conv(x, kernel) + field + bias) * scale."""
+
+    kernel: Array  # (3, 3, 3, kept in, kept out)
+    shifted: Array  # (3, 3, 3, kept out), the kernel times the shifts of its inputs
+    bias: Array  # (kept out,)
+    scale: Array  # (kept out,); 0 for a dropped channel that fills up the width
+
+
+class ThinNetwork(NamedTuple):
+    blocks: dict[str, ThinBlock]
+    head_kernel: Array  # (kept, 1)
+    head_bias: Array  # (1,)
+
+
+def can_thin(model: UNet3D) -> bool:
+    """Whether whole channels are dropped everywhere, and constants stay constants."""
+    return (
+        model.dropout_kind in ("spatial", "fixed")
+        and model.dropout_placement == "all"
+        and model.norm in ("batch", "none")
+        and model.dropout_rate > 0
+    )
+
+
+def thin_widths(model: UNet3D) -> Widths:
+    """Channels that each convolution is given, by block; all of them where few drop."""
+    return {name: _width(model, all_) for name, all_ in full_widths(model).items()}
+
+
+def full_widths(model: UNet3D) -> Widths:
+    """All channels of each block."""
+    widths = {}
+    for level in range(model.depth):
+        base = model.features << level
+        widths |= {f"down{level}_conv0": base, f"down{level}_conv1": 2 * base}
+        if level < model.depth - 1:
+            widths |= {f"up{level}_conv0": 2 * base, f"up{level}_conv1": base}
+    return widths
+
+
+def _width(model: UNet3D, channels: int) -> int:
+    kept = (1 - model.dropout_rate) * channels
+    if model.dropout_kind == "spatial":
+        kept += _MARGIN * math.sqrt(kept * model.dropout_rate)
+    return min(channels, 8 * math.ceil(round(kept) / 8))
+
+
+def fits(masks: dict[str, Array], widths: Widths) -> bool:
+    """Whether all masks (..., c) keep at most as many channels as the widths hold."""
+    return all(
+        int(np.count_nonzero(mask, axis=-1).max()) <= widths[name]
+        for name, mask in masks.items()
+    )
+
+
+def thin(
+    variables: dict[str, Any], masks: dict[str, Array], widths: Widths
+) -> ThinNetwork:
+    """The network under `masks`, its channels gathered into `widths`; traceable.
+
+    Args:
+      variables: of UNet3D, with its running averages where it has BatchNorm.
+      masks: per block (c,), 0 where dropped and the survivors' factor elsewhere
+        (UNet3D.dropout_masks). They must fit the widths.
+      widths: channels per block.
+    """
+    depth = sum(name.startswith("down") for name in masks) // 2
+    channels = {name: _affine(variables, name, mask) for name, mask in masks.items()}
+    kept = {  # a stable sort: kept channels first, in their order
+        name: jnp.argsort(mask == 0, stable=True)[: widths[name]]
+        for name, mask in masks.items()
+    }
+    blocks = {}
+    for name, sources in _topology(depth).items():
+        params = variables["params"][f"blocks_{name}"]
+        kernel = params["kernel"][..., kept[name]]
+        rows, shift = _inputs(sources, kept, channels)
+        blocks[name] = ThinBlock(
+            kernel if rows is None else kernel[..., rows, :],
+            jnp.einsum("ijkco,c->ijko", kernel, shift),
+            params["bias"][kept[name]],
+            channels[name][0][kept[name]],
+        )
+    head, last = (
+        variables["params"]["head"],
+        "up0_conv1" if depth > 1 else "down0_conv1",
+    )
+    return ThinNetwork(
+        blocks,
+        head["kernel"][kept[last]],
+        head["bias"] + channels[last][1] @ head["kernel"],
+    )
+
+
+def apply_thin(network: ThinNetwork, windows: Array, dtype: Any) -> Array:
+    """Foreground logits (b, x, y, z) float32 of windows (b, x, y, z, 1)."""
+    depth = sum(name.startswith("down") for name in network.blocks) // 2
+
+    def block(name: str, x: Array) -> Array:
+        return _apply_block(network.blocks[name], x, dtype)
+
+    x = windows.transpose(0, 3, 1, 2, 4).astype(dtype)
+    skips = []
+    for level in range(depth):
+        x = block(f"down{level}_conv1", block(f"down{level}_conv0", x))
+        if level < depth - 1:
+            skips.append(x)
+            x = max_pool(x)
+    for level in reversed(range(depth - 1)):
+        x = jnp.concatenate([upsample(x), skips[level]], axis=-1)
+        x = block(f"up{level}_conv1", block(f"up{level}_conv0", x))
+    logits = (x.astype(jnp.float32) @ network.head_kernel)[..., 0] + network.head_bias[
+        0
+    ]
+    return logits.transpose(0, 2, 3, 1)
+
+
+def _topology(depth: int) -> dict[str, tuple[str, ...]]:
+    """The blocks whose channels each block reads, in their order; () is the image."""
+    sources: dict[str, tuple[str, ...]] = {}
+    before: tuple[str, ...] = ()
+    for level in range(depth):
+        sources[f"down{level}_conv0"] = before
+        sources[f"down{level}_conv1"] = (f"down{level}_conv0",)
+        before = (f"down{level}_conv1",)
+    for level in reversed(range(depth - 1)):
+        sources[f"up{level}_conv0"] = (*before, f"down{level}_conv1")
+        sources[f"up{level}_conv1"] = (f"up{level}_conv0",)
+        before = (f"up{level}_conv1",)
+    return sources
+
+
+def _affine(variables: dict[str, Any], name: str, mask: Array) -> tuple[Array, Array]:
+    """(scale, shift) of dropout and normalisation together, each (c,)."""
+    params = variables["params"][f"blocks_{name}"]
+    if "normalise" not in params:
+        return mask, jnp.zeros_like(mask)
+    averages = variables["batch_stats"][f"blocks_{name}"]["normalise"]
+    gain = params["normalise"]["scale"] * jax.lax.rsqrt(averages["var"] + _EPSILON)
+    return gain * mask, params["normalise"]["bias"] - averages["mean"] * gain
+
+
+def _inputs(
+    sources: tuple[str, ...],
+    kept: dict[str, Array],
+    channels: dict[str, tuple[Array, Array]],
+) -> tuple[Array | None, Array]:
+    """Rows of the kernel to read (None: all), and the shift of every input channel."""
+    if not sources:
+        return None, jnp.zeros(1)
+    rows, start = [], 0
+    for source in sources:
+        rows.append(kept[source] + start)
+        start += channels[source][1].shape[0]
+    shifts = [channels[source][1] for source in sources]
+    return jnp.concatenate(rows), jnp.concatenate(shifts)
+
+
+def _apply_block(block: ThinBlock, x: Array, dtype: Any) -> Array:
+    offset = _field(block.shifted, x.shape[1:4]) + block.bias.reshape(1, 1, 1, -1)
+    x = conv3d(x, block.kernel.astype(dtype)) + offset.astype(dtype)[None]
+    return nn.relu(x) * block.scale.astype(dtype).reshape(1, 1, 1, 1, -1)
+
+
+def _field(shifted: Array, shape: tuple[int, ...]) -> Array:
+    """What constant inputs add, (z, x, y, c): taps count where they meet no padding.
+
+    Three planes, of the first z, the last and all between, so that no array of the
+    volume's size need be written or read.
+    """
+    z, x, y = (_taps_inside(size) for size in shape)
+    ends = z[[0, min(1, shape[0] - 1), -1]]
+    first, between, last = jnp.einsum("xi,yj,zk,ijko->zxyo", x, y, ends, shifted)
+    place = jnp.arange(shape[0]).reshape(-1, 1, 1, 1)
+    field = jnp.where(place == shape[0] - 1, last[None], between[None])
+    return jnp.where(place == 0, first[None], field)
+
+
+def _taps_inside(size: int) -> np.ndarray:
+    """(size, 3): 1 where tap t of output i lies within the axis, i + t - 1."""
+    position = np.arange(size)[:, None] + np.arange(-1, 2)[None]
+    return ((position >= 0) & (position < size)).astype(np.float32)
