@@ -56,10 +56,15 @@ def tiny_config(tiny_task, tmp_path):
 
 @pytest.fixture
 def start_main(tiny_config, tmp_path):
-    """Starts `python -m unc_jax.main` on the tiny config, in a process of its own."""
+    """Starts `python -m unc_jax.main` on the tiny config, in a process of its own.
+
+    Variables in `environment` are added to those of this one.
+    """
     root = Path(__file__).parents[1]
 
-    def start(*flags: str, workdir: str = "run", **changes) -> subprocess.Popen:
+    def start(
+        *flags: str, workdir: str = "run", environment=None, **changes
+    ) -> subprocess.Popen:
         fields = {**flat_config(tiny_config), **changes}
         default = flat_config(base.get_config())
         overrides = [
@@ -71,6 +76,7 @@ def start_main(tiny_config, tmp_path):
         return subprocess.Popen(
             [*command, "--workdir", str(tmp_path / workdir), *overrides, *flags],
             cwd=root,
+            env={**os.environ, **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -2,20 +2,28 @@
 
 python -m unc_jax.main --config configs/liver_large_wcc.py [--workdir W]
     [--stage all|prepare|train|evaluate] [--config.field=value ...] [--debug]
+    [--distributed]
+
+With --distributed the same command, started on every host, is one run on the devices of
+all; workdir and data must be folders that all see. See `unc_jax.hosts.join`.
 """
 
+import contextlib
+import json
 import sys
+import traceback
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import base
-from unc_jax import stages
+from unc_jax import hosts, stages
 from unc_jax.config import check
 from unc_jax.data import atomic, lock
+from unc_jax.data.cohort import Cohort, open_cohort
 from unc_jax.errors import InputError
-from unc_jax.fields import flat_config
+from unc_jax.fields import Config, flat_config
 from unc_jax.segmentation.fit import Stopped
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of the run.")
@@ -26,8 +34,11 @@ _STAGE = flags.DEFINE_enum(
     "stage", "all", ["all", "prepare", "train", "evaluate"], "Which stage to run."
 )
 _DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks of errors in the input.")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes, on as many hosts, of one run."
+)
 
-_USER_ERROR, _TRAINING_ERROR = 2, 3
+_FAILURE, _USER_ERROR, _TRAINING_ERROR = 1, 2, 3
 
 
 def run(argv: list[str]) -> None:
@@ -37,20 +48,60 @@ def run(argv: list[str]) -> None:
     config = _CONFIG.value
     check(config, base.get_config())
     workdir = Path(_WORKDIR.value or f"runs/{_run_name()}")
-    with lock.hold(workdir, f"unc_jax.main --stage {_STAGE.value}"):
-        prepared = stages.prepare(config)
-        print(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
+    if _DISTRIBUTED.value:
+        hosts.join()
+        _check_same_command(config, workdir)
+    with _held(workdir):
+        prepared = _prepared(config)
+        _say(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
         if _STAGE.value in ("all", "train"):
-            atomic.write_json(workdir / "config.json", flat_config(config))
+            _write_config(config, workdir)
             stages.train(config, prepared, workdir)
         if _STAGE.value in ("all", "evaluate"):
             if not (workdir / "config.json").exists():  # an ensemble trains nothing
-                atomic.write_json(workdir / "config.json", flat_config(config))
-            print(f"\n{stages.evaluate_run(config, prepared, workdir)}\n")
-            print(f"cases:   {workdir / 'cases.csv'}")
-            print(f"summary: {workdir / 'summary.json'}")
-            print(f"figures: {workdir / 'figures'}")
-            print(f"report:  {workdir / 'report.html'}")
+                _write_config(config, workdir)
+            _say(f"\n{stages.evaluate_run(config, prepared, workdir)}\n")
+            _say(f"cases:   {workdir / 'cases.csv'}")
+            _say(f"summary: {workdir / 'summary.json'}")
+            _say(f"figures: {workdir / 'figures'}")
+            _say(f"report:  {workdir / 'report.html'}")
+        hosts.leave()
+
+
+def _held(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock of the run folder, which the first process holds for all."""
+    if not hosts.leads():
+        return contextlib.nullcontext()
+    return lock.hold(workdir, f"unc_jax.main --stage {_STAGE.value}")
+
+
+def _prepared(config: Config) -> Cohort:
+    """The first process prepares, the others wait and open what it prepared."""
+    if hosts.leads():
+        prepared = stages.prepare(config)
+        hosts.hear(str(prepared.path))
+        return prepared
+    return open_cohort(Path(hosts.hear("")))
+
+
+def _write_config(config: Config, workdir: Path) -> None:
+    if hosts.leads():
+        atomic.write_json(workdir / "config.json", flat_config(config))
+
+
+def _check_same_command(config: Config, workdir: Path) -> None:
+    """Processes that do not the same would wait for each other for ever."""
+    own = json.dumps([_STAGE.value, str(workdir.resolve()), flat_config(config)])
+    if hosts.hear(own) != own:
+        raise InputError(
+            f"process {hosts.number()} was started with another config, stage or "
+            "workdir than the first"
+        )
+
+
+def _say(line: str) -> None:
+    if hosts.leads():
+        print(line)
 
 
 def main(argv: list[str]) -> None:
@@ -60,13 +111,22 @@ def main(argv: list[str]) -> None:
     try:
         run(argv)
     except Stopped as stop:
+        hosts.leave()
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
     except (InputError, FloatingPointError) as error:
-        if _DEBUG.value:
+        if _DEBUG.value and hosts.count() == 1:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(_USER_ERROR if isinstance(error, InputError) else _TRAINING_ERROR)
+        code = _USER_ERROR if isinstance(error, InputError) else _TRAINING_ERROR
+        hosts.end_all(f"error: {error}", code)
+    except Exception as error:
+        if hosts.count() == 1:
+            raise
+        hosts.end_all(
+            f"error: process {hosts.number()} failed: {type(error).__name__}: {error}",
+            _FAILURE,
+            traceback.format_exc(),
+        )
 
 
 def _run_name() -> str:

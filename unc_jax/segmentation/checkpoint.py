@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from unc_jax import hosts
 from unc_jax.errors import InputError
 
 _LATEST_KEPT = 2
@@ -25,6 +26,8 @@ class Restored(NamedTuple):
 
 class Checkpoints:
     """The checkpoints of one run; use as a context manager.
+
+    Of several processes all must call the same methods, on a folder that they share.
 
     The two latest and the one with the best validation Dice are kept. Each carries a
     SHA-256 of its arrays, because a flipped byte on disk restores without complaint.
@@ -107,12 +110,16 @@ class Checkpoints:
             return None
         reasons = []
         for step in steps:
+            restored, reason = None, "unreadable on another host"
             try:
-                return self._restore_step(like, step)
+                restored = self._restore_step(like, step)
             except Exception as error:  # Orbax raises bare Exceptions for torn files.
-                reason = f"step {step}: {str(error).splitlines()[0][:200]}"
-                logging.warning("checkpoint skipped, %s", reason)
-                reasons.append(reason)
+                reason = str(error).splitlines()[0][:200]
+            # All processes go on from the same step, or none.
+            if not hosts.greatest(restored is None):
+                return restored
+            reasons.append(f"step {step}: {reason}")
+            logging.warning("checkpoint skipped, %s", reasons[-1])
         raise InputError(
             f"no usable checkpoint in {self.folder} ({'; '.join(reasons)}); "
             "remove the folder to start anew"

@@ -1,6 +1,8 @@
 """Many devices as one: batches are split over them, everything else is on each.
 
-One axis, "data", over all devices of all processes. Programs are written for one device
+One axis, "data", over all devices of all processes, or with `own` over those of this
+process alone: training is of all together, cases each process segments by itself.
+Programs are written for one device
 and compiled for all (GSPMD): means over a batch, of the loss as of BatchNorm, are over
 the whole batch, wherever its parts lie.
 """
@@ -19,26 +21,33 @@ from unc_jax.errors import InputError
 _AXIS = "data"
 
 
-def mesh() -> Mesh:
+def mesh(*, own: bool = False) -> Mesh:
     """All devices in a row."""
-    return Mesh(np.array(jax.devices()), (_AXIS,))
+    devices = jax.local_devices() if own else jax.devices()
+    return Mesh(np.array(devices), (_AXIS,))
 
 
-def split(tree: Any) -> Any:
+def split(tree: Any, *, own: bool = False) -> Any:
     """Inside jit: the leading axis of every array divided over the devices."""
-    return _constrain(tree, PartitionSpec(_AXIS))
+    return _constrain(tree, PartitionSpec(_AXIS), own)
 
 
-def gather(tree: Any) -> Any:
+def gather(tree: Any, *, own: bool = False) -> Any:
     """Inside jit: every array whole on every device."""
-    return _constrain(tree, PartitionSpec())
+    return _constrain(tree, PartitionSpec(), own)
 
 
-def replicate(tree: Any) -> Any:
-    """Outside jit: every array whole on every device; all processes give the same."""
+def replicate(tree: Any, *, own: bool = False) -> Any:
+    """Outside jit: every array whole on every device; all processes give the same.
+
+    Arrays that are replicated already may be given, so that with `own` what is on the
+    devices of all processes comes to those of this one.
+    """
     if jax.device_count() == 1:
         return jax.tree.map(jnp.asarray, tree)
-    return jax.tree.map(lambda leaf: _place(np.asarray(leaf), PartitionSpec()), tree)
+    return jax.tree.map(
+        lambda leaf: _place(np.asarray(leaf), PartitionSpec(), own), tree
+    )
 
 
 def deal(array: np.ndarray) -> Array:
@@ -47,7 +56,7 @@ def deal(array: np.ndarray) -> Array:
     The axis must divide evenly (`rounded_up`). Of several processes each reads only the
     parts of its own devices.
     """
-    return _place(array, PartitionSpec(_AXIS))
+    return _place(array, PartitionSpec(_AXIS), own=False)
 
 
 def on_each(function: Callable, *, whole: int) -> Callable:
@@ -73,9 +82,9 @@ def number() -> Array:
     return jax.lax.axis_index(_AXIS)
 
 
-def rounded_up(count: int) -> int:
+def rounded_up(count: int, *, own: bool = False) -> int:
     """The smallest number of items, `count` or more, that divides over the devices."""
-    devices = jax.device_count()
+    devices = jax.local_device_count() if own else jax.device_count()
     return -(-count // devices) * devices
 
 
@@ -88,13 +97,14 @@ def check_batch(batch: int) -> None:
         )
 
 
-def _place(array: np.ndarray, spec: PartitionSpec) -> Array:
-    sharding = NamedSharding(mesh(), spec)
+def _place(array: np.ndarray, spec: PartitionSpec, own: bool) -> Array:
+    sharding = NamedSharding(mesh(own=own), spec)
     return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
 
 
-def _constrain(tree: Any, spec: PartitionSpec) -> Any:
+def _constrain(tree: Any, spec: PartitionSpec, own: bool) -> Any:
     # On one device there is nothing to say, and programs stay what they were.
-    if jax.device_count() == 1:
+    devices = mesh(own=own)
+    if devices.size == 1:
         return tree
-    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh(), spec))
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(devices, spec))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from unc_jax import hosts
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.patches import draw_corners
 from unc_jax.errors import InputError
@@ -28,15 +29,16 @@ Feed = Callable[[TrainState, int], tuple[TrainState, Array]]
 
 
 def fits_device(cohort: Cohort) -> bool:
-    """Whether the training set takes at most half of the device's memory.
+    """Whether the training set takes at most half of the device's memory, on each host.
 
     A CPU's memory is what the system says is available now.
     """
     cases = len(cohort.split.train)
     size = cases * (cohort.images[0].nbytes + cohort.labels[0].nbytes)
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return size <= 0.5 * stats.get("bytes_limit", available)
+    too_large = size > 0.5 * stats.get("bytes_limit", available)
+    return not hosts.greatest(too_large)
 
 
 def build_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:

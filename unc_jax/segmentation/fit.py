@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from unc_jax import hosts
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import Config, flat_config
@@ -22,6 +23,7 @@ from unc_jax.segmentation.train import (
     build_model,
     build_train_step,
     create_state,
+    empty_state,
     variables_of,
 )
 
@@ -53,7 +55,8 @@ def fit(
     """Trains to `config.train.steps`, from the latest checkpoint where there is one.
 
     Order: 1. the newest checkpoint whose checksum holds; 2. from scratch when none was
-    ever saved. Writes metrics.jsonl, progress.png and checkpoints/ in `workdir`.
+    ever saved. Writes metrics.jsonl, progress.png and checkpoints/ in `workdir`; of
+    several processes, which train together with all their devices, the first does.
 
     Raises:
       InputError: resumed under a changed config or cohort, or no usable checkpoint.
@@ -61,11 +64,13 @@ def fit(
       Stopped: SIGTERM or SIGINT; the state was saved.
     """
     model = build_model(config)
-    state = devices.replicate(create_state(config, model))
     recorded = _recorded(config, cohort)
     with Checkpoints(workdir / "checkpoints") as checkpoints, _signals() as received:
-        restored = checkpoints.restore_latest(state)
-        if restored is not None:
+        like = devices.replicate(empty_state(config, model))
+        restored = checkpoints.restore_latest(like)
+        if restored is None:
+            state = devices.replicate(create_state(config, model))
+        else:
             _check_same(recorded, restored.config)
             state = restored.state
             logging.info("resumed at step %d", restored.step)
@@ -85,7 +90,8 @@ class _Run(NamedTuple):
     def to_the_end(self, state: TrainState, model) -> TrainState:
         train, step = self.config.train, int(state.step)
         log = MetricLog(self.workdir / "metrics.jsonl")
-        log.rewind(step)
+        if hosts.leads():
+            log.rewind(step)
         progress = Progress("train", train.steps, "steps", done=step)
         feed = build_feed(
             self.config, self.cohort, build_train_step(self.config, model)
@@ -95,17 +101,20 @@ class _Run(NamedTuple):
             state, losses = feed(state, step)
             step += train.steps_per_call
             loss = _finite_mean(losses, step)
-            log.write(step, loss=loss)
+            if hosts.leads():
+                log.write(step, loss=loss)
             if step % train.validate_every_steps == 0 or step == train.steps:
                 score = self._validate_and_save(state, step)
-                log.write(step, validation_dice=score)
-                plot_curves(log.read(), self.workdir / "progress.png")
+                if hosts.leads():
+                    log.write(step, validation_dice=score)
+                    plot_curves(log.read(), self.workdir / "progress.png")
                 note = f", validation Dice {score:.3f}"
             elif step % train.checkpoint_every_steps == 0:
                 self.checkpoints.save(step, state, self.recorded, None)
-            if self.received:
+            # A signal to one process, whenever it came, stops all at the same step.
+            if received := hosts.greatest(self.received[0] if self.received else 0):
                 self.checkpoints.save(step, state, self.recorded, None)
-                raise Stopped(self.received[0], step)
+                raise Stopped(received, step)
             if step == first + train.steps_per_call:
                 progress.restart_clock(step)  # the first call compiled
             progress(step, f"loss {loss:.4f}{note}")

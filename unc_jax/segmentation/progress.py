@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from matplotlib.figure import Figure
 
+from unc_jax import hosts
 from unc_jax.data.atomic import replacing, write_text
 
 _LINE_EVERY_S = 10.0  # when the output is a file or a pipe
@@ -19,7 +20,7 @@ class Progress:
 
     On a terminal one line is redrawn; elsewhere a plain line comes every ten seconds
     and at the end. Units that were done before this process began count for the per
-    cent, not for the rate.
+    cent, not for the rate. Of several processes the first alone is heard.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Progress:
         self._stream, self._shown, self._paused = stream, 0.0, 0.0
 
     def __call__(self, done: int, note: str = "") -> None:
+        if not hosts.leads():
+            return
         now = time.monotonic()
         terminal = self._stream.isatty()
         wait = _REDRAW_EVERY_S if terminal else _LINE_EVERY_S

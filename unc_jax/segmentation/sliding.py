@@ -27,9 +27,10 @@ def build_sweep(
     """A function sweep(volume, *arguments, on_windows=None) -> (n, x, y, z) float32.
 
     One jitted program serves every batch of windows of every volume of one shape: the
-    last batch is filled up with windows that do not count. Several devices share the
-    windows of a batch. `on_windows(done, total)`
-    is called as batches are handed to the device.
+    last batch is filled up with windows that do not count. The devices of this process
+    share the windows of a batch; arguments on the devices of others too must be
+    brought to them (`devices.replicate`). `on_windows(done, total)` is called as
+    batches are handed to the device.
 
     Args:
       window_function: called as (windows, places, *arguments) inside jit.
@@ -41,8 +42,8 @@ def build_sweep(
 
     def accumulate(total, volume, corners, places, counts, *arguments):
         windows = patches.extract(volume, corners, patch_shape)[..., None]
-        windows, places = devices.split((windows, places))
-        values = devices.gather(window_function(windows, places, *arguments))
+        windows, places = devices.split((windows, places), own=True)
+        values = devices.gather(window_function(windows, places, *arguments), own=True)
 
         def add(total, item):
             value, corner, counts = item
@@ -59,11 +60,12 @@ def build_sweep(
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         cover = patches.coverage(corners, patch_shape, volume.shape)
         if not isinstance(volume, Array):  # else it lies on the devices already
-            volume = devices.replicate(np.asarray(volume, np.float32))
-        total = devices.replicate(np.zeros((outputs, *volume.shape), np.float32))
+            volume = devices.replicate(np.asarray(volume, np.float32), own=True)
+        total = np.zeros((outputs, *volume.shape), np.float32)
+        total = devices.replicate(total, own=True)
         # As few idle windows as the number of calls allows: 5 in fours are 3 + 2.
         calls = -(-len(corners) // window_batch)
-        size = devices.rounded_up(-(-len(corners) // calls))
+        size = devices.rounded_up(-(-len(corners) // calls), own=True)
         for start in range(0, len(corners), size):
             places = np.arange(start, start + size)
             counts = places < len(corners)

@@ -86,6 +86,15 @@ def create_state(config: Config, model: UNet3D) -> TrainState:
     )
 
 
+def empty_state(config: Config, model: UNet3D) -> TrainState:
+    """Zeros of the shapes and types of `create_state`: what a checkpoint is read into.
+
+    Compiles nothing, where drawing weights takes seconds.
+    """
+    shapes = jax.eval_shape(lambda: create_state(config, model))
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
 def variables_of(state: TrainState) -> dict[str, Any]:
     """What the network is applied with: the averaged weights where they are kept."""
     variables = {"params": state.average or state.params}

@@ -10,9 +10,10 @@ import numpy as np
 from unc_jax.errors import InputError
 from unc_jax.fields import Config
 from unc_jax.keys import key_for
+from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints, Restored
 from unc_jax.segmentation.sliding import build_point_prediction
-from unc_jax.segmentation.train import build_model, create_state, variables_of
+from unc_jax.segmentation.train import build_model, empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty.prediction import Prediction
 from unc_jax.uncertainty.sampling import build_monte_carlo, volume_key
@@ -56,7 +57,9 @@ def load_predictor(config: Config, workdir: Path) -> Predictor:
     ensemble = evaluation.source == "ensemble"
     folders = [Path(m) for m in evaluation.members] if ensemble else [workdir]
     restored = [_restore(config, model, folder) for folder in folders]
-    networks = [variables_of(one.state) for one in restored]
+    networks = [
+        devices.replicate(variables_of(one.state), own=True) for one in restored
+    ]
     if ensemble:
         predict, samples = _by_ensemble(point_prediction, networks), len(networks)
     elif evaluation.source == "flips":
@@ -109,7 +112,7 @@ def _restore(config: Config, model: UNet3D, folder: Path) -> Restored:
     if not (folder / "checkpoints").is_dir():
         raise InputError(f"{folder} holds no trained model; run --stage train first")
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        like = create_state(config, model)
+        like = devices.replicate(empty_state(config, model))
         best = config.evaluate.checkpoint == "best"
         restored = (checkpoints.restore_best if best else checkpoints.restore_latest)(
             like
