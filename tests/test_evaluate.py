@@ -33,8 +33,7 @@ class SmallCohort(NamedTuple):
     fingerprint: str = "of the cohort"
 
 
-@pytest.fixture(scope="module")
-def cohort():
+def small_cohort():
     images = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float16)
     labels = np.zeros((6, *SHAPE), np.uint8)
     labels[:, 2:6, 1:5, 3:6] = 1
@@ -42,6 +41,11 @@ def cohort():
     labels[IDS.index(EMPTY_LABEL)] = 0
     record = {"voxel_ml": VOXEL_ML, "spacing_mm": [1.0, 2.0, 3.0]}
     return SmallCohort(images, labels, (record,) * 6)
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return small_cohort()
 
 
 def to_prediction(samples):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,13 +13,21 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import test_evaluate as small
 
 from unc_jax import hosts
 from unc_jax.errors import InputError
+from unc_jax.review import worklist
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.train import build_model, empty_state
+from unc_jax.study import records
 
 COUNT = 2
+LONG = {
+    "train.steps": 3000,
+    "train.validate_every_steps": 3000,
+    "train.checkpoint_every_steps": 10,
+}
 NAMES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # Programs compile in a third of the time; nothing of this is about their speed.
 FLAGS = "--xla_backend_optimization_level=0"
@@ -56,12 +65,13 @@ def ends(processes):
     return [process.returncode for process in processes], errors
 
 
-def start_code(code, environments):
-    root = Path(__file__).parents[1]
+def start_code(code, environments, *arguments):
+    tests = Path(__file__).parent
+    path = f"{tests.parent}{os.pathsep}{tests}"
     return [
         subprocess.Popen(
-            [sys.executable, "-c", f"from unc_jax import hosts\n{code}"],
-            env={**os.environ, "PYTHONPATH": str(root), **environment},
+            [sys.executable, "-c", f"from unc_jax import hosts\n{code}", *arguments],
+            env={**os.environ, "PYTHONPATH": path, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -122,6 +132,83 @@ hosts.meet()
         assert "Traceback" not in text
 
 
+# Of the cases a to f, the first process takes a, c, e and the second b, d, f.
+EVALUATION = """
+import json, os
+from pathlib import Path
+import test_evaluate as small
+hosts.join()
+broken = {os.environ["DIES_AT"]: KeyboardInterrupt()}
+predict = small.Predictor(broken=broken)
+try:
+    small.evaluate(predict, small.small_cohort(), Path(os.environ["FOLDER"]))
+except KeyboardInterrupt:
+    os.kill(os.getpid(), 9)
+hosts.leave()
+print(json.dumps(predict.asked))
+"""
+
+
+def rows_of(folder, name="cases.csv"):
+    """By case, without the time it took."""
+    if not (folder / name).exists():
+        return {}
+    rows = records.read_rows(folder / name)
+    return {row["case"]: {**row, "seconds": 0} for row in rows}
+
+
+def test_processes_share_the_cases_and_leave_none_of_a_dead_one(tmp_path):
+    together, alone = tmp_path / "together", tmp_path / "alone"
+
+    def start_all(dies_at):
+        environments = of_processes(tmp_path / "programs")
+        more = {"FOLDER": str(together), "DIES_AT": dies_at, "XLA_FLAGS": ""}
+        return start_code(EVALUATION, [{**one, **more} for one in environments])
+
+    first = start_all("d")
+    assert first[1].wait(timeout=120) == -signal.SIGKILL
+    while len(rows_of(together, "cases.part-0.csv")) < 3:
+        assert first[0].poll() is None
+        time.sleep(0.02)
+    first[0].kill()  # which would wait for the other one until JAX gives it up
+    ends(first)
+    assert list(rows_of(together, "cases.part-1.csv")) == ["b"]
+    assert not (together / "cases.csv").exists()
+
+    second = start_all("none")
+    printed = [process.communicate(timeout=120)[0] for process in second]
+    assert [process.returncode for process in second] == [0, 0]
+    assert [json.loads(text.splitlines()[-1]) for text in printed] == [["d"], ["f"]]
+    small.evaluate(small.Predictor(), small.small_cohort(), alone)
+    rows = rows_of(together)
+    assert list(rows) == list("abcdef")
+    assert rows == rows_of(alone)
+    names = [sorted(p.name for p in one.iterdir()) for one in (together, alone)]
+    assert names[0] == names[1]
+
+
+def test_a_process_on_its_own_takes_over_what_several_left(tmp_path):
+    predict, cohort = small.Predictor(), small.small_cohort()
+    small.evaluate(predict, cohort, tmp_path)
+    rows = records.read_rows(tmp_path / "cases.csv")
+    (tmp_path / "cases.csv").unlink()
+    records.write_rows(tmp_path / "cases.part-0.csv", rows[0:5:2])
+    failed = records.new_row(case="b", split="train", status="failed: late")
+    records.write_rows(tmp_path / "cases.part-7.csv", [failed, rows[3]])
+    predict.asked.clear()
+    again = small.evaluate(predict, cohort, tmp_path)
+    assert predict.asked == ["b", "f"]
+    assert records.read_rows(tmp_path / "cases.csv") == again
+    assert [row["seconds"] for row in again[2:5]] == [r["seconds"] for r in rows[2:5]]
+    assert not list(tmp_path.glob("*.part-*"))
+
+    # Rows of another model are no rows.
+    os.rename(tmp_path / "cases.csv", tmp_path / "cases.part-0.csv")
+    predict.asked.clear()
+    small.evaluate(predict, cohort, tmp_path, fingerprint="two")
+    assert len(predict.asked) == 6
+
+
 def steps_saved(folder):
     names = [p.name for p in (folder / "checkpoints").glob("step_????????")]
     return [int(name[5:]) for name in names]
@@ -144,33 +231,53 @@ def params_of(config, folder):
         return restored.step, jax.device_get(restored.state)
 
 
-@pytest.mark.slow
-def test_two_processes_stopped_killed_and_resumed_train_as_one(
-    start_main, tiny_config, tmp_path
-):
-    fields = {"train.steps": 3000, "train.validate_every_steps": 3000}
-    fields["train.checkpoint_every_steps"] = 10
-    folder = tmp_path / "run"
+@pytest.fixture
+def start_all(start_main, tmp_path):
+    """Starts all processes of a training run with a checkpoint every ten steps."""
 
-    def start_all(**changes):
+    def start(**changes):
         return [
             start_main(
                 "--stage=train",
                 "--distributed",
                 environment=environment,
-                **{**fields, **changes},
+                **{**LONG, **changes},
             )
             for environment in of_processes(tmp_path / "programs")
         ]
 
-    stopped = start_all()
-    wait_for_step(folder, 10, stopped)
-    stopped[1].send_signal(signal.SIGTERM)  # and not the first one
-    codes, errors = ends(stopped)
+    return start
+
+
+def stop_one(folder, processes):
+    """SIGTERM to the second process; the step at which all stopped."""
+    wait_for_step(folder, 10, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, errors = ends(processes)
     assert codes == [128 + signal.SIGTERM] * COUNT, errors
     step = max(steps_saved(folder))
     assert all(f"stopped at step {step}, state saved" in text for text in errors)
+    return step
 
+
+def losses_of(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return {json.loads(line)["step"]: line for line in lines if "loss" in line}, lines
+
+
+def test_a_signal_to_one_process_stops_all_at_one_step(start_all, tmp_path):
+    step = stop_one(tmp_path / "run", start_all())
+    by_step, lines = losses_of(tmp_path / "run")
+    assert list(by_step) == list(range(2, step + 2, 2))
+    assert len(lines) == len(by_step)
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_killed_and_resumed_train_as_one(
+    start_all, start_main, tiny_config, tmp_path
+):
+    folder = tmp_path / "run"
+    step = stop_one(folder, start_all())
     killed = start_all()
     wait_for_step(folder, step + 20, killed)
     for process in killed:
@@ -191,7 +298,7 @@ def test_two_processes_stopped_killed_and_resumed_train_as_one(
                 "--stage=train",
                 workdir="alone",
                 environment=alone,
-                **{**fields, **ending},
+                **{**LONG, **ending},
             )
         ]
     )
@@ -200,8 +307,57 @@ def test_two_processes_stopped_killed_and_resumed_train_as_one(
     assert together[0] == single[0] == step
     for a, b in zip(*(jax.tree.leaves(s[1]) for s in (together, single)), strict=True):
         np.testing.assert_array_equal(a, b)
-    logs = [(tmp_path / n / "metrics.jsonl").read_text() for n in ("run", "alone")]
-    assert logs[0] == logs[1]
-    steps = [json.loads(one)["step"] for one in logs[0].splitlines() if "loss" in one]
-    assert steps == list(range(2, step + 2, 2))
+    by_step, lines = losses_of(folder)
+    assert (by_step, lines) == losses_of(tmp_path / "alone")
+    assert list(by_step) == list(range(2, step + 2, 2))
+    assert len(lines) == len(by_step) + 1  # and one validation
     assert not list(tmp_path.rglob(".tmp-*"))
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_and_predict_as_one(start_main, tiny_config, tmp_path):
+    run, scans = tmp_path / "run", f"{tiny_config.data.root}/imagesTr"
+    programs = {"XLA_FLAGS": FLAGS, **programs_in(tmp_path / "programs")}
+    trained = start_main("--stage=train", environment=programs)
+    codes, errors = ends([trained])
+    assert codes == [0], errors
+    shutil.copytree(run, tmp_path / "alone")
+    for workdir, flags, environments in (
+        ("alone", [], [programs]),
+        ("run", ["--distributed"], of_processes(tmp_path / "programs")),
+    ):
+        codes, errors = ends(
+            [
+                start_main("--stage=evaluate", *flags, workdir=workdir, environment=one)
+                for one in environments
+            ]
+        )
+        assert codes == [0] * len(environments), errors
+    found = rows_of(run)
+    assert len(found) == 6
+    assert found == rows_of(tmp_path / "alone")
+    for name in ("voxels.json", "summary.json", "quality.json", "preparation.json"):
+        paths = [tmp_path / one / name for one in ("run", "alone")]
+        assert paths[0].exists() == paths[1].exists()
+        assert not paths[0].exists() or paths[0].read_text() == paths[1].read_text()
+
+    code = """
+import sys
+from unc_jax import predict
+predict.main(sys.argv[1:])
+"""
+    for workdir, flags, environments in (
+        ("alone", [], [programs]),
+        ("run", ["--distributed"], of_processes(tmp_path / "programs")),
+    ):
+        output = tmp_path / f"predicted_{workdir}"
+        arguments = ["--run", str(run), "--input", scans, "--output", str(output)]
+        arguments += ["--review-fraction=0.5", *flags]
+        codes, errors = ends(start_code(code, environments, *arguments))
+        assert codes == [0] * len(environments), errors
+    tables = []
+    for workdir in ("alone", "run"):
+        table = worklist.read_rows(tmp_path / f"predicted_{workdir}" / "cases.csv")
+        tables.append([{**row, "seconds": 0} for row in table])
+    assert len(tables[0]) == 6
+    assert tables[0] == tables[1]

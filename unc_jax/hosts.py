@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from typing import NoReturn
 
 import jax
@@ -85,12 +86,12 @@ def meet() -> None:
         _client().wait_at_barrier(f"unc_jax/{next(_turn)}", _LONG_MS)
 
 
-def hear(said: str) -> str:
-    """What the first process says here, on all of them; others wait for it."""
+def hear(said: str, *, of: int = 0) -> str:
+    """What process `of` says here, on all of them; the others wait for it."""
     if count() == 1:
         return said
     key = f"unc_jax/{next(_turn)}"
-    if leads():
+    if number() == of:
         _client().key_value_set(key, said)
         return said
     return _client().blocking_key_value_get(key, _LONG_MS)
@@ -127,6 +128,14 @@ def end_all(line: str, code: int, details: str = "") -> NoReturn:
             _end(*_failure())
     sys.stderr.write(details)
     _end(line, code)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Ends every process by an error that nobody expected; on its own, raises it."""
+    if count() == 1:
+        raise error
+    line = f"error: process {number()} failed: {type(error).__name__}: {error}"
+    end_all(line, 1, traceback.format_exc())
 
 
 def _from_environment() -> dict[str, str | int]:

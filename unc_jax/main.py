@@ -8,10 +8,8 @@ With --distributed the same command, started on every host, is one run on the de
 all; workdir and data must be folders that all see. See `unc_jax.hosts.join`.
 """
 
-import contextlib
 import json
 import sys
-import traceback
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -38,7 +36,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes, on as many hosts, of one run."
 )
 
-_FAILURE, _USER_ERROR, _TRAINING_ERROR = 1, 2, 3
+_USER_ERROR, _TRAINING_ERROR = 2, 3
 
 
 def run(argv: list[str]) -> None:
@@ -51,7 +49,7 @@ def run(argv: list[str]) -> None:
     if _DISTRIBUTED.value:
         hosts.join()
         _check_same_command(config, workdir)
-    with _held(workdir):
+    with lock.hold_for_all(workdir, f"unc_jax.main --stage {_STAGE.value}"):
         prepared = _prepared(config)
         _say(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
         if _STAGE.value in ("all", "train"):
@@ -66,13 +64,6 @@ def run(argv: list[str]) -> None:
             _say(f"figures: {workdir / 'figures'}")
             _say(f"report:  {workdir / 'report.html'}")
         hosts.leave()
-
-
-def _held(workdir: Path) -> contextlib.AbstractContextManager[None]:
-    """The lock of the run folder, which the first process holds for all."""
-    if not hosts.leads():
-        return contextlib.nullcontext()
-    return lock.hold(workdir, f"unc_jax.main --stage {_STAGE.value}")
 
 
 def _prepared(config: Config) -> Cohort:
@@ -120,13 +111,7 @@ def main(argv: list[str]) -> None:
         code = _USER_ERROR if isinstance(error, InputError) else _TRAINING_ERROR
         hosts.end_all(f"error: {error}", code)
     except Exception as error:
-        if hosts.count() == 1:
-            raise
-        hosts.end_all(
-            f"error: process {hosts.number()} failed: {type(error).__name__}: {error}",
-            _FAILURE,
-            traceback.format_exc(),
-        )
+        hosts.fail(error)
 
 
 def _run_name() -> str:

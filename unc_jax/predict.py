@@ -3,24 +3,24 @@
 python -m unc_jax.predict --run RUN --input PATH --output DIR
     [--target-dice 0.9] [--review-fraction 0.1] [--level 0.9] [--calibrate CASES_CSV]
     [--liver-masks DIR | --liver-run RUN] [--samples-too] [--dicom-seg]
+    [--distributed]
 
 PATH is a NIfTI file, a folder of them, of DICOM series, or a Decathlon or nnU-Net set.
 Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say why).
 """
 
 import argparse
-import hashlib
+import itertools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import logging
 
-from unc_jax.data import atomic, dicom_seg, lock
-from unc_jax.data.nifti import Geometry
+from unc_jax import hosts
+from unc_jax.data import atomic, lock
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
 from unc_jax.review import (
@@ -29,7 +29,6 @@ from unc_jax.review import (
     report,
     rule,
     runfolder,
-    samples,
     scans,
     segmentation,
     worklist,
@@ -45,11 +44,10 @@ from unc_jax.review.commandline import (
 from unc_jax.review.quality import Quality
 from unc_jax.review.runfolder import Run
 from unc_jax.review.scans import Scan
-from unc_jax.review.segmentation import Extras, FindOrgan, Organ, Segmenter
+from unc_jax.review.segmentation import Segmenter
+from unc_jax.review.segmenter import build_segmenter
 from unc_jax.review.worklist import Row
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import evaluate
-from unc_jax.study.predictor import load_predictor
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,41 +56,75 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.target_dice, arguments.review_fraction, arguments.level
     )
     rule.check(wanted)
+    if arguments.distributed:
+        hosts.join()
     trained = runfolder.load(arguments.run)
     known, model = _known_quality(trained, arguments)
     found = scans.find_scans(arguments.input)
-    segmenter = _segmenter(trained, arguments)
+    segmenter = build_segmenter(trained, arguments)
     output = arguments.output
-    with lock.hold(output, "unc_jax.predict"):
+    with lock.hold_for_all(output, "unc_jax.predict"):
         rows: list[Row] = []
-        for row in _segmented(found, segmenter, output):
+        # Of several processes each segments its share, and the first one writes.
+        share = found[hosts.number() :: hosts.count()]
+        for row in _segmented(share, segmenter, output):
             rows.append(_with_quality(row, model, arguments.level))
-            rows = rule.decide(rows, wanted)
-            worklist.write_rows(output / "cases.csv", worklist.order(rows))
-        facts = {"run": str(trained.path), "scans": str(arguments.input), **versions()}
-        details = {
-            "config": flat_config(trained.config),
-            "steps": segmenter.predictor.steps,
-            "fingerprint": segmenter.fingerprint,
-            "seed": trained.config.seed,
-            "device": str(jax.devices()[0].device_kind),
-            "sha256": {str(scan.case): scan.digest() for scan in found},
-        }
-        atomic.write_json(output / "run.json", {**facts, **details})
-        report.write_report(
-            output / "report.html",
-            rows,
-            title=f"Review: {arguments.input}",
-            facts=facts,
-            pictures=output / "pictures",
-            validation=calibration.distributions(known),
-            rule_text=rule_text(wanted),
-        )
+            if hosts.leads():
+                _write_table(output, rule.decide(rows, wanted))
+        rows = rule.decide(_of_all(rows), wanted)
+        if hosts.leads():
+            _write_table(output, rows)
+            _write_report(arguments, rows, segmenter, found, (known, wanted))
+        hosts.leave()
     failed = sum(str(row["status"]).startswith(worklist.FAILED) for row in rows)
     flagged = sum(row["flag"] == "yes" for row in rows)
-    print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
-    print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
+    if hosts.leads():
+        print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
+        print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
     return SOME_FAILED if failed else 0
+
+
+def _write_table(output: Path, rows: list[Row]) -> None:
+    worklist.write_rows(output / "cases.csv", worklist.order(rows))
+
+
+def _of_all(own: list[Row]) -> list[Row]:
+    """The rows of all processes, in the order of the scans."""
+    told = json.dumps(own, default=lambda number: number.item())
+    shares = [json.loads(hosts.hear(told, of=p)) for p in range(hosts.count())]
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*shares))
+    return [row for row in in_turn if row is not None]
+
+
+def _write_report(
+    arguments: argparse.Namespace,
+    rows: list[Row],
+    segmenter: Segmenter,
+    found: list[Scan],
+    judged: tuple[list[Row], rule.Rule],
+) -> None:
+    """run.json and report.html; `judged` by cases of known Dice and by a rule."""
+    trained, output = segmenter.run, arguments.output
+    known, wanted = judged
+    facts = {"run": str(trained.path), "scans": str(arguments.input), **versions()}
+    details = {
+        "config": flat_config(trained.config),
+        "steps": segmenter.predictor.steps,
+        "fingerprint": segmenter.fingerprint,
+        "seed": trained.config.seed,
+        "device": str(jax.devices()[0].device_kind),
+        "sha256": {str(scan.case): scan.digest() for scan in found},
+    }
+    atomic.write_json(output / "run.json", {**facts, **details})
+    report.write_report(
+        output / "report.html",
+        rows,
+        title=f"Review: {arguments.input}",
+        facts=facts,
+        pictures=output / "pictures",
+        validation=calibration.distributions(known),
+        rule_text=rule_text(wanted),
+    )
 
 
 def _known_quality(
@@ -118,79 +150,6 @@ def _known_quality(
             file=sys.stderr,
         )
     return known, model
-
-
-def _segmenter(trained: Run, arguments: argparse.Namespace) -> Segmenter:
-    find_organ, liver = None, None
-    masks, liver_run = arguments.liver_masks, arguments.liver_run
-    if trained.preparation.target == "tumor":
-        if liver_run is not None:
-            liver = _liver_segmenter(liver_run)
-            find_organ = _organ_from_run(liver)
-        elif masks is not None:
-            find_organ = _organ_from_masks(masks)
-        else:
-            raise InputError(
-                f"{trained.path} segments tumours within the liver; name the livers by "
-                "--liver-masks DIR or --liver-run RUN"
-            )
-    extras = Extras(arguments.samples_too, arguments.dicom_seg)
-    if extras.dicom_seg:
-        dicom_seg.require()
-    predictor = load_predictor(trained.config, trained.path)
-    content = {
-        "config": flat_config(trained.config),
-        "preparation": trained.preparation,
-        "steps": predictor.steps,
-        "liver": liver.fingerprint if liver else str(masks),
-        "extras": extras,
-    }
-    mark = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Segmenter(trained, predictor, mark, find_organ, extras)
-
-
-def _liver_segmenter(path: Path) -> Segmenter:
-    trained = runfolder.load(path)
-    if trained.preparation.target != "liver":
-        raise InputError(f"--liver-run {path} does not segment the liver")
-    predictor = load_predictor(trained.config, path)
-    return Segmenter(trained, predictor, f"{path} step {predictor.steps}")
-
-
-def _organ_from_run(liver: Segmenter) -> FindOrgan:
-    """The liver as another run sees it, and how sure that run is of it.
-
-    The paper crops by the reference liver, so measures and predicted quality of the
-    tumour are those of a better known liver: the note says so.
-    """
-
-    def find(scan: Scan, array: np.ndarray, geometry: Geometry) -> Organ:
-        found = segmentation.segment(scan, array, geometry, liver)
-        sure = evaluate.measure(found.prediction, found.voxel_ml)
-        note = (
-            f"liver found by {liver.run.path.name} (D_pw {sure['d_pw']:.3f}, CV "
-            f"{sure['cv']:.3g}, U {sure['u_labelled']:.3f}), not the reference liver "
-            "that the run was trained with"
-        )
-        return Organ(found.maps.mask, note)
-
-    return find
-
-
-def _organ_from_masks(folder: Path) -> FindOrgan:
-    if not folder.is_dir():
-        raise InputError(f"--liver-masks {folder}: no such folder")
-
-    def find(scan: Scan, array: np.ndarray, geometry: Geometry) -> Organ:
-        path = samples.beside(folder, scan.case)
-        if path is None:
-            raise InputError(f"{folder}: no {scan.case}.nii.gz or {scan.case}.nii")
-        mask = samples.read_mask(path)
-        if not samples.same_grid(geometry, mask.geometry):
-            raise InputError(f"{path}: lies on another grid than {scan.path}")
-        return Organ(mask.array)
-
-    return find
 
 
 def _segmented(found: list[Scan], segmenter: Segmenter, output: Path):
@@ -241,6 +200,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--dicom-seg", action="store_true", help="of DICOM series also CASE/mask.dcm"
+    )
+    parser.add_argument(
+        "--distributed", action="store_true", help="one of several processes of a run"
     )
     add_review_flags(parser)
     guarded(run, parser, argv)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from absl import logging
 
+from unc_jax import hosts
 from unc_jax.data import (
     atomic,
     cohort,
@@ -79,6 +80,8 @@ def train(config: Config, prepared: Cohort, workdir: Path) -> None:
 def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     """Monte Carlo evaluation of all cases; returns the Markdown table of the run.
 
+    Several processes share the cases; the first alone sums up, the others return "".
+
     Writes cases.csv, voxels.json, summary.json, table.md, figures/ and what review
     needs in `workdir`, and predictions/ when asked. Finished cases are not segmented
     again.
@@ -88,7 +91,7 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     assess = byproducts.assess_voxels(
         prepared,
         predictor.single,
-        raters_of=data_root(config),
+        raters_of=Path(hosts.hear(str(data_root(config)) if hosts.leads() else "")),
         values=data.liver_labels if data.target == "liver" else data.tumor_labels,
         folder=workdir / "voxels",
     )
@@ -108,6 +111,8 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
         on_case=_on_row(prepared),
         on_prediction=on_prediction,
     )
+    if not hosts.leads():
+        return ""
     summed = voxels.collect(workdir / "voxels", prepared.split.test)
     if summed is not None:
         atomic.write_json(workdir / "voxels.json", summed)

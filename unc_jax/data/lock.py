@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from unc_jax import hosts
 from unc_jax.errors import InputError
 
 
@@ -35,4 +36,15 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
             f"{doing}, process {os.getpid()} on {socket.gethostname()}, {since}\n"
         )
         file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def hold_for_all(folder: Path, doing: str) -> Iterator[None]:
+    """Of several processes the first one holds `folder`, the others wait until it does.
+
+    Raises InputError in the first, as `hold` does.
+    """
+    with hold(folder, doing) if hosts.leads() else contextlib.nullcontext():
+        hosts.meet()
         yield

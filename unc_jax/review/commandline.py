@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from absl import logging
 
+from unc_jax import hosts
 from unc_jax.errors import InputError
 from unc_jax.review.rule import Rule
 
@@ -47,12 +48,13 @@ def guarded(
     try:
         sys.exit(run(arguments))
     except (InputError, OSError) as error:
-        if arguments.debug:
+        if arguments.debug and hosts.count() == 1:
             raise
         known = isinstance(error, InputError)
         words = str(error) if known else _of_system(error, arguments.output)
-        print(f"error: {' '.join(words.split())}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        hosts.end_all(f"error: {' '.join(words.split())}", USER_ERROR)
+    except Exception as error:
+        hosts.fail(error)
 
 
 def _of_system(error: OSError, output: Path) -> str:

@@ -1,16 +1,16 @@
 """Evaluation of a model on a prepared cohort: a row per case, resumable, and a summary.
 
-RUN/cases.csv is rewritten after every case; RUN/evaluation.json holds the fingerprint
-of what the rows depend on (parameters, settings, cohort), so that rows of another model
-are never mixed in, and the cohort's own; RUN/panels/CASE.npz keeps one slice per case
-for the figures.
+RUN/cases.csv is rewritten after every case (`finished`); RUN/evaluation.json holds the
+fingerprint of what the rows depend on (parameters, settings, cohort), so that rows of
+another model are never mixed in, and the cohort's own; RUN/panels/CASE.npz keeps one
+slice per case for the figures. Several processes share the cases, every one on its own
+devices, so that a row is the same whoever made it.
 
 Quality is the Dice of the final mask (mean probability >= 0.5) with the cohort's label.
 A case that raises, or whose probabilities are not finite, gets the status
 "failed: reason" and no numbers, and is tried again next time.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import logging
 
-from unc_jax.data import atomic
+from unc_jax import hosts
 from unc_jax.errors import InputError
-from unc_jax.study import metrics, records, statistics
+from unc_jax.study import finished, metrics, records, statistics
 from unc_jax.study.records import OK, SPLITS, Panel, Row
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.prediction import Prediction
@@ -50,6 +50,8 @@ def evaluate_cases(
 ) -> list[Row]:
     """Segments and measures every case of `splits`; returns all rows of cases.csv.
 
+    Of P processes, p takes the pending cases p, p + P, ...; all return all rows.
+
     predict: (image float32 (x, y, z), case index) -> Prediction of `samples` samples.
     fingerprint: rows found in `directory` are kept only if made under the same one.
     on_case(done, total, row): called after every case that was evaluated now.
@@ -63,10 +65,13 @@ def evaluate_cases(
         raise InputError(f"samples is {samples}; pairwise Dice needs at least 2")
     split_of = {case: name for name in SPLITS for case in getattr(cohort.split, name)}
     wanted = [case for case, split in split_of.items() if split in splits]
-    rows = _stored_rows(directory, fingerprint, cohort.fingerprint)
+    rows = finished.open_rows(directory, fingerprint, cohort.fingerprint, split_of)
     pending = [c for c in wanted if c not in rows or rows[c]["status"] != OK]
+    # All volumes are of one shape, so equal numbers of cases are equal work.
+    share = pending[hosts.number() :: hosts.count()]
     varied = any(_row_varies(row) for row in rows.values())
-    for done, case in enumerate(pending, start=len(wanted) - len(pending) + 1):
+    own: dict[str, Row] = {}
+    for case in share:
         index = cohort.ids.index(case)
         row, prediction = _evaluate_case(predict, cohort, index, split_of[case])
         if prediction is not None:
@@ -76,11 +81,13 @@ def evaluate_cases(
             records.write_panel(directory / "panels" / f"{case}.npz", panel)
             if on_prediction is not None:
                 on_prediction(index, prediction)
-        rows[case] = row
-        ordered = [rows[case] for case in split_of if case in rows]
-        records.write_rows(directory / "cases.csv", ordered)
+        own[case] = row
+        finished.keep(directory, rows, own, split_of)
         if on_case is not None:
-            on_case(done, len(wanted), row)
+            # Supposing that the other processes keep pace.
+            left = max(len(pending) - len(own) * hosts.count(), 0)
+            on_case(len(wanted) - left, len(wanted), row)
+    rows = finished.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])
 
 
@@ -127,23 +134,6 @@ def _ci95(interval: statistics.Interval) -> list[float] | None:
     if interval.low is None or interval.high is None:
         return None
     return [interval.low, interval.high]
-
-
-def _stored_rows(directory: Path, fingerprint: str, cohort: str) -> dict[str, Row]:
-    table, stamp = directory / "cases.csv", directory / "evaluation.json"
-    if table.exists() and _stored_fingerprint(stamp) == fingerprint:
-        return {str(row["case"]): row for row in records.read_rows(table)}
-    # In this order a kill in between can only lose rows, never relabel old ones.
-    table.unlink(missing_ok=True)
-    atomic.write_json(stamp, {"fingerprint": fingerprint, "cohort": cohort})
-    return {}
-
-
-def _stored_fingerprint(path: Path) -> str | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _evaluate_case(

@@ -1,0 +1,99 @@
+"""Rows of cases that are finished, whoever of several processes finished them.
+
+A process on its own keeps cases.csv up to date. Of several each keeps its own rows in
+cases.part-N.csv; at the end, or when the next run begins (of however many processes),
+they are merged into cases.csv and removed.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from unc_jax import hosts
+from unc_jax.data import atomic
+from unc_jax.study import records
+from unc_jax.study.records import OK, Row
+
+_TABLE, _STAMP, _PARTS = "cases.csv", "evaluation.json", "cases.part-*.csv"
+
+Rows = dict[str, Row]  # by case
+
+
+def open_rows(
+    directory: Path, fingerprint: str, cohort: str, order: Iterable[str]
+) -> Rows:
+    """Rows made under `fingerprint`, the same on all processes; others are removed.
+
+    cohort: the fingerprint of the cohort, noted for readers. order: all cases.
+    """
+    rows: Rows = {}
+    if hosts.leads():
+        rows = _stored(directory, fingerprint, cohort)
+        _merge_parts(directory, rows, order)
+    return json.loads(hosts.hear(_to_text(rows)))
+
+
+def keep(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> None:
+    """Writes what this process has to: all rows, or of several processes its own."""
+    if hosts.count() == 1:
+        records.write_rows(directory / _TABLE, _ordered({**rows, **own}, order))
+    else:
+        path = directory / _PARTS.replace("*", str(hosts.number()))
+        records.write_rows(path, _ordered(own, order))
+
+
+def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> Rows:
+    """All rows, once every process has finished its own; cases.csv then holds them."""
+    order = list(order)
+    if hosts.count() == 1:
+        return {**rows, **own}
+    # By way of the runtime: a shared folder may show new files late.
+    for process in range(hosts.count()):
+        rows = {**rows, **json.loads(hosts.hear(_to_text(own), of=process))}
+    if hosts.leads():
+        records.write_rows(directory / _TABLE, _ordered(rows, order))
+    hosts.meet()
+    path = directory / _PARTS.replace("*", str(hosts.number()))
+    path.unlink(missing_ok=True)
+    return rows
+
+
+def _stored(directory: Path, fingerprint: str, cohort: str) -> Rows:
+    table, stamp = directory / _TABLE, directory / _STAMP
+    if _stored_fingerprint(stamp) != fingerprint:
+        # In this order a kill in between can only lose rows, never relabel old ones.
+        for path in (table, *directory.glob(_PARTS)):
+            path.unlink(missing_ok=True)
+        atomic.write_json(stamp, {"fingerprint": fingerprint, "cohort": cohort})
+    if not table.exists():
+        return {}
+    return {str(row["case"]): row for row in records.read_rows(table)}
+
+
+def _stored_fingerprint(path: Path) -> str | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _merge_parts(directory: Path, rows: Rows, order: Iterable[str]) -> None:
+    """Into `rows` and cases.csv, what processes that are no more left behind."""
+    parts = sorted(directory.glob(_PARTS))
+    for row in (row for part in parts for row in records.read_rows(part)):
+        known = rows.get(str(row["case"]))
+        if known is None or known["status"] != OK:
+            rows[str(row["case"])] = row
+    if parts:
+        records.write_rows(directory / _TABLE, _ordered(rows, order))
+    for part in parts:
+        part.unlink()
+
+
+def _ordered(rows: Rows, order: Iterable[str]) -> list[Row]:
+    return [rows[case] for case in order if case in rows]
+
+
+def _to_text(rows: Rows) -> str:
+    # Numbers of NumPy as Python's; both read back as the same float.
+    return json.dumps(rows, default=lambda number: number.item())
