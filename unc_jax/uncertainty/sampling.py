@@ -147,7 +147,7 @@ def build_monte_carlo(
             yield drawn[: samples - start]
 
     def monte_carlo(variables, volume, key, on_windows=None) -> Prediction:
-        volume = devices.replicate(np.asarray(volume, np.float32))
+        volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         while True:
             try:
                 return reduce_samples(draw(variables, volume, key, on_windows))
