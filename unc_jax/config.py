@@ -157,9 +157,33 @@ def _wrong_shapes(config: Config) -> Iterator[str]:
         yield f"data.shape is {shape!r}, must be three numbers of voxels, or 'auto'"
     elif any(p > s for p, s in zip(patch, shape, strict=True)):
         yield f"train.patch_shape {patch} is larger than data.shape {shape}"
-    overlap = config.evaluate.overlap
+    yield from _wrong_windows(config, patch, shape)
+
+
+def _wrong_windows(config: Config, patch: tuple, shape: Any) -> Iterator[str]:
+    """Of evaluation; `shape` may be "auto"."""
+    overlap, halo = config.evaluate.overlap, config.evaluate.halo
+    window = config.evaluate.window_shape or patch
     if len(overlap) != 3 or not all(0 <= o < 1 for o in overlap):
         yield f"evaluate.overlap is {overlap}, must be three fractions in [0, 1)"
+        return
+    if not _is_shape(window):
+        yield f"evaluate.window_shape is {window}, must be () or three sizes"
+        return
+    if config.evaluate.window_shape:
+        try:
+            check_divisible(window, config.model.depth)
+        except InputError as error:
+            yield f"evaluate.window_shape: {error}"
+        if _is_shape(shape) and any(w > s for w, s in zip(window, shape, strict=True)):
+            yield f"evaluate.window_shape {window} is larger than data.shape {shape}"
+    if len(halo) != 3 or min(halo) < 0:
+        yield f"evaluate.halo is {halo}, must be three numbers of voxels >= 0"
+    elif any(2 * h > w * o for h, w, o in zip(halo, window, overlap, strict=True)):
+        yield (
+            f"evaluate.halo {halo} leaves gaps between windows {window}: raise "
+            "evaluate.overlap to at least twice its fraction of a window"
+        )
 
 
 def _is_shape(value) -> bool:

@@ -95,14 +95,47 @@ def add_patch(volume: Array, patch: Array, corner: Array) -> Array:
 
 
 def coverage(
-    corners: np.ndarray, patch_shape: Sequence[int], volume_shape: Sequence[int]
+    corners: np.ndarray,
+    patch_shape: Sequence[int],
+    volume_shape: Sequence[int],
+    halo: Sequence[int] = (0, 0, 0),
 ) -> np.ndarray:
-    """Number of windows over each voxel, float32 (x, y, z)."""
+    """Number of windows that count at each voxel (`within_halo`), float32 (x, y, z)."""
     count = np.zeros(tuple(volume_shape), np.float32)
-    for x, y, z in corners:
-        px, py, pz = patch_shape
-        count[x : x + px, y : y + py, z : z + pz] += 1
+    for corner in corners:
+        place = []
+        for start, window, size, border in zip(
+            corner, patch_shape, volume_shape, halo, strict=True
+        ):
+            end = start + window
+            first = start + (border if start > 0 else 0)
+            place.append(slice(first, end - (border if end < size else 0)))
+        count[tuple(place)] += 1
     return count
+
+
+def within_halo(
+    corner: Array,
+    patch_shape: Sequence[int],
+    volume_shape: Sequence[int],
+    halo: Sequence[int],
+) -> Array:
+    """Where a window's voxels count, bool (px, py, pz).
+
+    Not within `halo` voxels (x, y, z) of its faces, where the network saw padding
+    instead of its surroundings; but up to a face that is the volume's own.
+    """
+    sides = []
+    for axis in range(3):
+        place = jnp.arange(patch_shape[axis])
+        last = corner[axis] + patch_shape[axis] == volume_shape[axis]
+        lowest = jnp.where(corner[axis] == 0, 0, halo[axis])
+        highest = patch_shape[axis] - jnp.where(last, 0, halo[axis])
+        side = (place >= lowest) & (place < highest)
+        sides.append(
+            jnp.expand_dims(side, [other for other in range(3) if other != axis])
+        )
+    return sides[0] & sides[1] & sides[2]
 
 
 def draw_corners(

@@ -50,8 +50,9 @@ def load_predictor(config: Config, workdir: Path) -> Predictor:
     model = build_model(config)
     point_prediction = build_point_prediction(
         model,
-        patch_shape=config.train.patch_shape,
+        patch_shape=evaluation.window_shape or config.train.patch_shape,
         overlap=evaluation.overlap,
+        halo=evaluation.halo,
         window_batch=evaluation.window_batch,
     )
     ensemble = evaluation.source == "ensemble"
@@ -92,8 +93,9 @@ def _by_dropout(config: Config, model: UNet3D, variables: dict[str, Any]) -> Pre
     monte_carlo = build_monte_carlo(
         model,
         samples=evaluation.samples,
-        patch_shape=config.train.patch_shape,
+        patch_shape=evaluation.window_shape or config.train.patch_shape,
         overlap=evaluation.overlap,
+        halo=evaluation.halo,
         mask_scope=evaluation.mask_scope,
         window_batch=evaluation.window_batch,
         chunk=evaluation.chunk or (1 if on_cpu else evaluation.samples),

@@ -21,7 +21,7 @@ _CHOICES = {
     "mask scope": ("evaluate.mask_scope", ("volume", "cohort", "window")),
     "samples N": ("evaluate.samples", SAMPLES),
     "dropout rate": ("model.dropout_rate", _RATES),
-    "dropout kind": ("model.dropout_kind", ("spatial", "element")),
+    "dropout kind": ("model.dropout_kind", ("spatial", "fixed", "element")),
     "overlap": ("evaluate.overlap", tuple((o, o, o) for o in _OVERLAPS)),
     "source": ("evaluate.source", ("dropout", "flips")),
 }
@@ -70,9 +70,25 @@ def variants(config: dict[str, Any], members: Sequence[str] = ()) -> list[Varian
             if value != own:
                 name = str(value[0]) if isinstance(value, tuple) else str(value)
                 listed.append(Variant(group, name, {field: value}))
+    listed += _window_variants(config)
     if len(members) > 1:
         fields = {"evaluate.source": "ensemble", "evaluate.members": tuple(members)}
         listed.append(Variant("source", f"ensemble of {len(members)}", fields))
+    return listed
+
+
+def _window_variants(config: dict[str, Any]) -> list[Variant]:
+    """Windows whose borders do not count, and one window for the whole volume."""
+    patch, volume = config["train.patch_shape"], config["data.shape"]
+    listed = []
+    for overlap in _OVERLAPS[1:]:
+        halo = tuple(int(size * overlap / 2) for size in patch)
+        fields = {"evaluate.overlap": (overlap,) * 3, "evaluate.halo": halo}
+        listed.append(Variant("halo", f"{'x'.join(map(str, halo))}", fields))
+    factor = 2 ** (config["model.depth"] - 1)
+    if volume != "auto" and not any(size % factor for size in volume):
+        fields = {"evaluate.window_shape": tuple(volume)}
+        listed.append(Variant("window", "the whole volume", fields))
     return listed
 
 

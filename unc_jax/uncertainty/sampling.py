@@ -100,6 +100,7 @@ def build_monte_carlo(
     mask_scope: str,
     window_batch: int,
     chunk: int,
+    halo: Sequence[int] = (0, 0, 0),
 ) -> Callable[..., Prediction]:
     """A function monte_carlo(variables, volume, key, on_windows=None) -> Prediction.
 
@@ -124,6 +125,7 @@ def build_monte_carlo(
         "patch_shape": patch_shape,
         "overlap": overlap,
         "window_batch": window_batch,
+        "halo": halo,
     }
     chunks = [min(chunk, samples)]
     while chunks[-1] > 1:

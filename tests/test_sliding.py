@@ -1,0 +1,42 @@
+"""Windows over a volume, with functions in place of a network."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unc_jax.segmentation.sliding import build_sweep
+
+SHAPE = (10, 8, 6)
+VOLUME = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+GRID = {"outputs": 1, "patch_shape": (6, 4, 4), "overlap": 0.5, "window_batch": 5}
+
+
+def test_a_window_function_that_copies_gives_the_volume():
+    for halo in ((0, 0, 0), (1, 1, 1), (1, 0, 1)):
+        sweep = build_sweep(lambda w, places: w[None, ..., 0], **GRID, halo=halo)
+        np.testing.assert_allclose(sweep(VOLUME)[0], VOLUME, atol=1e-6)
+
+
+def faces(windows, places):
+    """1 on the faces of every window, 0 within."""
+    inner = jnp.zeros((windows.shape[0], 4, 2, 2))
+    padding = ((0, 0), (1, 1), (1, 1), (1, 1))
+    return jnp.pad(inner, padding, constant_values=1.0)[None]
+
+
+def test_faces_of_windows_do_not_count_within_a_halo():
+    seen = build_sweep(faces, **GRID)(VOLUME)[0]
+    assert np.asarray(seen)[1:-1, 1:-1, 1:-1].max() > 0
+    cut = np.asarray(build_sweep(faces, **GRID, halo=(1, 1, 1))(VOLUME)[0])
+    np.testing.assert_array_equal(cut[1:-1, 1:-1, 1:-1], 0)
+    np.testing.assert_array_equal(cut[0], 1)  # the volume's own face
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7, 100])
+def test_a_batch_is_filled_up_with_windows_that_do_not_count(batch):
+    calls = []
+    grid = {**GRID, "window_batch": batch}
+    sweep = build_sweep(lambda w, places: w[None, ..., 0], **grid)
+    found = sweep(VOLUME, on_windows=lambda done, total: calls.append((done, total)))
+    np.testing.assert_allclose(found[0], VOLUME, atol=1e-6)
+    assert calls[-1][0] == calls[-1][1]
