@@ -77,6 +77,9 @@ def _train() -> ConfigDict:
     train.steps_per_call = 50  # updates per call of the device
     train.validate_every_steps = 1000  # full-volume Dice of the validation cases
     train.checkpoint_every_steps = 500
+    # Folder, or gs:// or s3:// address, under which a folder of the run's name holds
+    # its checkpoints; in the run folder if empty.
+    train.checkpoints = ""
     # Training set whole in the memory of every "device", "sharded" over them, or read
     # by the "host"; "auto" is device, or host where it does not fit.
     train.residence = "auto"

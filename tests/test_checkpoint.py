@@ -1,9 +1,11 @@
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from unc_jax.errors import InputError
-from unc_jax.segmentation.checkpoint import Checkpoints
+from unc_jax.segmentation.checkpoint import Checkpoints, folder_of
 
 CONFIG = {"train.batch": 2}
 
@@ -87,3 +89,23 @@ def test_a_full_disk_is_named_before_anything_is_written(tmp_path):
             checkpoints.save(1, huge, {}, None)
         assert checkpoints.latest_step() is None
     assert not list(tmp_path.iterdir())
+
+
+def test_checkpoints_may_lie_elsewhere_under_the_name_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, elsewhere = tmp_path / "runs" / "one", tmp_path / "elsewhere"
+    assert str(folder_of(run, "")) == f"{run}/checkpoints"
+    for name in (str(elsewhere), "elsewhere"):
+        assert str(folder_of(run, name)) == f"{elsewhere}/one"
+    with Checkpoints(folder_of(run, "elsewhere")) as checkpoints:
+        checkpoints.save(3, state(3), CONFIG, 0.5)
+    assert (elsewhere / "one" / "step_00000003").is_dir()
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("library", ["gcsfs", "s3fs"])
+def test_an_address_without_its_library_is_one_line(tmp_path, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    address = {"gcsfs": "gs://no_bucket/runs", "s3fs": "s3://no_bucket/runs"}[library]
+    with pytest.raises(InputError, match=rf"no_bucket/runs/one .*{library}.*unc_jax\["):
+        folder_of(tmp_path / "one", address)

@@ -192,9 +192,9 @@ def test_a_process_on_its_own_takes_over_what_several_left(tmp_path):
     small.evaluate(predict, cohort, tmp_path)
     rows = records.read_rows(tmp_path / "cases.csv")
     (tmp_path / "cases.csv").unlink()
-    records.write_rows(tmp_path / "cases.part-0.csv", rows[0:5:2])
-    failed = records.new_row(case="b", split="train", status="failed: late")
-    records.write_rows(tmp_path / "cases.part-7.csv", [failed, rows[3]])
+    late = [records.new_row(case=c, split="x", status="failed: late") for c in "bd"]
+    records.write_rows(tmp_path / "cases.part-0.csv", [*rows[0:5:2], late[1]])
+    records.write_rows(tmp_path / "cases.part-7.csv", [late[0], rows[3]])
     predict.asked.clear()
     again = small.evaluate(predict, cohort, tmp_path)
     assert predict.asked == ["b", "f"]
@@ -318,17 +318,27 @@ def test_two_processes_stopped_killed_and_resumed_train_as_one(
 def test_two_processes_evaluate_and_predict_as_one(start_main, tiny_config, tmp_path):
     run, scans = tmp_path / "run", f"{tiny_config.data.root}/imagesTr"
     programs = {"XLA_FLAGS": FLAGS, **programs_in(tmp_path / "programs")}
-    trained = start_main("--stage=train", environment=programs)
+    kept = tmp_path / "kept"
+    elsewhere = {"train.checkpoints": str(kept)}
+    trained = start_main("--stage=train", environment=programs, **elsewhere)
     codes, errors = ends([trained])
     assert codes == [0], errors
+    assert not (run / "checkpoints").exists()
     shutil.copytree(run, tmp_path / "alone")
+    shutil.copytree(kept / "run", kept / "alone")
     for workdir, flags, environments in (
         ("alone", [], [programs]),
         ("run", ["--distributed"], of_processes(tmp_path / "programs")),
     ):
         codes, errors = ends(
             [
-                start_main("--stage=evaluate", *flags, workdir=workdir, environment=one)
+                start_main(
+                    "--stage=evaluate",
+                    *flags,
+                    workdir=workdir,
+                    environment=one,
+                    **elsewhere,
+                )
                 for one in environments
             ]
         )

@@ -33,6 +33,14 @@ _ORIGIN = (
     "--config.data.root=phantom"
 )
 
+# Fields that no row depends on, though others of their group do.
+_OF_NO_EFFECT = (
+    "evaluate.chunk",
+    "evaluate.bootstrap",
+    "evaluate.window_batch",
+    "train.checkpoints",
+)
+
 
 def prepare(config: Config) -> Cohort:
     """Verifies, splits and prepares `config.data`; returns at once when done.
@@ -209,8 +217,7 @@ def fingerprint(config: Config, prepared: Cohort, steps: Sequence[int]) -> str:
         name: value
         for name, value in fields.items()
         if name.startswith(("seed", "model.", "loss.", "train.", "evaluate."))
-        and name
-        not in ("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch")
+        and name not in _OF_NO_EFFECT
     }
     content = {**kept, "cohort": prepared.fingerprint, "steps": list(steps)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Training state on disk: atomic, checksummed, latest and best kept. Owns Orbax."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 
 from unc_jax import hosts
 from unc_jax.errors import InputError
@@ -24,6 +26,30 @@ class Restored(NamedTuple):
     config: dict[str, Any]
 
 
+def folder_of(workdir: Path, elsewhere: str) -> epath.Path:
+    """Where a run keeps its checkpoints; elsewhere: `train.checkpoints`, may be empty.
+
+    WORKDIR/checkpoints, or ELSEWHERE/NAME with the name of the run folder, where
+    ELSEWHERE may be a gs:// or s3:// address: the same code, on paths of etils and
+    Orbax. No bucket has been tried so far. Raises InputError when it cannot be reached,
+    say because the extra "gcs" or "s3" is not installed.
+    """
+    if not elsewhere:
+        return epath.Path(workdir).resolve() / "checkpoints"
+    folder = epath.Path(elsewhere) / Path(workdir).resolve().name
+    if not _is_remote(folder):
+        return folder.resolve()
+    try:
+        folder.exists()
+    except Exception as error:  # of whatever library stands behind the address
+        words = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"train.checkpoints: {folder} cannot be reached ({words}); such addresses "
+            "need pip install 'unc_jax[gcs]' or 'unc_jax[s3]', and credentials"
+        ) from None
+    return folder
+
+
 class Checkpoints:
     """The checkpoints of one run; use as a context manager.
 
@@ -33,7 +59,7 @@ class Checkpoints:
     SHA-256 of its arrays, because a flipped byte on disk restores without complaint.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: epath.PathLike) -> None:
         managers = ocp.checkpoint_managers
         policy = managers.AnyPreservationPolicy(
             [
@@ -50,7 +76,9 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             enable_async_checkpointing=False,
         )
-        self.folder = Path(folder).resolve()
+        self.folder = epath.Path(folder)
+        if not _is_remote(self.folder):
+            self.folder = self.folder.resolve()
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
@@ -73,13 +101,7 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        free = shutil.disk_usage(self.folder).free
-        if free < 1.5 * size:
-            raise InputError(
-                f"no room for a checkpoint in {self.folder}: {free / 1e6:.0f} MB free, "
-                f"{1.5 * size / 1e6:.0f} MB needed; free some and run again to resume"
-            )
+        self._check_room(state)
         meta = {"config": config, "sha256": _digest(state)}
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
@@ -104,6 +126,17 @@ class Checkpoints:
         if best is not None and _dice_of(self._manager.metrics(best)) >= 0:
             steps.insert(0, best)
         return self._restore(like, steps)
+
+    def _check_room(self, state: Any) -> None:
+        if _is_remote(self.folder):
+            return
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.folder).free
+        if free < 1.5 * size:
+            raise InputError(
+                f"no room for a checkpoint in {self.folder}: {free / 1e6:.0f} MB free, "
+                f"{1.5 * size / 1e6:.0f} MB needed; free some and run again to resume"
+            )
 
     def _restore(self, like: Any, steps: list[int]) -> Restored | None:
         if not steps:
@@ -134,6 +167,10 @@ class Checkpoints:
         if _digest(restored["state"]) != restored["meta"]["sha256"]:
             raise ValueError("its arrays do not match their checksum")
         return Restored(step, restored["state"], restored["meta"]["config"])
+
+
+def _is_remote(folder: epath.Path) -> bool:
+    return "://" in os.fspath(folder)
 
 
 def _dice_of(metrics: Any) -> float:

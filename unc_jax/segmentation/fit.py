@@ -15,7 +15,7 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import Config, flat_config
 from unc_jax.segmentation import devices
-from unc_jax.segmentation.checkpoint import Checkpoints
+from unc_jax.segmentation.checkpoint import Checkpoints, folder_of
 from unc_jax.segmentation.feed import build_feed
 from unc_jax.segmentation.progress import MetricLog, Progress, plot_curves
 from unc_jax.segmentation.train import (
@@ -35,6 +35,7 @@ _FREE_FIELDS = (
     "train.residence",  # "sharded" draws other patches: see `_recorded`
     "train.validate_every_steps",
     "train.checkpoint_every_steps",
+    "train.checkpoints",  # may have been moved
 )
 
 # From the network's variables to the mean Dice of the validation cases.
@@ -55,7 +56,7 @@ def fit(
     """Trains to `config.train.steps`, from the latest checkpoint where there is one.
 
     Order: 1. the newest checkpoint whose checksum holds; 2. from scratch when none was
-    ever saved. Writes metrics.jsonl, progress.png and checkpoints/ in `workdir`; of
+    ever saved. Writes metrics.jsonl, progress.png and checkpoints (`folder_of`); of
     several processes, which train together with all their devices, the first does.
 
     Raises:
@@ -65,7 +66,8 @@ def fit(
     """
     model = build_model(config)
     recorded = _recorded(config, cohort)
-    with Checkpoints(workdir / "checkpoints") as checkpoints, _signals() as received:
+    folder = folder_of(workdir, config.train.checkpoints)
+    with Checkpoints(folder) as checkpoints, _signals() as received:
         like = devices.replicate(empty_state(config, model))
         restored = checkpoints.restore_latest(like)
         if restored is None:

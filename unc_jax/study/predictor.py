@@ -11,7 +11,7 @@ from unc_jax.errors import InputError
 from unc_jax.fields import Config
 from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
-from unc_jax.segmentation.checkpoint import Checkpoints, Restored
+from unc_jax.segmentation.checkpoint import Checkpoints, Restored, folder_of
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import build_model, empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
@@ -111,14 +111,16 @@ def _by_dropout(config: Config, model: UNet3D, variables: dict[str, Any]) -> Pre
 
 def _restore(config: Config, model: UNet3D, folder: Path) -> Restored:
     """Best or latest checkpoint of a run."""
-    if not (folder / "checkpoints").is_dir():
-        raise InputError(f"{folder} holds no trained model; run --stage train first")
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    where = folder_of(folder, config.train.checkpoints)
+    missing = f"{folder} holds no trained model; run --stage train first"
+    if not where.is_dir():
+        raise InputError(missing)
+    with Checkpoints(where) as checkpoints:
         like = devices.replicate(empty_state(config, model))
         best = config.evaluate.checkpoint == "best"
         restored = (checkpoints.restore_best if best else checkpoints.restore_latest)(
             like
         )
     if restored is None:
-        raise InputError(f"{folder} holds no trained model; run --stage train first")
+        raise InputError(missing)
     return restored
