@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import base
-from unc_jax import hosts, stages
+from unc_jax import compilation, hosts, stages
 from unc_jax.config import check
 from unc_jax.data import atomic, lock
 from unc_jax.data.cohort import Cohort, open_cohort
@@ -49,7 +49,8 @@ def run(argv: list[str]) -> None:
     if _DISTRIBUTED.value:
         hosts.join()
         _check_same_command(config, workdir)
-    with lock.hold_for_all(workdir, f"unc_jax.main --stage {_STAGE.value}"):
+    doing = f"unc_jax.main --stage {_STAGE.value}"
+    with lock.hold_for_all(workdir, doing), compilation.kept_in(workdir):
         prepared = _prepared(config)
         _say(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
         if _STAGE.value in ("all", "train"):

@@ -20,6 +20,7 @@ import jax
 from absl import logging
 
 from unc_jax import hosts
+from unc_jax.compilation import kept_in
 from unc_jax.data import atomic, lock
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
@@ -61,9 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     trained = runfolder.load(arguments.run)
     known, model = _known_quality(trained, arguments)
     found = scans.find_scans(arguments.input)
-    segmenter = build_segmenter(trained, arguments)
     output = arguments.output
-    with lock.hold_for_all(output, "unc_jax.predict"):
+    with lock.hold_for_all(output, "unc_jax.predict"), kept_in(output):
+        segmenter = build_segmenter(trained, arguments)
         rows: list[Row] = []
         # Of several processes each segments its share, and the first one writes.
         share = found[hosts.number() :: hosts.count()]

@@ -1,0 +1,86 @@
+"""How often each stage compiles: once, and on a second start not at all."""
+
+import collections
+import contextlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from unc_jax import compilation
+
+_REQUEST = "/jax/core/compile/backend_compile_duration"
+_HIT = "/jax/compilation_cache/cache_hits"
+_MISS = "/jax/compilation_cache/cache_misses"
+
+
+@contextlib.contextmanager
+def counted():
+    """Counts programs asked of the compiler, and of the cache, while it is open."""
+    counts = collections.Counter()
+
+    def note(event, *_, **__):
+        counts[event] += 1
+
+    jax.monitoring.register_event_listener(note)
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield counts
+    finally:
+        jax.monitoring.unregister_event_listener(note)
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+def two_steps():
+    """A compiled random walk of its own, whose every bit counts."""
+
+    def step(x, key):
+        return jax.numpy.sin(x) + 0.1 * jax.random.normal(key, x.shape)
+
+    step = jax.jit(step)
+    x = np.ones(7, np.float32)
+    for seed in range(2):
+        x = step(x, jax.random.key(seed))
+    return np.asarray(x)
+
+
+def test_a_second_start_compiles_nothing_wherever_the_folder_went(tmp_path):
+    results, counts = [], []
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        if results:
+            shutil.copytree(tmp_path / "here", folder)
+        jax.clear_caches()  # as a new process
+        with counted() as count, compilation.kept_in(folder):
+            results.append(two_steps())
+        counts.append(count)
+    np.testing.assert_array_equal(*results)
+    assert counts[0][_MISS] > 0
+    assert counts[1][_MISS] == 0
+    assert counts[1][_HIT] == counts[0][_HIT] + counts[0][_MISS]
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
+    with compilation.kept_in(tmp_path):
+        expected = two_steps()
+    entries = list((tmp_path / ".cache").rglob("*-cache"))
+    assert entries
+    for entry in entries:
+        entry.write_bytes(entry.read_bytes()[:-20])
+    jax.clear_caches()
+    with (
+        compilation.kept_in(tmp_path),
+        pytest.warns(UserWarning, match="Error reading persistent compilation cache"),
+    ):
+        np.testing.assert_array_equal(two_steps(), expected)
+
+
+def test_a_cache_that_the_user_named_is_left(tmp_path, monkeypatch):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
+    try:
+        with compilation.kept_in(tmp_path):
+            assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+    assert not (tmp_path / ".cache").exists()

@@ -1,0 +1,62 @@
+"""Compiled programs kept on disk, so that a second start compiles none of them."""
+
+import contextlib
+import hashlib
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+# Every program is kept, however small: a start has some hundred small ones, and the
+# programs of a whole run take a few megabytes.
+_SETTINGS = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+    # These would put the folder's name into every key: a moved run would miss.
+    "jax_persistent_cache_enable_xla_caches": "none",
+}
+
+
+@contextlib.contextmanager
+def kept_in(folder: Path) -> Iterator[None]:
+    """Programs compiled within are kept in folder/.cache/jax, and taken from there.
+
+    JAX's own cache, keyed by program, versions and device; an entry that cannot be
+    read or written costs a warning and a compilation. A cache that the user named
+    (JAX_COMPILATION_CACHE_DIR) is used instead.
+    """
+    if jax.config.jax_compilation_cache_dir:
+        yield
+        return
+    path = folder / ".cache" / "jax" / _machine()
+    changed = {"jax_compilation_cache_dir": str(path.resolve()), **_SETTINGS}
+    before = {name: getattr(jax.config, name) for name in changed}
+    _configure(changed)
+    try:
+        yield
+    finally:
+        _configure(before)
+
+
+def _configure(settings: dict) -> None:
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # JAX looks at the folder's name only once
+
+
+def _machine() -> str:
+    """A name for this kind of CPU.
+
+    JAX's key knows a CPU only as "cpu", but its programs use the instructions of the
+    one they were compiled on: a run folder carried to another must not bring them.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    words = ("model name", "flags", "Features")
+    told = {line for line in lines if line.startswith(words)} or set(lines)
+    content = "\n".join([platform.machine(), *sorted(told)])
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
