@@ -8,7 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from unc_jax import compilation
+from unc_jax import compilation, stages
+from unc_jax.segmentation.feed import build_feed
+from unc_jax.segmentation.train import (
+    build_model,
+    build_train_step,
+    create_state,
+    variables_of,
+)
+from unc_jax.uncertainty.sampling import build_monte_carlo
 
 _REQUEST = "/jax/core/compile/backend_compile_duration"
 _HIT = "/jax/compilation_cache/cache_hits"
@@ -84,3 +92,39 @@ def test_a_cache_that_the_user_named_is_left(tmp_path, monkeypatch):
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
     assert not (tmp_path / ".cache").exists()
+
+
+def test_training_compiles_in_its_first_call(tiny_config):
+    cohort = stages.prepare(tiny_config)
+    model = build_model(tiny_config)
+    feed = build_feed(tiny_config, cohort, build_train_step(tiny_config, model))
+    state, _ = feed(create_state(tiny_config, model), 0)
+    with counted() as count:
+        for step in (2, 4, 6):
+            state, losses = feed(state, step)
+        jax.block_until_ready(losses)
+    assert count[_REQUEST] == 0
+
+
+def test_the_first_volume_compiles_for_all(tiny_config):
+    """Eight windows in fives: 4 + 4; in threes: 3 + 3 + 2, the rest filled up."""
+    model = build_model(tiny_config)
+    variables = variables_of(create_state(tiny_config, model))
+    monte_carlo = build_monte_carlo(
+        model,
+        samples=3,
+        patch_shape=(8, 8, 4),
+        overlap=0.0,
+        mask_scope="volume",
+        window_batch=3,
+        chunk=2,
+    )
+    generator = np.random.default_rng(0)
+    requests = []
+    for number in range(3):
+        volume = generator.normal(size=(16, 16, 8)).astype(np.float32)
+        with counted() as count:
+            monte_carlo(variables, volume, jax.random.key(number))
+        requests.append(count[_REQUEST])
+    assert requests[0] > 0
+    assert requests[1:] == [0, 0]
