@@ -107,7 +107,7 @@ def test_training_compiles_in_its_first_call(tiny_config):
 
 
 def test_the_first_volume_compiles_for_all(tiny_config):
-    """Eight windows in fives: 4 + 4; in threes: 3 + 3 + 2, the rest filled up."""
+    """Eight windows in threes: 3 + 3 + 2, the last call filled up."""
     model = build_model(tiny_config)
     variables = variables_of(create_state(tiny_config, model))
     monte_carlo = build_monte_carlo(
