@@ -109,3 +109,20 @@ def test_an_address_without_its_library_is_one_line(tmp_path, monkeypatch, libra
     address = {"gcsfs": "gs://no_bucket/runs", "s3fs": "s3://no_bucket/runs"}[library]
     with pytest.raises(InputError, match=rf"no_bucket/runs/one .*{library}.*unc_jax\["):
         folder_of(tmp_path / "one", address)
+
+
+def test_a_broken_one_is_written_again(tmp_path):
+    folder = saved(tmp_path, {1: 0.1, 2: None})
+    flip_a_byte(folder, 2)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.discard_after(checkpoints.restore_latest(state(0)).step)
+        checkpoints.save(2, state(2), CONFIG, None)
+        assert checkpoints.restore_latest(state(0)).step == 2
+
+
+def test_a_dice_known_later_is_added(tmp_path):
+    folder = saved(tmp_path, {1: 0.5, 2: None, 3: None})
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(3, state(3), CONFIG, 0.7)
+        assert checkpoints.restore_best(state(0)).step == 3
+        assert checkpoints.restore_latest(state(0)).step == 3

@@ -9,6 +9,7 @@ all; workdir and data must be folders that all see. See `unc_jax.hosts.join`.
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from unc_jax import compilation, hosts, stages
 from unc_jax.config import check
 from unc_jax.data import atomic, lock
 from unc_jax.data.cohort import Cohort, open_cohort
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, words_of_system
 from unc_jax.fields import Config, flat_config
 from unc_jax.segmentation.fit import Stopped
 
@@ -45,12 +46,14 @@ def run(argv: list[str]) -> None:
         raise InputError(f"stray argument {argv[1]!r}; fields are --config.field=value")
     config = _CONFIG.value
     check(config, base.get_config())
-    workdir = Path(_WORKDIR.value or f"runs/{_run_name()}")
+    workdir = _workdir()
     if _DISTRIBUTED.value:
         hosts.join()
         _check_same_command(config, workdir)
     doing = f"unc_jax.main --stage {_STAGE.value}"
     with lock.hold_for_all(workdir, doing), compilation.kept_in(workdir):
+        if hosts.leads():
+            atomic.sweep(workdir)
         prepared = _prepared(config)
         _say(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
         if _STAGE.value in ("all", "train"):
@@ -97,22 +100,39 @@ def _say(line: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Turns errors that a user can mend into one line and exit code 2."""
+    """Turns errors that a user can mend into one line and exit code 2.
+
+    SIGTERM ends any stage with 143, SIGINT with 130; what is finished is kept.
+    """
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
         run(argv)
     except Stopped as stop:
         hosts.leave()
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
-    except (InputError, FloatingPointError) as error:
+    except (InputError, OSError, FloatingPointError) as error:
         if _DEBUG.value and hosts.count() == 1:
             raise
-        code = _USER_ERROR if isinstance(error, InputError) else _TRAINING_ERROR
-        hosts.end_all(f"error: {error}", code)
+        system = isinstance(error, OSError)
+        words = words_of_system(error, _workdir()) if system else str(error)
+        diverged = isinstance(error, FloatingPointError)
+        hosts.end_all(f"error: {words}", _TRAINING_ERROR if diverged else _USER_ERROR)
     except Exception as error:
         hosts.fail(error)
+
+
+def _stop(number: int, frame) -> None:
+    """Leaves no temporary file; while it trains, `fit` saves the state instead."""
+    print(f"stopped by signal {number}; run again to resume", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _workdir() -> Path:
+    return Path(_WORKDIR.value or f"runs/{_run_name()}")
 
 
 def _run_name() -> str:

@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = scans.find_scans(arguments.input)
     output = arguments.output
     with lock.hold_for_all(output, "unc_jax.predict"), kept_in(output):
+        if hosts.leads():
+            atomic.sweep(output)
         segmenter = build_segmenter(trained, arguments)
         rows: list[Row] = []
         # Of several processes each segments its share, and the first one writes.
@@ -167,7 +169,9 @@ def _attempt(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
     try:
         return segmentation.segment_case(scan, segmenter, output)
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and (
+            error.filename is None or Path(error.filename).is_relative_to(output)
+        ):
             raise  # of the output: no later case would fare better
         words = " ".join(str(error).split())[:300]
         if not isinstance(error, InputError):

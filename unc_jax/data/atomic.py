@@ -1,6 +1,7 @@
 """Files that are either whole or absent: written beside, synced, then renamed."""
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None:  # writing to an open file does not say to which
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -44,8 +49,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_npy(path: Path, array: np.ndarray) -> None:
     """Writes one array as .npy, without pickle."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+    content = io.BytesIO()  # to a file NumPy writes past Python, and hides a full disk
+    np.save(content, array, allow_pickle=False)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left in `folder`, whose lock must be held."""
+    for path in Path(folder).rglob(".tmp-*"):
+        path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

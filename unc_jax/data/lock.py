@@ -31,7 +31,7 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
             ) from None
         file.seek(0)
         file.truncate()
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
         file.write(
             f"{doing}, process {os.getpid()} on {socket.gethostname()}, {since}\n"
         )

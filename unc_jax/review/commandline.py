@@ -1,7 +1,6 @@
 """What the commands of a review share: flags, versions, errors as one line."""
 
 import argparse
-import errno
 import importlib.metadata
 import platform
 import sys
@@ -13,7 +12,7 @@ from typing import NoReturn
 from absl import logging
 
 from unc_jax import hosts
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, words_of_system
 from unc_jax.review.rule import Rule
 
 USER_ERROR, SOME_FAILED = 2, 4
@@ -51,18 +50,10 @@ def guarded(
         if arguments.debug and hosts.count() == 1:
             raise
         known = isinstance(error, InputError)
-        words = str(error) if known else _of_system(error, arguments.output)
+        words = str(error) if known else words_of_system(error, arguments.output)
         hosts.end_all(f"error: {' '.join(words.split())}", USER_ERROR)
     except Exception as error:
         hosts.fail(error)
-
-
-def _of_system(error: OSError, output: Path) -> str:
-    """What the system refused, where, and what to do about it."""
-    where = error.filename or output
-    if error.errno == errno.ENOSPC:
-        return f"{where}: no space left; free some and run again, what is done is kept"
-    return f"{where}: {error.strerror}; name a folder that can be written by --output"
 
 
 def rule_text(rule: Rule) -> str:

@@ -1,8 +1,11 @@
 """Training state on disk: atomic, checksummed, latest and best kept. Owns Orbax."""
 
+import contextlib
+import errno
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +19,8 @@ from unc_jax import hosts
 from unc_jax.errors import InputError
 
 _LATEST_KEPT = 2
+_RESERVE = 1e6  # bytes, for the files beside the arrays
+_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 
 
 class Restored(NamedTuple):
@@ -96,11 +101,14 @@ class Checkpoints:
     ) -> None:
         """Saves `state`; with a validation Dice it takes part in the choice of best.
 
-        A step that is there already is left as it is. Raises InputError when the disk
-        has no room, before anything is written.
+        A step that is there already is left as it is, unless it lacks the Dice that is
+        known now. Raises InputError when the disk has no room, mostly before anything
+        is written; what was saved before is kept.
         """
         if step in self._manager.all_steps():
-            return
+            if dice is None or _dice_of(self._manager.metrics(step)) >= 0:
+                return
+            self._manager.delete(step)
         self._check_room(state)
         meta = {"config": config, "sha256": _digest(state)}
         args = ocp.args.Composite(
@@ -108,8 +116,15 @@ class Checkpoints:
         )
         # Below every Dice, so that a checkpoint without one is never the best.
         metrics = {"dice": -1.0 if dice is None else float(dice)}
-        self._manager.save(step, args=args, metrics=metrics, force=True)
-        self._manager.wait_until_finished()
+        with _full_disk_is_an_input_error(self.folder):
+            self._manager.save(step, args=args, metrics=metrics, force=True)
+            self._manager.wait_until_finished()
+
+    def discard_after(self, step: int) -> None:
+        """Removes the later checkpoints, so that broken ones are written again."""
+        for later in self._manager.all_steps():
+            if later > step:
+                self._manager.delete(later)
 
     def restore_latest(self, like: Any) -> Restored | None:
         """The newest checkpoint whose checksum holds, in the shapes of `like`.
@@ -131,11 +146,11 @@ class Checkpoints:
         if _is_remote(self.folder):
             return
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        free = shutil.disk_usage(self.folder).free
-        if free < 1.5 * size:
+        needed, free = 1.5 * size + _RESERVE, shutil.disk_usage(self.folder).free
+        if free < needed:
             raise InputError(
-                f"no room for a checkpoint in {self.folder}: {free / 1e6:.0f} MB free, "
-                f"{1.5 * size / 1e6:.0f} MB needed; free some and run again to resume"
+                f"no room for a checkpoint in {self.folder}: {free / 1e6:.1f} MB free, "
+                f"{needed / 1e6:.1f} MB needed; free some and run again to resume"
             )
 
     def _restore(self, like: Any, steps: list[int]) -> Restored | None:
@@ -171,6 +186,26 @@ class Checkpoints:
 
 def _is_remote(folder: epath.Path) -> bool:
     return "://" in os.fspath(folder)
+
+
+@contextlib.contextmanager
+def _full_disk_is_an_input_error(folder: epath.Path) -> Iterator[None]:
+    """Of the errors that Orbax raises while it saves, and without its tracebacks."""
+    verbosity = logging.get_verbosity()
+    if verbosity < logging.INFO:
+        logging.set_verbosity(logging.FATAL)  # its threads log what they raise
+    try:
+        yield
+    except Exception as error:
+        if not any(words in str(error) for words in _FULL):
+            raise
+        for torn in folder.glob("*.orbax-checkpoint-tmp"):
+            with contextlib.suppress(OSError):
+                torn.rmtree()
+        raise InputError(
+            f"no room for a checkpoint in {folder}; free some and run again to resume"
+        ) from None
+    logging.set_verbosity(verbosity)
 
 
 def _dice_of(metrics: Any) -> float:

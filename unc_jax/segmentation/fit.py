@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -38,8 +38,9 @@ _FREE_FIELDS = (
     "train.checkpoints",  # may have been moved
 )
 
-# From the network's variables to the mean Dice of the validation cases.
-Validate = Callable[[dict[str, Any]], float]
+# From the network's variables to the mean Dice of the validation cases; None when the
+# second argument said, between two cases, that there is no time left for it.
+Validate = Callable[[dict[str, Any], Callable[[], bool]], float | None]
 
 
 class Stopped(Exception):
@@ -75,6 +76,7 @@ def fit(
         else:
             _check_same(recorded, restored.config)
             state = restored.state
+            checkpoints.discard_after(restored.step)
             logging.info("resumed at step %d", restored.step)
         run = _Run(config, cohort, workdir, validate, checkpoints, recorded, received)
         return run.to_the_end(state, model)
@@ -99,34 +101,52 @@ class _Run(NamedTuple):
             self.config, self.cohort, build_train_step(self.config, model)
         )
         first, note = step, ""
+        missing = self._is_due(step) and not log.has(step, "validation_dice")
+        if hosts.hear(str(missing)) == str(True):  # it was stopped before
+            self._validate_and_save(state, step, log)
         while step < train.steps:
             state, losses = feed(state, step)
             step += train.steps_per_call
             loss = _finite_mean(losses, step)
             if hosts.leads():
                 log.write(step, loss=loss)
-            if step % train.validate_every_steps == 0 or step == train.steps:
-                score = self._validate_and_save(state, step)
-                if hosts.leads():
-                    log.write(step, validation_dice=score)
-                    plot_curves(log.read(), self.workdir / "progress.png")
+            if self._is_due(step):
+                score = self._validate_and_save(state, step, log)
                 note = f", validation Dice {score:.3f}"
             elif step % train.checkpoint_every_steps == 0:
                 self.checkpoints.save(step, state, self.recorded, None)
-            # A signal to one process, whenever it came, stops all at the same step.
-            if received := hosts.greatest(self.received[0] if self.received else 0):
-                self.checkpoints.save(step, state, self.recorded, None)
-                raise Stopped(received, step)
+            if self._signal():
+                self._save_and_stop(state, step)
             if step == first + train.steps_per_call:
                 progress.restart_clock(step)  # the first call compiled
             progress(step, f"loss {loss:.4f}{note}")
         return state
 
-    def _validate_and_save(self, state: TrainState, step: int) -> float:
-        score = self.validate(variables_of(state))
+    def _is_due(self, step: int) -> bool:
+        """Whether the state after `step` updates is validated."""
+        train = self.config.train
+        every = step % train.validate_every_steps == 0
+        return step > 0 and (every or step == train.steps)
+
+    def _validate_and_save(self, state: TrainState, step: int, log: MetricLog) -> float:
+        score = self.validate(variables_of(state), lambda: self._signal() > 0)
+        if score is None:
+            self._save_and_stop(state, step)
         _warn_if_empty(score, step)
+        # Logged first: from a checkpoint without it, a killed run would not log it.
+        if hosts.leads():
+            log.write(step, validation_dice=score)
+            plot_curves(log.read(), self.workdir / "progress.png")
         self.checkpoints.save(step, state, self.recorded, score)
         return score
+
+    def _save_and_stop(self, state: TrainState, step: int) -> NoReturn:
+        self.checkpoints.save(step, state, self.recorded, None)
+        raise Stopped(self._signal(), step)
+
+    def _signal(self) -> int:
+        """Of any process, whenever it came: all stop at the same step. 0 for none."""
+        return hosts.greatest(self.received[0] if self.received else 0)
 
 
 def _warn_if_empty(score: float, step: int) -> None:

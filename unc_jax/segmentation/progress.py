@@ -104,6 +104,10 @@ class MetricLog:
                 continue
         return records
 
+    def has(self, step: int, name: str) -> bool:
+        """Whether `name` was logged at `step`."""
+        return any(r["step"] == step and name in r for r in self.read())
+
     def rewind(self, step: int) -> None:
         """Drops what was logged after `step`: a resumed run logs it again."""
         kept = [record for record in self.read() if record["step"] <= step]

@@ -16,9 +16,11 @@ from unc_jax.study.metrics import dice
 
 def build_validation(
     config: Config, cohort: Cohort
-) -> Callable[[dict[str, Any]], float]:
+) -> Callable[[dict[str, Any], Callable[[], bool]], float | None]:
     """A function from the network's variables to the mean validation Dice.
 
+    Its second argument is asked before each case whether to give up, by all processes
+    at once; then it is None.
     Dropout off, normalisation on running averages. Cases where prediction and
     reference are both empty are undefined and left out; 0 when every case is. Several
     processes share the cases, and all get the mean.
@@ -31,15 +33,18 @@ def build_validation(
     )
     indices = [cohort.ids.index(case) for case in cohort.split.validation]
 
-    def validate(variables: dict[str, Any]) -> float:
+    def validate(
+        variables: dict[str, Any], giving_up: Callable[[], bool]
+    ) -> float | None:
         variables = devices.replicate(variables, own=True)
         scores = np.full(len(indices), np.nan)
-        for place in range(hosts.number(), len(indices), hosts.count()):
-            index = indices[place]
-            scores[place] = dice(
-                np.asarray(predict(variables, cohort.images[index])) >= 0.5,
-                cohort.labels[index] > 0,
-            )
+        for first in range(0, len(indices), hosts.count()):
+            if giving_up():
+                return None
+            place = first + hosts.number()
+            if place < len(indices):
+                mean = np.asarray(predict(variables, cohort.images[indices[place]]))
+                scores[place] = dice(mean >= 0.5, cohort.labels[indices[place]] > 0)
         of_process = np.arange(len(indices)) % hosts.count()
         scores = hosts.gather(scores)[of_process, np.arange(len(indices))]
         defined = scores[~np.isnan(scores)]
