@@ -1,6 +1,7 @@
 """Training is a function of config and step, however it is fed, stopped or resumed."""
 
 import json
+import os
 import signal
 import time
 
@@ -22,6 +23,7 @@ from unc_jax.segmentation.train import (
     flip,
     variables_of,
 )
+from unc_jax.study.validation import build_validation
 
 
 def assert_same_bits(first, second):
@@ -140,6 +142,40 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(
         if "loss" in line
     ]
     assert steps == list(range(2, step + 12, 2))
+
+
+@pytest.mark.slow
+def test_a_signal_within_a_validation_saves_at_once(tiny_config, tmp_path):
+    cohort, scores = stages.prepare(tiny_config), iter([None, 0.5, 0.25])
+
+    def validate(variables, giving_up):
+        score = next(scores)
+        if score is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert giving_up() == (score is None)
+        return score
+
+    with pytest.raises(fit.Stopped, match="at step 4, state saved") as stopped:
+        fit.fit(tiny_config, cohort, tmp_path, validate)
+    assert stopped.value.exit_code == 143
+    fit.fit(tiny_config, cohort, tmp_path, validate)
+    records = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert [(r["step"], r.get("validation_dice")) for r in records] == [
+        *((2, None), (4, None), (4, 0.5)),
+        *((6, None), (8, None), (8, 0.25)),
+    ]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        like = create_state(tiny_config, build_model(tiny_config))
+        assert checkpoints.restore_best(like).step == 4
+
+
+def test_validation_gives_up_between_cases(tiny_config):
+    cohort, asked = stages.prepare(tiny_config), []
+    validate = build_validation(tiny_config, cohort)
+    variables = variables_of(create_state(tiny_config, build_model(tiny_config)))
+    assert validate(variables, lambda: True) is None
+    assert 0 <= validate(variables, lambda: asked.append(1)) <= 1
+    assert len(asked) == len(cohort.split.validation)
 
 
 def max_step(folder):

@@ -212,11 +212,8 @@ def test_gke_manifest():
     service, job = parts["Service"], parts["Job"]["spec"]
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["selector"] == {"job-name": "liver"}
-    assert (job["completionMode"], job["completions"], job["parallelism"]) == (
-        "Indexed",
-        2,
-        2,
-    )
+    assert job["completionMode"] == "Indexed"
+    assert job["completions"] == job["parallelism"] == 2
     rules = {
         tuple(rule["onExitCodes"]["values"]): rule["action"]
         for rule in job["podFailurePolicy"]["rules"]

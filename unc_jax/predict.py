@@ -169,9 +169,8 @@ def _attempt(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
     try:
         return segmentation.segment_case(scan, segmenter, output)
     except Exception as error:
-        if isinstance(error, OSError) and (
-            error.filename is None or Path(error.filename).is_relative_to(output)
-        ):
+        where = output if isinstance(error, OSError) else None
+        if where and Path(error.filename or where).is_relative_to(where):
             raise  # of the output: no later case would fare better
         words = " ".join(str(error).split())[:300]
         if not isinstance(error, InputError):
