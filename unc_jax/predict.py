@@ -169,8 +169,9 @@ def _attempt(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
     try:
         return segmentation.segment_case(scan, segmenter, output)
     except Exception as error:
-        where = output if isinstance(error, OSError) else None
-        if where and Path(error.filename or where).is_relative_to(where):
+        if isinstance(error, OSError) and (
+            Path(error.filename or output).is_relative_to(output)
+        ):
             raise  # of the output: no later case would fare better
         words = " ".join(str(error).split())[:300]
         if not isinstance(error, InputError):
