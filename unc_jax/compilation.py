@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+_FOLDER = "jax_compilation_cache_dir"
 # Every program is kept, however small: a start has some hundred small ones, and the
 # programs of a whole run take a few megabytes.
 _SETTINGS = {
@@ -27,11 +28,11 @@ def kept_in(folder: Path) -> Iterator[None]:
     read or written costs a warning and a compilation. A cache that the user named
     (JAX_COMPILATION_CACHE_DIR) is used instead.
     """
-    if jax.config.jax_compilation_cache_dir:
+    if getattr(jax.config, _FOLDER):
         yield
         return
     path = folder / ".cache" / "jax" / _machine()
-    changed = {"jax_compilation_cache_dir": str(path.resolve()), **_SETTINGS}
+    changed = {_FOLDER: str(path.resolve()), **_SETTINGS}
     before = {name: getattr(jax.config, name) for name in changed}
     _configure(changed)
     try:

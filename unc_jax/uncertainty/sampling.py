@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +70,7 @@ def sample_windows(
 
 def _of_batch(model: UNet3D, variables, shared, places: Array, key: Array) -> Array:
     """Logits (b, x, y, z) of one thinned network."""
-    return model.clone(one_mask=True).apply(
+    logits: Any = model.clone(one_mask=True).apply(
         variables,
         shared,
         train=False,
@@ -77,6 +78,7 @@ def _of_batch(model: UNet3D, variables, shared, places: Array, key: Array) -> Ar
         rngs={"dropout": key},
         method="after_dropout",
     )
+    return logits
 
 
 def _of_windows(model: UNet3D, variables, shared, places: Array, key: Array) -> Array:
