@@ -145,9 +145,10 @@ def report(found: dict[int, dict[str, float]], features: int) -> str:
         "should take n times as long on n devices. Strong: "
         f"{TOTAL} patches or windows in all, which should take as long on any number. "
         "The factor is the time over that ideal: 1 is free, below 1 means that one "
-        f"device alone left cores idle. On {TOTAL} devices weak and strong are the same "
-        "work, timed twice: their difference is the noise. Load of the machine, one minute's mean: "
-        f"{os.getloadavg()[0]:.1f}, this program's own share included.",
+        f"device alone left cores idle. On {TOTAL} devices weak and strong are the "
+        "same work, timed twice: their difference is the noise. Load of the machine, "
+        f"one minute's mean: {os.getloadavg()[0]:.1f}, this program's own share "
+        "included.",
     ]
     for kind, name in KINDS.items():
         lines += ["", f"## {name.capitalize()}", ""]

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -138,7 +138,7 @@ def fail(error: Exception) -> NoReturn:
     end_all(line, 1, traceback.format_exc())
 
 
-def _from_environment() -> dict[str, str | int]:
+def _from_environment() -> dict[str, Any]:
     given = {name: os.environ.get(name, "") for name in _VARIABLES}
     missing = [name for name, value in given.items() if not value]
     if len(missing) == len(_VARIABLES):
@@ -160,18 +160,18 @@ def _from_environment() -> dict[str, str | int]:
     }
 
 
-def _words(arguments: dict[str, str | int]) -> str:
+def _words(arguments: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in arguments.items())
 
 
-def _give_up(wait_s: int, arguments: dict[str, str | int]) -> None:
+def _give_up(wait_s: int, arguments: dict[str, Any]) -> None:
     # JAX itself would abort the process, with a stack trace and no exception.
     line = f"error: --distributed: not all processes met within {wait_s} s"
     print(f"{line} ({_words(arguments)})", file=sys.stderr, flush=True)
     os._exit(2)
 
 
-def _client():
+def _client() -> Any:
     # Not public in JAX 0.10, but the only way to the runtime's store and its barrier,
     # which wait for hours where a collective of the devices would time out.
     from jax._src.distributed import global_state
