@@ -1,0 +1,174 @@
+"""A one-dimensional Winograd transform in front of 2-D convolutions.
+
+Winograd (1980); Lavin and Gray (2016). The transform runs along z, the thin axis of the
+volumes; arrays are z-first, (b, z, x, y, c), and `taps` are (3, 3, 3, c_in, c_out) with
+the z tap first.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+_SLAB_VOXELS = 4096
+_XLA_2D = ("NHWC", "HWIO", "NHWC")
+
+
+class Transform(NamedTuple):
+    """F(m, 3): m outputs from m + 2 inputs with m + 2 products instead of 3 m.
+
+    output = out @ ((kernel @ taps) * (data @ input)).
+    """
+
+    data: np.ndarray
+    kernel: np.ndarray
+    out: np.ndarray
+
+
+# Points 0, 1, -1, 2, -2.
+F4 = Transform(
+    data=np.array(
+        [
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ],
+        np.float64,
+    ),
+    kernel=np.array(
+        [
+            [1 / 4, 0, 0],
+            [-1 / 6, -1 / 6, -1 / 6],
+            [-1 / 6, 1 / 6, -1 / 6],
+            [1 / 24, 1 / 12, 1 / 6],
+            [1 / 24, -1 / 12, 1 / 6],
+            [0, 0, 1],
+        ]
+    ),
+    out=np.array(
+        [
+            [1, 1, 1, 1, 1, 0],
+            [0, 1, -1, 2, -2, 0],
+            [0, 1, 1, 4, 4, 0],
+            [0, 1, -1, 8, -8, 1],
+        ],
+        np.float64,
+    ),
+)
+# Points 0, 1, -1.
+F2 = Transform(
+    data=np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], float),
+    kernel=np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    out=np.array([[1, 1, 1, 0], [0, 1, -1, -1]], float),
+)
+
+
+def conv2d(planes: Array, kernel: Array) -> Array:
+    """(..., x, y, c_in) by (3, 3, c_in, c_out), same padding; leading axes as batch."""
+    flat = planes.reshape(-1, *planes.shape[-3:])
+    out = lax.conv_general_dilated(
+        flat, kernel, (1, 1), "SAME", dimension_numbers=_XLA_2D
+    )
+    return out.reshape(*planes.shape[:-1], kernel.shape[-1])
+
+
+def pad_z(x: Array) -> Array:
+    """One plane of zeros before and after."""
+    return jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+
+
+def _combine(coefficients: np.ndarray, parts: Callable[[int], Array]) -> Array:
+    """Sum of coefficient times part over the non-zero coefficients."""
+    terms = [float(c) * parts(j) for j, c in enumerate(coefficients) if c]
+    return sum(terms[1:], start=terms[0])
+
+
+def convolve(x: Array, taps: Array, transform: Transform) -> Array:
+    """Same-padded 3x3x3 cross-correlation, (b, z, x, y, c_out); m divides z."""
+    data, kernel, out = transform
+    step = out.shape[0]
+    inputs = _tiles(pad_z(x), data)
+    products = [
+        conv2d(tile, _combine(kernel[k], lambda j: taps[j]))
+        for k, tile in enumerate(inputs)
+    ]
+    planes = [_combine(out[i], lambda k: products[k]) for i in range(step)]
+    stacked = jnp.stack(planes, axis=2)  # (b, z / step, step, x, y, c)
+    return stacked.reshape(*x.shape[:-1], taps.shape[-1])
+
+
+def _tiles(padded: Array, data: np.ndarray) -> list[Array]:
+    """Transformed inputs, one (b, z / step, x, y, c) array per Winograd point."""
+    points = data.shape[0]
+    step = points - 2
+    count = (padded.shape[1] - 2) // step
+
+    def plane(j: int) -> Array:
+        return lax.slice_in_dim(padded, j, j + (count - 1) * step + 1, step, axis=1)
+
+    return [_combine(row, plane) for row in data]
+
+
+def kernel_gradient(x: Array, gradient: Array, transform: Transform) -> Array:
+    """Gradient by the taps: the adjoint of `convolve`, tile by tile; m divides z.
+
+    A scan over slabs of tiles keeps the unfolded planes in the cache.
+    """
+    data, kernel, out = transform
+    step, points = out.shape
+    inputs = jnp.stack(_tiles(pad_z(x), data))
+    outputs = gradient.reshape(
+        gradient.shape[0], -1, step, *gradient.shape[2:]
+    )  # (b, tiles, step, x, y, c)
+    spread = jnp.stack(
+        [_combine(out[:, k], lambda i: outputs[:, :, i]) for k in range(points)]
+    )
+    count = _planes_at_once(inputs.shape[1] * inputs.shape[2], x.shape[2] * x.shape[3])
+    inputs = inputs.reshape(points, -1, count, *x.shape[2:]).swapaxes(0, 1)
+    spread = spread.reshape(points, -1, count, *gradient.shape[2:]).swapaxes(0, 1)
+
+    def add_tile(total: Array, tile: tuple[Array, Array]) -> tuple[Array, None]:
+        planes, gradients = tile
+        products = [_plane_gradient(planes[k], gradients[k]) for k in range(points)]
+        return total + jnp.stack(products), None
+
+    shape = (points, 3, 3, x.shape[-1], gradient.shape[-1])
+    by_point, _ = lax.scan(add_tile, jnp.zeros(shape, x.dtype), (inputs, spread))
+    return jnp.stack([_combine(kernel[:, j], lambda k: by_point[k]) for j in range(3)])
+
+
+def _planes_at_once(count: int, voxels: int) -> int:
+    """The largest divisor of `count` whose planes hold at most _SLAB_VOXELS together.
+
+    Products over single planes of a few hundred voxels are mostly overhead.
+    """
+    most = max(1, _SLAB_VOXELS // voxels)
+    return next(n for n in range(min(most, count), 0, -1) if count % n == 0)
+
+
+def _plane_gradient(planes: Array, gradient: Array) -> Array:
+    """2-D kernel gradient (3, 3, c_in, c_out) of some planes, as one matrix product.
+
+    Three y shifts of the planes against three x shifts of the gradient: nine taps.
+    """
+    _, width, height, channels = planes.shape
+    out_channels = gradient.shape[-1]
+    padded = jnp.pad(planes, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    shifts_y = jnp.concatenate(
+        [padded[:, :, b : b + height] for b in range(3)], axis=-1
+    )
+    padded = jnp.pad(gradient, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    shifts_x = jnp.concatenate(
+        [padded[:, 2 - a : 2 - a + width] for a in range(3)], axis=-1
+    )
+    product = lax.dot_general(
+        shifts_y.reshape(-1, 3 * channels),
+        shifts_x.reshape(-1, 3 * out_channels),
+        (((0,), (0,)), ((), ())),
+    )
+    return product.reshape(3, channels, 3, out_channels).transpose(2, 0, 1, 3)
