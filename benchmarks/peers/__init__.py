@@ -1,0 +1,1 @@
+"""The contenders of `benchmarks.run`: this package and PyTorch with MONAI."""

@@ -1,0 +1,178 @@
+"""The tasks of the benchmark, done by this package."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from benchmarks.peers.contender import serve
+from configs import base
+from unc_jax.segmentation.conv3d import conv3d
+from unc_jax.segmentation.sliding import build_point_prediction
+from unc_jax.segmentation.train import build_train_step, create_state, variables_of
+from unc_jax.segmentation.unet import UNet3D
+from unc_jax.uncertainty import measures, thinning
+from unc_jax.uncertainty.sampling import build_monte_carlo
+
+PATCH = (128, 128, 16)
+_XLA_3D = ("NDHWC", "DHWIO", "NDHWC")
+
+
+def machine() -> Callable[[], dict[str, Any]]:
+    """Versions, and the best matrix product of five in GFLOP/s."""
+    import time
+
+    a = jnp.ones((3072, 3072))
+    product = jax.jit(lambda a: a @ a)
+    product(a).block_until_ready()
+    best = 0.0
+    for _ in range(5):
+        started = time.perf_counter()
+        product(a).block_until_ready()
+        best = max(best, 2 * 3072**3 / (time.perf_counter() - started) / 1e9)
+    return lambda: {"jax": jax.__version__, "peak_gflops": best}
+
+
+def conv(shape: list[int], channels: list[int], form: str, gradients: bool):
+    """3x3x3 convolution of (1, *shape, c_in), by our form or XLA's own."""
+    x, y, z = shape
+    rng = np.random.default_rng(0)
+    image = jnp.asarray(rng.standard_normal((1, z, x, y, channels[0])), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 3, *channels)), jnp.float32)
+
+    def xla(image, kernel):
+        return lax.conv_general_dilated(
+            image,
+            kernel,
+            (1,) * 3,
+            "SAME",
+            dimension_numbers=_XLA_3D,
+        )
+
+    function = conv3d if form == "ours" else xla
+    if gradients:
+        both = jax.grad(lambda *a: jnp.sum(function(*a) ** 2), (0, 1))
+        run = jax.jit(both)
+    else:
+        run = jax.jit(function)
+    return lambda: jax.block_until_ready(run(image, kernel)) and None
+
+
+def weights(features: int, path: str) -> Callable[[], None]:
+    """Weights drawn from a seed, for the peer to load; averages far from 0 and 1."""
+    leaves = jax.tree_util.tree_leaves_with_path(_variables(features))
+    arrays = {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in leaves}
+    np.savez(path, **arrays)
+    return lambda: None
+
+
+@functools.cache
+def _variables(features: int) -> dict[str, Any]:
+    state = create_state(_config(features, PATCH, 1), UNet3D(features))
+    rng = np.random.default_rng(1)
+
+    def draw(path, leaf):
+        spread = 0.1 * rng.standard_normal(leaf.shape)
+        known = {"mean": spread, "var": 1 + np.abs(spread)}
+        return jnp.asarray(known.get(path[-1].key, np.asarray(leaf)), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, variables_of(state))
+
+
+def _config(features: int, patch, batch: int):
+    config = base.get_config()
+    config.loss.name = "dice"
+    config.model.features = features
+    config.train.patch_shape, config.train.batch = tuple(patch), batch
+    return config
+
+
+def train(features: int, patch: list[int], batch: int) -> Callable[[], float]:
+    """One update: forward, gradients, NAdam; dropout and batch statistics on."""
+    config = _config(features, patch, batch)
+    model = UNet3D(features)
+    step = jax.jit(build_train_step(config, model), donate_argnums=0)
+    images = jax.random.normal(jax.random.key(0), (batch, *patch))
+    data = images, (images > 1).astype(jnp.uint8)
+    held = [create_state(config, model)]
+
+    def run() -> float:
+        held[0], loss = step(held[0], data)
+        return float(loss)
+
+    return run
+
+
+def samples(features: int, patch: list[int], windows: int, rate: float, kind: str):
+    """Ten samples of `windows` windows, as `build_monte_carlo` draws them on a CPU."""
+    shape = (patch[0] * windows, *patch[1:])  # side by side
+    return _monte_carlo(features, patch, shape, 0.0, windows, rate, kind, 10)
+
+
+def case(
+    features: int, patch: list[int], size: list[int], overlap: float, windows: int,
+    rate: float, kind: str, count: int,
+):  # fmt: skip
+    """`count` samples over a volume with all measures."""
+    return _monte_carlo(features, patch, size, overlap, windows, rate, kind, count)
+
+
+def _monte_carlo(features, patch, size, overlap, windows, rate, kind, count):
+    model = UNet3D(features, dropout_rate=rate, dropout_kind=kind)
+    run = build_monte_carlo(
+        model,
+        samples=count,
+        patch_shape=patch,
+        overlap=overlap,
+        mask_scope="volume",
+        window_batch=windows,
+        chunk=1,
+    )
+    volume = np.random.default_rng(0).standard_normal(size, np.float32)
+    key = jax.random.key(0)
+    if kind != "element" and thinning.thin_widths(model) != thinning.full_widths(model):
+        run(_variables(features), volume, jax.random.key(7))  # both programs compile
+
+    def once() -> dict[str, float]:
+        found = run(_variables(features), volume, key)
+        d_pw = measures.pairwise_dice_packed(found.masks)
+        return {"d_pw": d_pw, "mean": float(found.mean.mean())}
+
+    return once
+
+
+def plain(features: int, patch: list[int], size: list[int], path: str):
+    """One pass without dropout; its probabilities go to a file, to be compared."""
+    predict = build_point_prediction(
+        UNet3D(features), patch_shape=patch, overlap=0.0, window_batch=2
+    )
+    volume = np.random.default_rng(0).standard_normal(size, np.float32)
+    np.save(path, np.asarray(predict(_variables(features), volume)))
+    return lambda: None
+
+
+def d_pw(size: list[int]) -> Callable[[], float]:
+    """Mean pairwise Dice of ten packed masks."""
+    rng = np.random.default_rng(0)
+    masks = np.stack([rng.random(size, np.float32) < 0.3 for _ in range(10)])
+    packed = np.packbits(masks, axis=-1)
+    return lambda: measures.pairwise_dice_packed(packed)
+
+
+TASKS = {
+    "machine": machine,
+    "conv": conv,
+    "weights": weights,
+    "train": train,
+    "samples": samples,
+    "case": case,
+    "plain": plain,
+    "d_pw": d_pw,
+}
+
+if __name__ == "__main__":
+    serve(TASKS)
