@@ -95,7 +95,7 @@ def test_writes_everything(tmp_path, capsys):
     assert compare.main(arguments) == 0
     assert sorted(path.name for path in output.iterdir()) == [
         "claims.md", "figure1.png", "figure2.png", "referral.png", "report.html",
-        "statistics.json", "table1.csv", "table1.md", "table2.csv", "table2.md",
+        "runs", "statistics.json", "table1.csv", "table1.md", "table2.csv", "table2.md",
     ]  # fmt: skip
     found = json.loads((output / "statistics.json").read_text())
     verdicts = {one["claim"]: one["verdict"] for one in found["claims"]}
@@ -108,6 +108,26 @@ def test_writes_everything(tmp_path, capsys):
     # Another comparison without tumour models leaves no Table 2 of this one.
     assert compare.main([str(folders[0]), *arguments[3:]]) == 0
     assert not (output / "table2.md").exists()
+
+
+def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):
+    folders = write_six(tmp_path)
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def statistics(folders, output):
+        arguments = [*map(str, folders), "--output", str(output), "--resamples", "1000"]
+        assert compare.main(arguments) == 0
+        return json.loads((output / "statistics.json").read_text())["claims"]
+
+    found = statistics(folders, first)
+    kept = sorted((first / "runs").iterdir())
+    assert [folder.name for folder in kept] == sorted(f.name for f in folders)
+    for folder in folders:
+        for name in ("config.json", "cases.csv"):
+            copied = first / "runs" / folder.name / name
+            assert copied.read_bytes() == (folder / name).read_bytes()
+    assert statistics(kept, second) == found
+    assert statistics(kept, first) == found  # in place
 
 
 def test_statistics_are_those_of_the_rows(tmp_path):

@@ -3,7 +3,8 @@
 python -m unc_jax.compare RUN [RUN ...] --output results [--empty-cases exclude|zero]
 
 Needs RUN/config.json and RUN/cases.csv; Figure 1 also RUN/panels, and calibration of
-voxels RUN/voxels.json.
+voxels RUN/voxels.json. What the numbers were computed from is copied to
+OUTPUT/runs/NAME, so that anyone can compute them again.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from unc_jax.study import (
 )
 
 _USER_ERROR = 2
+# Of a run, small enough for a repository.
+_KEPT = ("config.json", "cases.csv", "evaluation.json", "voxels.json", "metrics.jsonl")
 # The smallest p is 2 / resamples; corrected for all claims it has to get below 0.05.
 _FEWEST_RESAMPLES = 1000
 
@@ -72,6 +75,7 @@ def _write(
     paper_figures.figure2(grouped, output / "figure2.png", policy=policy)
     paper_figures.referral_figure(statistics, output / "referral.png")
     _write_voxels(statistics, output)
+    _keep_runs(grouped, output / "runs")
     studyreport.write_study_report(output)
     # Last, so that its presence says that all of it was written.
     atomic.write_json(output / "statistics.json", statistics)
@@ -85,6 +89,16 @@ def _write_voxels(statistics: dict, output: Path) -> None:
         return
     atomic.write_text(table, voxel_report.markdown(statistics))
     voxel_report.reliability_figure(statistics, figure)
+
+
+def _keep_runs(grouped: list[models.Model], folder: Path) -> None:
+    for run in (run for model in grouped for run in model.runs):
+        kept = folder / run.path.resolve().name
+        if kept.resolve() == run.path.resolve():  # these are the copies
+            continue
+        for name in _KEPT:
+            if (run.path / name).exists():
+                atomic.write_text(kept / name, (run.path / name).read_text("utf-8"))
 
 
 def _targets(grouped: list[models.Model]) -> list[str]:
