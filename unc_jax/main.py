@@ -1,7 +1,7 @@
 """Prepare, train and evaluate one config: from a folder of scans to a table row.
 
 python -m unc_jax.main --config configs/liver_large_wcc.py [--workdir W]
-    [--stage all|prepare|train|evaluate] [--config.field=value ...] [--debug]
+    [--stage all|plan|prepare|train|evaluate] [--config.field=value ...] [--debug]
     [--distributed]
 
 With --distributed the same command, started on every host, is one run on the devices of
@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import base
-from unc_jax import compilation, hosts, stages
+from unc_jax import compilation, hosts, plan, stages
 from unc_jax.config import check
 from unc_jax.data import atomic, lock
 from unc_jax.data.cohort import Cohort, open_cohort
@@ -30,7 +30,10 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Run folder; runs/<config name> if empty."
 )
 _STAGE = flags.DEFINE_enum(
-    "stage", "all", ["all", "prepare", "train", "evaluate"], "Which stage to run."
+    "stage",
+    "all",
+    ["all", "plan", "prepare", "train", "evaluate"],
+    "Which stage to run.",
 )
 _DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks of errors in the input.")
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -50,6 +53,10 @@ def run(argv: list[str]) -> None:
     if _DISTRIBUTED.value:
         hosts.join()
         _check_same_command(config, workdir)
+    if _STAGE.value == "plan":  # touches no folder
+        for line in plan.plan(config, workdir):
+            _say(line)
+        return
     doing = f"unc_jax.main --stage {_STAGE.value}"
     with lock.hold_for_all(workdir, doing), compilation.kept_in(workdir):
         if hosts.leads():

@@ -29,16 +29,17 @@ Feed = Callable[[TrainState, int], tuple[TrainState, Array]]
 
 
 def fits_device(cohort: Cohort) -> bool:
-    """Whether the training set takes at most half of the device's memory, on each host.
-
-    A CPU's memory is what the system says is available now.
-    """
+    """Whether the training set takes at most half of a device's memory, everywhere."""
     cases = len(cohort.split.train)
     size = cases * (cohort.images[0].nbytes + cohort.labels[0].nbytes)
+    return not hosts.greatest(size > 0.5 * memory_bytes())
+
+
+def memory_bytes() -> int:
+    """Of a device of this process; of a CPU, what the system can spare now."""
     stats = jax.local_devices()[0].memory_stats() or {}
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    too_large = size > 0.5 * stats.get("bytes_limit", available)
-    return not hosts.greatest(too_large)
+    return stats.get("bytes_limit", available)
 
 
 def build_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from unc_jax.errors import InputError
@@ -16,7 +15,11 @@ from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import build_model, empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty.prediction import Prediction
-from unc_jax.uncertainty.sampling import build_monte_carlo, volume_key
+from unc_jax.uncertainty.sampling import (
+    build_monte_carlo,
+    default_chunk,
+    volume_key,
+)
 from unc_jax.uncertainty.sources import (
     FLIPS,
     PointPrediction,
@@ -89,7 +92,6 @@ def _by_flips(point_prediction: PointPrediction, variables: dict[str, Any]) -> P
 
 def _by_dropout(config: Config, model: UNet3D, variables: dict[str, Any]) -> Predict:
     evaluation = config.evaluate
-    on_cpu = jax.default_backend() == "cpu"
     monte_carlo = build_monte_carlo(
         model,
         samples=evaluation.samples,
@@ -98,7 +100,7 @@ def _by_dropout(config: Config, model: UNet3D, variables: dict[str, Any]) -> Pre
         halo=evaluation.halo,
         mask_scope=evaluation.mask_scope,
         window_batch=evaluation.window_batch,
-        chunk=evaluation.chunk or (1 if on_cpu else evaluation.samples),
+        chunk=default_chunk(evaluation.chunk, evaluation.samples),
     )
     key = key_for(config.seed, "monte_carlo")
 

@@ -29,6 +29,11 @@ def volume_key(key: Array, case: int, mask_scope: str) -> Array:
     return key if mask_scope == "cohort" else jax.random.fold_in(key, case)
 
 
+def default_chunk(chunk: int, samples: int) -> int:
+    """Samples at a time: `chunk`; for 0 all on an accelerator, one on a CPU."""
+    return chunk or (1 if jax.default_backend() == "cpu" else samples)
+
+
 def sample_windows(
     model: UNet3D,
     variables,

@@ -1,0 +1,85 @@
+"""The plan of a run: what it says, what it refuses, and that it leaves no trace."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from unc_jax import plan
+from unc_jax.errors import InputError
+from unc_jax.footprint import footprint
+
+
+def test_a_plan_says_it_all_and_touches_nothing(start_main, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    process = start_main("--stage", "plan")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    for word in ("cases:", "devices:", "disk:", "training:", "samples:", "steps of"):
+        assert word in output
+    assert "6 (" in output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_work_is_counted_without_the_data(tiny_config):
+    tiny_config.data.root = "/nowhere/Task03_Liver"
+    work = plan.work_of(tiny_config)
+    assert (work.cases, work.train_cases) == (131, 63)
+    assert "no data at /nowhere/Task03_Liver" in work.known
+    tiny_config.data.root = "phantom"
+    tiny_config.data.phantom_cases = 9
+    assert plan.work_of(tiny_config).cases == 9
+
+
+def test_tumours_of_automatic_shape_take_the_papers(tiny_config):
+    with tiny_config.unlocked():
+        tiny_config.data.shape = "auto"
+    assert plan.work_of(tiny_config).volume == (284, 256, 133)
+
+
+def lines(config, tmp_path):
+    return list(plan.plan(config, tmp_path / "run"))
+
+
+def test_a_full_disk_is_refused_before_anything_is_compiled(
+    tiny_config, tmp_path, monkeypatch
+):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=r"0\.00 GB free.*data\.prepared"):
+        lines(tiny_config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("there", "field"),
+    [
+        (50_000, "lower train.batch"),
+        (2_000_000, "set train.residence=host"),  # 2.4 MB of training set
+        (4_000_000, "lower data.shape"),  # eight volumes of 1 MB
+    ],
+)
+def test_what_cannot_fit_names_its_field(
+    tiny_config, tmp_path, monkeypatch, there, field
+):
+    monkeypatch.setattr(plan, "memory_bytes", lambda: there)
+    with tiny_config.unlocked():
+        tiny_config.data.shape = (64, 64, 64)
+    tiny_config.train.residence = "device"
+    with pytest.raises(InputError, match=field):
+        lines(tiny_config, tmp_path)
+
+
+def test_a_footprint_by_hand():
+    """Two arrays of 4 MB in, one out; the sum before its root may be kept or not."""
+
+    def function(a, b):
+        return jnp.sqrt(a + b)
+
+    shape = jax.ShapeDtypeStruct((1000, 1000), jnp.float32)
+    found = footprint(function, (shape, shape))
+    assert 12e6 <= found.memory <= 16.1e6
+    reused = footprint(function, (shape, shape), donate=(0,))
+    assert reused.memory <= found.memory - 3.9e6
+    assert 0 < found.seconds() < 10
+    assert found.compile_s > 0

@@ -1,0 +1,224 @@
+"""What a run will need, told before anything heavy runs: memory, disk and time.
+
+Memory is what XLA says its own programs take, compiled for the shapes of the config and
+run on zeros for a moment; nothing of the data set is read but its list of cases.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unc_jax.data import decathlon, patches, split
+from unc_jax.errors import InputError
+from unc_jax.fields import Config
+from unc_jax.footprint import footprint
+from unc_jax.segmentation import devices
+from unc_jax.segmentation.feed import memory_bytes
+from unc_jax.segmentation.train import (
+    build_model,
+    build_train_step,
+    create_state,
+    variables_of,
+)
+from unc_jax.uncertainty.sampling import default_chunk, sample_windows
+
+_PAPERS_CASES = 131
+_PAPERS_TUMOUR_SHAPE = (284, 256, 133)
+_STORED_BYTES = 3  # of a prepared voxel: float16 and a label
+_PREPARING_BYTES = 5  # while statistics are not yet known
+_CHECKPOINTS = 3.5  # two latest, the best, and room for the next
+# Volumes beside those of the samples: the image, its windows' count, five sums.
+_VOLUMES = 7
+
+
+class Work(NamedTuple):
+    """What is to be done, from the config and the list of cases."""
+
+    cases: int
+    known: str  # where the number of cases comes from
+    train_cases: int
+    volume: tuple[int, ...]
+    window: tuple[int, ...]
+    windows: int  # of a volume
+
+    @property
+    def voxels(self) -> int:
+        return int(np.prod(self.volume))
+
+
+def plan(config: Config, workdir: Path) -> Iterator[str]:
+    """Lines that say what the run needs and what is there, as they become known.
+
+    Raises InputError, naming the field to change, for what cannot fit.
+    """
+    work = work_of(config)
+    yield f"cases:    {work.cases} ({work.known}), {work.train_cases} of them to train"
+    there = memory_bytes()
+    kind = jax.local_devices()[0].device_kind
+    yield (
+        f"devices:  {jax.device_count()} x {kind}, {_gb(there)} "
+        + ("available, shared" if jax.default_backend() == "cpu" else "each")
+    )
+    yield from _disk(config, work, workdir)
+    yield from _training(config, work, there)
+    yield from _sampling(config, work, there)
+
+
+def work_of(config: Config) -> Work:
+    """Reads no scan; a set that is not there yet counts as the paper's 131 cases."""
+    data = config.data
+    if data.root == "phantom":
+        ids, known = _numbered(data.phantom_cases), "synthetic"
+    elif Path(data.root).is_dir():
+        task = decathlon.read_task(Path(data.root))
+        ids, known = [case.id for case in task.training], str(data.root)
+    else:
+        ids, known = _numbered(_PAPERS_CASES), f"assumed: no data at {data.root}"
+    if data.split_file and Path(data.split_file).exists():
+        chosen = split.read_split(Path(data.split_file), ids)
+    else:
+        chosen = split.make_split(ids, config.seed)
+    volume = _PAPERS_TUMOUR_SHAPE if data.shape == "auto" else tuple(data.shape)
+    window = tuple(config.evaluate.window_shape or config.train.patch_shape)
+    windows = len(patches.window_corners(volume, window, config.evaluate.overlap))
+    return Work(len(ids), known, len(chosen.train), volume, window, windows)
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"case_{i}" for i in range(count)]
+
+
+def _disk(config: Config, work: Work, workdir: Path) -> Iterator[str]:
+    """Needs of the two folders; on one disk they add up."""
+    leaves = jax.tree.leaves(_state(config))
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    cohort = work.cases * work.voxels
+    yield (
+        f"disk:     {_gb(cohort * _STORED_BYTES)} for the prepared cohort "
+        f"({_gb(cohort * _PREPARING_BYTES)} while it is prepared), "
+        f"{_gb(state * _CHECKPOINTS)} for checkpoints"
+    )
+    needs = (
+        (Path(config.data.prepared), cohort * _PREPARING_BYTES, "data.prepared"),
+        (workdir, int(state * _CHECKPOINTS), "--workdir"),
+    )
+    taken: dict[int, int] = {}
+    for folder, needed, name in needs:
+        path = folder.resolve()
+        there = next(place for place in (path, *path.parents) if place.exists())
+        disk = there.stat().st_dev
+        taken[disk] = taken.get(disk, 0) + needed
+        free = shutil.disk_usage(there).free
+        yield f"          {_gb(free)} free at {folder}"
+        if free < taken[disk]:
+            raise InputError(
+                f"{folder}: {_gb(free)} free, {_gb(taken[disk])} needed; free some, "
+                f"or name another folder by {name}"
+            )
+
+
+def _training(config: Config, work: Work, there: int) -> Iterator[str]:
+    train = config.train
+    devices.check_batch(train.batch)
+    batch = train.batch // jax.device_count()
+    shape = (batch, *train.patch_shape)
+    yield f"training: compiling a step of {batch} patches {_by(shape[1:])} a device"
+    images, labels = (
+        jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.float16, jnp.uint8)
+    )
+    step = build_train_step(config, build_model(config))
+    found = footprint(step, (_state(config), (images, labels)), donate=(0,))
+    resident = work.train_cases * work.voxels * _STORED_BYTES
+    residence = train.residence
+    if residence == "auto":
+        residence = "device" if resident <= there / 2 else "host"
+    held = {"device": resident, "sharded": resident // jax.device_count(), "host": 0}
+    total = found.memory + held[residence]
+    yield (
+        f"          {_gb(found.memory)} for the step, {_gb(resident)} for the training "
+        f"set, residence {residence}: {_gb(total)} of {_gb(there)}"
+    )
+    if total > there:
+        field = "lower train.batch"
+        if found.memory <= there:
+            field = "set train.residence=host, or sharded on several devices"
+        raise InputError(f"training needs {_gb(total)} of {_gb(there)}: {field}")
+    seconds = found.seconds()
+    yield (
+        f"          about {_duration(seconds * train.steps)} for {train.steps} steps "
+        f"of {seconds:.2g} s, after {found.compile_s:.0f} s to compile"
+    )
+
+
+def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
+    evaluation = config.evaluate
+    chunk = default_chunk(evaluation.chunk, evaluation.samples)
+    calls = -(-work.windows // evaluation.window_batch)
+    batch = devices.rounded_up(-(-work.windows // calls), own=True)
+    batch //= jax.local_device_count()
+    each = f"{work.windows} windows {_by(work.window)} a case"
+    yield f"samples:  {each}, {batch} at a time on a device"
+    while True:
+        found = footprint(*_monte_carlo(config, (batch, *work.window), chunk))
+        volumes = (chunk + _VOLUMES) * work.voxels * 4
+        total = found.memory + volumes
+        yield (
+            f"          {chunk} of {evaluation.samples} samples at a time: "
+            f"{_gb(found.memory)} for windows, {_gb(volumes)} for volumes: "
+            f"{_gb(total)} of {_gb(there)}"
+        )
+        if total <= there:
+            break
+        if chunk == 1:
+            field = "data.shape" if volumes > there else "evaluate.window_batch"
+            raise InputError(
+                f"sampling needs {_gb(total)} of {_gb(there)}: lower {field}"
+            )
+        chunk //= 2
+    a_case = found.seconds() * calls * -(-evaluation.samples // chunk)
+    yield (
+        f"          about {_duration(a_case)} a case, {_duration(a_case * work.cases)} "
+        f"for all, after {found.compile_s:.0f} s to compile"
+    )
+
+
+def _state(config: Config) -> Any:
+    model = build_model(config)
+    return jax.eval_shape(lambda: create_state(config, model))
+
+
+def _monte_carlo(config: Config, shape: tuple[int, ...], chunk: int):
+    """The program of a batch of windows, and the shapes of its arguments."""
+    model = build_model(config)
+    scope = config.evaluate.mask_scope
+
+    def run(variables, windows, places, keys):
+        return sample_windows(
+            model, variables, windows, places, keys, mask_scope=scope, chunk=chunk
+        )
+
+    variables = jax.eval_shape(variables_of, _state(config))
+    windows = jax.ShapeDtypeStruct((*shape, 1), jnp.float32)
+    places = jax.ShapeDtypeStruct(shape[:1], jnp.int32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), chunk))
+    return run, (variables, windows, places, keys)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.2f} GB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours = seconds / 3600
+    return f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:.0f} h"
