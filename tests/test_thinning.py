@@ -38,9 +38,12 @@ def test_thinned_is_masked(kind, norm, depth):
     model = UNet3D(8, depth, norm=norm, dropout_kind=kind, dropout_rate=0.5)
     variables = drawn_variables(model)
     key = jax.random.key(5)
-    masked = model.clone(one_mask=True).apply(
-        variables, WINDOWS, train=False, dropout=True, rngs={"dropout": key}
-    )
+    one_mask = model.clone(one_mask=True)
+    masked = jax.jit(
+        lambda key: one_mask.apply(
+            variables, WINDOWS, train=False, dropout=True, rngs={"dropout": key}
+        )
+    )(key)
     masks = masks_of(model, variables, key)
     # As narrow as these masks allow: every row and column must be the right one.
     widths = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
@@ -48,12 +51,11 @@ def test_thinned_is_masked(kind, norm, depth):
     network = thinning.thin(variables, masks, widths)
     for name, block in network.blocks.items():
         assert block.kernel.shape[-1] == widths[name]
-    thinned = thinning.apply_thin(network, WINDOWS, jnp.float32)
-    np.testing.assert_allclose(thinned, masked, atol=2e-4)
+    apply = jax.jit(lambda network: thinning.apply_thin(network, WINDOWS, jnp.float32))
+    np.testing.assert_allclose(apply(network), masked, atol=2e-4)
     # Wider than needed: what fills up adds nothing.
     wide = thinning.thin(variables, masks, thinning.full_widths(model))
-    thinned = thinning.apply_thin(wide, WINDOWS, jnp.float32)
-    np.testing.assert_allclose(thinned, masked, atol=2e-4)
+    np.testing.assert_allclose(apply(wide), masked, atol=2e-4)
 
 
 def test_masks_of_the_model_are_those_of_its_pass():

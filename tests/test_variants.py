@@ -96,6 +96,7 @@ def test_samples_figure_shows_levels_and_correlations(tmp_path, monkeypatch):
     assert not (tmp_path / "samples.png").exists()
 
 
+@pytest.mark.slow
 def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
     tiny_config.train.steps = 2
     tiny_config.train.validate_every_steps = 2

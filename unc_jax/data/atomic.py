@@ -29,7 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.filename is None:  # writing to an open file does not say to which
+        # Writing to an open file does not say to which.
+        if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
     finally:
