@@ -56,6 +56,6 @@ def footprint(
 
 
 def _zeros(shape: Any) -> jax.Array:
-    if jax.dtypes.issubdtype(shape.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
         return jax.random.split(jax.random.key(0), shape.shape[0])
     return jnp.zeros(shape.shape, shape.dtype)
