@@ -115,6 +115,7 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(
     folder = tmp_path / "run"
     killed = start_main("--stage=train", **long)
     wait_for_step(folder, 10, killed)
+    killed.send_signal(signal.SIGSTOP)  # it holds the folder and makes no more steps
     second = start_main("--stage=train", **long)
     assert "in use by unc_jax.main --stage train" in second.communicate()[1]
     assert second.returncode == 2
