@@ -54,6 +54,7 @@ def test_host_and_device_feed_the_same_patches(tiny_config):
     assert variables_of(state)["params"] is state.average
 
 
+@pytest.mark.slow
 def test_one_program_for_many_steps_is_the_same_training(tiny_config):
     cohort = stages.prepare(tiny_config)
     model = build_model(tiny_config)
