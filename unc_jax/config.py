@@ -163,7 +163,7 @@ def _wrong_shapes(config: Config) -> Iterator[str]:
 def _wrong_windows(config: Config, patch: tuple, shape: Any) -> Iterator[str]:
     """Of evaluation; `shape` may be "auto"."""
     overlap, halo = config.evaluate.overlap, config.evaluate.halo
-    window = config.evaluate.window_shape or patch
+    window = config.evaluate.window_shape or patch  # never smaller than a patch
     if len(overlap) != 3 or not all(0 <= o < 1 for o in overlap):
         yield f"evaluate.overlap is {overlap}, must be three fractions in [0, 1)"
         return

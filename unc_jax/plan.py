@@ -25,6 +25,7 @@ from unc_jax.segmentation.train import (
     create_state,
     variables_of,
 )
+from unc_jax.study.predictor import window_shape
 from unc_jax.uncertainty.sampling import default_chunk, sample_windows
 
 _PAPERS_CASES = 131
@@ -84,7 +85,7 @@ def work_of(config: Config) -> Work:
     else:
         chosen = split.make_split(ids, config.seed)
     volume = _PAPERS_TUMOUR_SHAPE if data.shape == "auto" else tuple(data.shape)
-    window = tuple(config.evaluate.window_shape or config.train.patch_shape)
+    window = window_shape(config, volume)
     windows = len(patches.window_corners(volume, window, config.evaluate.overlap))
     return Work(len(ids), known, len(chosen.train), volume, window, windows)
 

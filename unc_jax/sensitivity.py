@@ -58,7 +58,7 @@ def evaluated(
 ) -> list[Row]:
     """Rows of the test cases of `workdir`'s network, evaluated as the variant says."""
     changed = with_fields(config, variant.fields)
-    predictor = load_predictor(changed, workdir)
+    predictor = load_predictor(changed, workdir, prepared.images.shape[1:])
     progress = Progress(
         " ".join(filter(None, [variant.group, variant.name])),
         len(prepared.split.test),

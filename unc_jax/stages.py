@@ -94,7 +94,7 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     needs in `workdir`, and predictions/ when asked. Finished cases are not segmented
     again.
     """
-    predictor = load_predictor(config, workdir)
+    predictor = load_predictor(config, workdir, prepared.images.shape[1:])
     data = config.data
     assess = byproducts.assess_voxels(
         prepared,

@@ -40,7 +40,9 @@ def build_segmenter(trained: Run, arguments: argparse.Namespace) -> Segmenter:
     extras = Extras(arguments.samples_too, arguments.dicom_seg)
     if extras.dicom_seg:
         dicom_seg.require()
-    predictor = load_predictor(trained.config, trained.path)
+    predictor = load_predictor(
+        trained.config, trained.path, trained.preparation.shape
+    )
     content = {
         "config": flat_config(trained.config),
         "preparation": trained.preparation,
@@ -56,7 +58,7 @@ def _liver_segmenter(path: Path) -> Segmenter:
     trained = runfolder.load(path)
     if trained.preparation.target != "liver":
         raise InputError(f"--liver-run {path} does not segment the liver")
-    predictor = load_predictor(trained.config, path)
+    predictor = load_predictor(trained.config, path, trained.preparation.shape)
     return Segmenter(trained, predictor, f"{path} step {predictor.steps}")
 
 

@@ -1,6 +1,6 @@
 """A trained run as functions of a prepared image: N samples, and one plain pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from unc_jax.fields import Config
 from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints, Restored, folder_of
-from unc_jax.segmentation.sliding import build_point_prediction
+from unc_jax.segmentation.sliding import build_point_prediction, plane_window
 from unc_jax.segmentation.train import build_model, empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty.prediction import Prediction
@@ -44,16 +44,31 @@ class Predictor(NamedTuple):
     steps: tuple[int, ...]
 
 
-def load_predictor(config: Config, workdir: Path) -> Predictor:
+def window_shape(
+    config: Config, volume_shape: Sequence[int]
+) -> tuple[int, int, int]:
+    """Voxels (x, y, z) of the windows that volumes of this shape are evaluated by."""
+    evaluation, patch = config.evaluate, config.train.patch_shape
+    return evaluation.window_shape or plane_window(
+        volume_shape, patch, evaluation.overlap, config.model.depth
+    )
+
+
+def load_predictor(
+    config: Config, workdir: Path, volume_shape: Sequence[int]
+) -> Predictor:
     """The network of a run, or of each member of an ensemble, by `config.evaluate`.
+
+    volume_shape: voxels (x, y, z) of all images.
 
     Raises InputError when a run holds no trained model, or a broken one.
     """
     evaluation = config.evaluate
     model = build_model(config)
+    window = window_shape(config, volume_shape)
     point_prediction = build_point_prediction(
         model,
-        patch_shape=evaluation.window_shape or config.train.patch_shape,
+        patch_shape=window,
         overlap=evaluation.overlap,
         halo=evaluation.halo,
         window_batch=evaluation.window_batch,
@@ -69,7 +84,7 @@ def load_predictor(config: Config, workdir: Path) -> Predictor:
     elif evaluation.source == "flips":
         predict, samples = _by_flips(point_prediction, networks[0]), len(FLIPS)
     else:
-        predict = _by_dropout(config, model, networks[0])
+        predict = _by_dropout(config, model, networks[0], window)
         samples = evaluation.samples
 
     def single(image: np.ndarray) -> np.ndarray:
@@ -90,12 +105,14 @@ def _by_flips(point_prediction: PointPrediction, variables: dict[str, Any]) -> P
     return lambda image, number: of_flips(variables, image)
 
 
-def _by_dropout(config: Config, model: UNet3D, variables: dict[str, Any]) -> Predict:
+def _by_dropout(
+    config: Config, model: UNet3D, variables: dict[str, Any], window: tuple[int, ...]
+) -> Predict:
     evaluation = config.evaluate
     monte_carlo = build_monte_carlo(
         model,
         samples=evaluation.samples,
-        patch_shape=evaluation.window_shape or config.train.patch_shape,
+        patch_shape=window,
         overlap=evaluation.overlap,
         halo=evaluation.halo,
         mask_scope=evaluation.mask_scope,
