@@ -77,6 +77,9 @@ def _train() -> ConfigDict:
     train.steps_per_call = 50  # updates per call of the device
     train.validate_every_steps = 1000  # full-volume Dice of the validation cases
     train.checkpoint_every_steps = 500
+    # True keeps the convolutions' results alone for the gradient and computes what lies
+    # between them again: less memory, a little more time.
+    train.rematerialise = False
     # Folder, or gs:// or s3:// address, under which a folder of the run's name holds
     # its checkpoints; in the run folder if empty.
     train.checkpoints = ""

@@ -18,6 +18,7 @@ from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.feed import build_feed, repeat
 from unc_jax.segmentation.train import (
     build_model,
+    build_objective,
     build_train_step,
     create_state,
     flip,
@@ -52,6 +53,38 @@ def test_host_and_device_feed_the_same_patches(tiny_config):
     moved = jax.tree.map(lambda a, b: (a != b).any(), state.average, state.params)
     assert any(jax.tree.leaves(moved))
     assert variables_of(state)["params"] is state.average
+
+
+@pytest.fixture
+def objectives(tiny_config):
+    """Loss of a batch as a function of params, plain and rematerialised; params."""
+    model = build_model(tiny_config)
+    state = create_state(tiny_config, model)
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 4))
+    labels, key = (images > 1).astype(jnp.uint8), jax.random.key(1)
+    listed = []
+    for tiny_config.train.rematerialise in (False, True):
+        objective = build_objective(tiny_config, model)
+        rest = (state.batch_stats, images, labels, key)
+        listed.append(lambda params, f=objective, rest=rest: f(params, *rest)[0])
+    return listed, state.params
+
+
+def test_rematerialisation_keeps_less(objectives):
+    kept = []
+    for loss_of in objectives[0]:
+        pull = jax.eval_shape(lambda p, f=loss_of: jax.vjp(f, p)[1], objectives[1])
+        sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pull)]
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.slow
+def test_rematerialisation_changes_no_gradient(objectives):
+    plain, again = (
+        jax.jit(jax.value_and_grad(f))(objectives[1]) for f in objectives[0]
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, again)
 
 
 @pytest.mark.slow

@@ -48,7 +48,11 @@ def test_a_batch_is_filled_up_with_windows_that_do_not_count(batch):
     [
         ((256, 256, 256), 4, (256, 256, 16)),
         ((284, 256, 133), 4, (168, 256, 16)),  # two windows of 21 times 8 overlap by 52
-        ((36, 52, 36), 4, (24, 32, 16)),  # a patch of the paper's depth in a small volume
+        (
+            (36, 52, 36),
+            4,
+            (24, 32, 16),
+        ),  # in two
         ((40, 56, 16), 3, (40, 56, 16)),
     ],
 )

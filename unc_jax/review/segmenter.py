@@ -40,9 +40,7 @@ def build_segmenter(trained: Run, arguments: argparse.Namespace) -> Segmenter:
     extras = Extras(arguments.samples_too, arguments.dicom_seg)
     if extras.dicom_seg:
         dicom_seg.require()
-    predictor = load_predictor(
-        trained.config, trained.path, trained.preparation.shape
-    )
+    predictor = load_predictor(trained.config, trained.path, trained.preparation.shape)
     content = {
         "config": flat_config(trained.config),
         "preparation": trained.preparation,

@@ -11,7 +11,7 @@ from jax import Array
 from unc_jax.fields import Config
 from unc_jax.keys import key_for
 from unc_jax.segmentation import losses
-from unc_jax.segmentation.unet import UNet3D
+from unc_jax.segmentation.unet import CONVOLUTION, UNet3D
 
 LOSSES = {
     "dice": lambda logits, labels, weights: losses.soft_dice_from_logits(
@@ -22,6 +22,7 @@ LOSSES = {
     ),
 }
 SCHEDULES = ("constant", "cosine")
+_KEEP_CONVOLUTIONS = jax.checkpoint_policies.save_only_these_names(CONVOLUTION)
 
 
 class TrainState(NamedTuple):
@@ -105,6 +106,36 @@ def variables_of(state: TrainState) -> dict[str, Any]:
     )
 
 
+def build_objective(config: Config, model: UNet3D) -> Callable:
+    """A pure function (params, batch_stats, images, labels, key) -> (loss, batch_stats)
+
+    of patches (b, x, y, z), dropout under `key` and batch statistics on. With
+    `rematerialise` its gradient keeps the convolutions' results alone: at 32 features
+    325 MB of a patch of 128x128x16 instead of 1.8 GB.
+    """
+    loss_function = LOSSES[config.loss.name]
+    weights = config.loss.wcc_weights
+
+    def objective(params, batch_stats, images: Array, labels: Array, key: Array):
+        variables = {"params": params}
+        if batch_stats:
+            variables["batch_stats"] = batch_stats
+        logits, updated = model.apply(
+            variables,
+            images.astype(jnp.float32)[..., None],
+            train=True,
+            dropout=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        loss = loss_function(logits, labels, weights)
+        return loss, updated.get("batch_stats", {})
+
+    if config.train.rematerialise:
+        return jax.checkpoint(objective, policy=_KEEP_CONVOLUTIONS)
+    return objective
+
+
 def build_train_step(config: Config, model: UNet3D) -> Callable:
     """A pure function (state, (images, labels)) -> (state, loss).
 
@@ -112,8 +143,7 @@ def build_train_step(config: Config, model: UNet3D) -> Callable:
     functions of (seed, step).
     """
     optimizer = build_optimizer(config.train)
-    loss_function = LOSSES[config.loss.name]
-    weights = config.loss.wcc_weights
+    objective = build_objective(config, model)
     dropout_key = key_for(config.seed, "dropout")
     flip_key = key_for(config.seed, "flips")
     flip_axes, decay = tuple(config.train.flip_axes), config.train.average_decay
@@ -123,25 +153,9 @@ def build_train_step(config: Config, model: UNet3D) -> Callable:
             flip(jax.random.fold_in(flip_key, state.step), array, flip_axes)
             for array in batch
         )
-        images = images.astype(jnp.float32)[..., None]
-
-        def loss_of(params):
-            variables = {"params": params}
-            if state.batch_stats:
-                variables["batch_stats"] = state.batch_stats
-            logits, updated = model.apply(
-                variables,
-                images,
-                train=True,
-                dropout=True,
-                rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
-                mutable=["batch_stats"],
-            )
-            loss = loss_function(logits, labels, weights)
-            return loss, updated.get("batch_stats", {})
-
-        (loss, batch_stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params
+        key = jax.random.fold_in(dropout_key, state.step)
+        (loss, batch_stats), gradient = jax.value_and_grad(objective, has_aux=True)(
+            state.params, state.batch_stats, images, labels, key
         )
         updates, moments = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 
 from unc_jax.errors import InputError
 from unc_jax.segmentation.conv3d import conv3d
@@ -13,6 +14,9 @@ from unc_jax.segmentation.conv3d import conv3d
 DROPOUT_KINDS = ("spatial", "element", "fixed")
 DROPOUT_PLACEMENTS = ("all", "bottleneck")
 NORMS = ("batch", "group", "none")
+
+# Name of the convolutions' results, for what a training step keeps of them.
+CONVOLUTION = "convolution"
 
 # Running averages over about the last 50 updates: settled even in short trainings.
 _BATCH_NORM_MOMENTUM = 0.98
@@ -75,6 +79,7 @@ class ConvBlock(nn.Module):
     def activate(self, x: Array) -> Array:
         """What precedes the dropout: the same for every Monte Carlo sample."""
         x = conv3d(x.astype(self.dtype), self.kernel.astype(self.dtype))
+        x = checkpoint_name(x, CONVOLUTION)
         return nn.relu(x + self.bias.astype(self.dtype).reshape(1, 1, 1, 1, -1))
 
     def regularise(self, x: Array, *, train: bool, dropout: bool) -> Array:

@@ -44,9 +44,7 @@ class Predictor(NamedTuple):
     steps: tuple[int, ...]
 
 
-def window_shape(
-    config: Config, volume_shape: Sequence[int]
-) -> tuple[int, int, int]:
+def window_shape(config: Config, volume_shape: Sequence[int]) -> tuple[int, int, int]:
     """Voxels (x, y, z) of the windows that volumes of this shape are evaluated by."""
     evaluation, patch = config.evaluate, config.train.patch_shape
     return evaluation.window_shape or plane_window(
