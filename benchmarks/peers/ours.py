@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from benchmarks.peers.contender import serve
+from benchmarks.peers.contender import cohort, serve
 from configs import base
+from unc_jax.data.cohort import Cohort
+from unc_jax.data.split import Split
 from unc_jax.segmentation.conv3d import conv3d
+from unc_jax.segmentation.feed import build_feed
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import build_train_step, create_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
@@ -107,22 +111,52 @@ def train(features: int, patch: list[int], batch: int) -> Callable[[], float]:
     return run
 
 
-def samples(features: int, patch: list[int], windows: int, rate: float, kind: str):
+def fed(features: int, patch, batch: int, cases: int, size) -> Callable[[], float]:
+    """An update on patches drawn from a resident cohort."""
+    config = _config(features, patch, batch)
+    config.train.steps_per_call, config.train.residence = 1, "device"
+    model = UNet3D(features)
+    images, labels = cohort(cases, size)
+    foreground = np.argwhere(labels[0])[::7].astype(np.int16)
+    ids = tuple(map(str, range(cases)))
+    held = Cohort(
+        path=Path(),
+        images=images,
+        labels=labels,
+        foreground=np.broadcast_to(foreground, (cases, *foreground.shape)).copy(),
+        foreground_counts=np.full(cases, len(foreground), np.int32),
+        ids=ids,
+        split=Split(ids, (), ()),
+        records=(),
+        statistics={},
+        fingerprint="",
+    )
+    feed = build_feed(config, held, build_train_step(config, model))
+    state = [create_state(config, model)]
+
+    def run() -> float:
+        state[0], losses = feed(state[0], int(state[0].step))
+        return float(losses[-1])
+
+    return run
+
+
+def samples(
+    features: int, patch, windows: int, rate: float, kind: str, dtype: str = "float32"
+):
     """Ten samples of `windows` windows, as `build_monte_carlo` draws them on a CPU."""
     shape = (patch[0] * windows, *patch[1:])  # side by side
-    return _monte_carlo(features, patch, shape, 0.0, windows, rate, kind, 10)
+    return case(features, patch, shape, 0.0, windows, rate, kind, 10, dtype)
 
 
 def case(
-    features: int, patch: list[int], size: list[int], overlap: float, windows: int,
-    rate: float, kind: str, count: int,
+    features: int, patch, size, overlap: float, windows: int, rate: float, kind: str,
+    count: int, dtype: str = "float32",
 ):  # fmt: skip
     """`count` samples over a volume with all measures."""
-    return _monte_carlo(features, patch, size, overlap, windows, rate, kind, count)
-
-
-def _monte_carlo(features, patch, size, overlap, windows, rate, kind, count):
-    model = UNet3D(features, dropout_rate=rate, dropout_kind=kind)
+    model = UNet3D(
+        features, dropout_rate=rate, dropout_kind=kind, dtype=jnp.dtype(dtype)
+    )
     run = build_monte_carlo(
         model,
         samples=count,
@@ -167,7 +201,9 @@ TASKS = {
     "machine": machine,
     "conv": conv,
     "weights": weights,
+    "nothing": lambda: lambda: None,
     "train": train,
+    "fed": fed,
     "samples": samples,
     "case": case,
     "plain": plain,

@@ -7,87 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import CacheDataset, DataLoader
 from monai.inferers import sliding_window_inference
+from monai.transforms import Compose, RandCropByPosNegLabeld
 from torch import nn
+from torch.utils.data import RandomSampler
 
-from benchmarks.peers.contender import serve
-
-_BATCH_NORM_MOMENTUM = 0.02  # of the new value; 0.98 of the old, as in our network
-
-
-class Block(nn.Module):
-    def __init__(self, channels: int, width: int, rate: float) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(channels, width, 3, padding=1)
-        self.drop = nn.Dropout3d(rate)
-        self.norm = nn.BatchNorm3d(width, momentum=_BATCH_NORM_MOMENTUM)
-
-    def forward(self, x):
-        return self.norm(self.drop(torch.relu(self.conv(x))))
-
-
-class UNet(nn.Module):
-    """The twin of unc_jax.segmentation.unet.UNet3D."""
-
-    def __init__(self, features: int, rate: float = 0.1, depth: int = 4) -> None:
-        super().__init__()
-        self.depth = depth
-        blocks, channels = {}, 1
-        for level in range(depth):
-            for i, width in enumerate(((features << level), (features << level) * 2)):
-                blocks[f"down{level}_conv{i}"] = Block(channels, width, rate)
-                channels = width
-        for level in reversed(range(depth - 1)):
-            channels += features << level + 1
-            for i, width in enumerate(((features << level) * 2, features << level)):
-                blocks[f"up{level}_conv{i}"] = Block(channels, width, rate)
-                channels = width
-        self.blocks = nn.ModuleDict(blocks)
-        self.head = nn.Conv3d(features, 1, 1)
-
-    def forward(self, x):
-        skips = []
-        for level in range(self.depth):
-            for i in (0, 1):
-                x = self.blocks[f"down{level}_conv{i}"](x)
-            if level < self.depth - 1:
-                skips.append(x)
-                x = nn.functional.max_pool3d(x, 2)
-        for level in reversed(range(self.depth - 1)):
-            x = torch.cat(
-                [nn.functional.interpolate(x, scale_factor=2), skips[level]], 1
-            )
-            for i in (0, 1):
-                x = self.blocks[f"up{level}_conv{i}"](x)
-        return self.head(x)
-
-    def load(self, path: str) -> None:
-        """The arrays that `ours.weights` wrote."""
-        with np.load(path) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-
-        def put(parameter, name: str, *axes: int) -> None:
-            array = arrays[name]
-            parameter.data.copy_(array.permute(*axes) if axes else array)
-
-        for name, block in self.blocks.items():
-            place = f"params/blocks_{name}"
-            put(block.conv.weight, f"{place}/kernel", 4, 3, 0, 1, 2)
-            put(block.conv.bias, f"{place}/bias")
-            put(block.norm.weight, f"{place}/normalise/scale")
-            put(block.norm.bias, f"{place}/normalise/bias")
-            averages = f"batch_stats/blocks_{name}/normalise"
-            block.norm.running_mean.copy_(arrays[f"{averages}/mean"])
-            block.norm.running_var.copy_(arrays[f"{averages}/var"])
-        self.head.weight.data.copy_(
-            arrays["params/head/kernel"].T[..., None, None, None]
-        )
-        put(self.head.bias, "params/head/bias")
+from benchmarks.peers.contender import cohort, serve
+from benchmarks.peers.twin import UNet
 
 
 def _layout(form: str):
     last = "channels_last" in form
     return torch.channels_last_3d if last else torch.contiguous_format
+
+
+def _dtype(form: str):
+    return torch.bfloat16 if "bfloat16" in form else torch.float32
 
 
 def _sampler(features: int, rate: float, path: str, form: str) -> nn.Module:
@@ -97,7 +33,7 @@ def _sampler(features: int, rate: float, path: str, form: str) -> nn.Module:
     network.eval()
     for block in network.blocks.values():
         block.drop.train()
-    network = network.to(memory_format=_layout(form))
+    network = network.to(memory_format=_layout(form), dtype=_dtype(form))
     return torch.compile(network) if "compile" in form else network
 
 
@@ -129,26 +65,60 @@ def conv(shape: list[int], channels: list[int], form: str, gradients: bool):
 
 
 def train(features: int, patch: list[int], batch: int, form: str):
-    network = UNet(features).to(memory_format=_layout(form))
-    optimizer = torch.optim.NAdam(network.parameters(), 1e-4)
-    images = torch.randn(batch, 1, *patch).to(memory_format=_layout(form))
-    labels = (images > 1).float()
+    """One update on patches that are there already."""
+    update = _updates(features, form)
+    images = torch.randn(batch, 1, *patch)
+    return lambda: update(images, (images > 1).float())
+
+
+def fed(features, patch, batch, cases, size, form):
+    """An update on patches that MONAI draws from a cohort in memory."""
+    update = _updates(features, form)
+    images, labels = cohort(cases, size)
+    listed = [
+        {"image": torch.from_numpy(i[None]), "label": torch.from_numpy(t[None])}
+        for i, t in zip(images.astype(np.float32), labels, strict=True)
+    ]
+    draw = RandCropByPosNegLabeld(
+        ["image", "label"], "label", spatial_size=patch, num_samples=1
+    )
+    data = CacheDataset(listed, Compose([draw]), progress=False)
+    sampler = RandomSampler(data, replacement=True, num_samples=1_000_000)
+    batches = iter(
+        DataLoader(
+            data, batch_size=batch, sampler=sampler, num_workers=0, drop_last=True
+        )
+    )
 
     def run() -> float:
+        drawn = next(batches)
+        return update(drawn["image"].as_tensor(), drawn["label"].as_tensor().float())
+
+    return run
+
+
+def _updates(features: int, form: str):
+    """A function of a batch: forward, gradients, NAdam."""
+    network = UNet(features).to(memory_format=_layout(form))
+    optimizer = torch.optim.NAdam(network.parameters(), 1e-4)
+
+    def update(images, labels) -> float:
+        images = images.to(memory_format=_layout(form))
         optimizer.zero_grad(set_to_none=True)
         p = torch.sigmoid(network(images))
         loss = 1 - (2 * (p * labels).sum() + 1) / (p.sum() + labels.sum() + 1)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
-    return run
+    return update
 
 
 def samples(features, patch, windows, rate, path, form):
     """Ten passes over a batch of windows: in a loop, or as one batch of ten."""
     network = _sampler(features, rate, path, form)
-    images = torch.randn(windows, 1, *patch).to(memory_format=_layout(form))
+    images = torch.randn(windows, 1, *patch, dtype=_dtype(form))
+    images = images.to(memory_format=_layout(form))
 
     @torch.no_grad()
     def run() -> None:
@@ -238,7 +208,9 @@ def d_pw(size):
 TASKS = {
     "machine": machine,
     "conv": conv,
+    "nothing": lambda: lambda: None,
     "train": train,
+    "fed": fed,
     "samples": samples,
     "case": case,
     "plain": plain,

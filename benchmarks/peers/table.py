@@ -28,7 +28,7 @@ def markdown(result: Row) -> str:
         f"## {result['benchmark']}",
         "",
         f"{machine['cpu']}, jax {machine['jax']}, torch {machine['torch']}, matrix "
-        f"product {peak:.0f} GFLOP/s, median of {machine['repeat']}.",
+        f"product {peak:.0f} GFLOP/s, median of {machine['repeat']} at most.",
         "",
         "| what | seconds (peak MB) | best peer / ours |",
         "| --- | --- | --- |",
@@ -43,6 +43,8 @@ def markdown(result: Row) -> str:
             forms += (
                 f"; ours at {row['gflops']:.0f} GFLOP/s, {share:.0%} of the product"
             )
+        if "unit_ms" in row:
+            forms += f"; {row['unit_ms']:.0f} ms a sample of 64 cubed"
         ratio = f"{row['ratio']:.2f}" if "ratio" in row else "-"
         lines.append(f"| {row['what']} | {forms} | {ratio} |")
     return "\n".join(lines) + "\n"

@@ -1,0 +1,144 @@
+"""What is compared: functions of a Setting that return rows of the table."""
+
+from benchmarks.peers.table import Row, row_of
+from benchmarks.peers.turns import Setting, take_turns
+
+# Layers of the default network over a 128x128x16 patch: volume, channels in and out.
+LAYERS = (
+    ((128, 128, 16), (1, 32)),
+    ((128, 128, 16), (32, 64)),
+    ((64, 64, 8), (64, 64)),
+    ((64, 64, 8), (64, 128)),
+    ((32, 32, 4), (128, 128)),
+    ((32, 32, 4), (128, 256)),
+    ((16, 16, 2), (256, 256)),
+    ((16, 16, 2), (256, 512)),
+    ((32, 32, 4), (768, 256)),
+    ((32, 32, 4), (256, 128)),
+    ((64, 64, 8), (256, 128)),
+    ((64, 64, 8), (128, 64)),
+    ((128, 128, 16), (128, 64)),
+    ((128, 128, 16), (64, 32)),
+)
+TRAININGS = ((32, (128, 128, 16), 1), (16, (128, 128, 16), 2), (16, (64, 64, 16), 8))
+SAMPLES = ((0.1, "spatial"), (0.5, "spatial"), (0.5, "fixed"))
+PATCH = (128, 128, 16)
+LAYOUTS = ("contiguous", "channels_last")
+
+
+def conv3d(setting: Setting) -> list[Row]:
+    rows = []
+    for gradients in (False, True):
+        total: dict[str, float] = {}
+        for shape, channels in LAYERS:
+            fields = {"shape": shape, "channels": channels, "gradients": gradients}
+            times = take_turns(
+                setting,
+                "conv",
+                ours={form: {"form": form, **fields} for form in ("ours", "xla")},
+                peer={form: {"form": form, **fields} for form in LAYOUTS},
+            )
+            flops = 2 * 27 * channels[0] * channels[1] * shape[0] * shape[1] * shape[2]
+            work = flops * (3 if gradients else 1) / 1e9
+            what = f"{_by(shape)} {channels[0]}->{channels[1]}"
+            kind = "forward and gradients" if gradients else "forward"
+            rows.append(row_of(f"{what}, {kind}", times, work=work))
+            for form, reply in times.items():
+                total[form] = total.get(form, 0) + reply["seconds"]
+        sums = {form: {"seconds": seconds} for form, seconds in total.items()}
+        rows.append(row_of(f"all layers, {kind}", sums))
+    return rows
+
+
+def training(setting: Setting) -> list[Row]:
+    rows = []
+    for features, patch, batch in TRAININGS:
+        fields = {"features": features, "patch": patch, "batch": batch}
+        peer = {form: {"form": form, **fields} for form in LAYOUTS}
+        times = take_turns(setting, "train", ours={"ours": fields}, peer=peer)
+        what = f"training step, {features} features, {batch} of {_by(patch)}"
+        rows.append(row_of(what, times))
+    fields = {"features": 16, "patch": (64, 64, 16), "batch": 8}
+    fields |= {"cases": 8, "size": (128, 128, 64)}
+    peer = {form: {"form": form, **fields} for form in LAYOUTS}
+    times = take_turns(setting, "fed", ours={"ours": fields}, peer=peer)
+    rows.append(row_of("the last, patches drawn from a cohort in memory", times))
+    return rows
+
+
+def samples(setting: Setting) -> list[Row]:
+    rows = []
+    setting.contender("ours").do("weights", features=16, path=setting.weights)
+    fields = {"features": 16, "patch": PATCH, "windows": 2}
+    for rate, kind in SAMPLES:
+        forms = ("loop", "loop channels_last", "batch", "compile loop")
+        peer_fields = {**fields, "rate": rate, "path": setting.weights}
+        peer = {form: {"form": form, **peer_fields} for form in forms}
+        ours = {"ours": {**fields, "rate": rate, "kind": kind}}
+        times = take_turns(setting, "samples", ours=ours, peer=peer)
+        rows.append(row_of(f"10 samples of 2 windows, rate {rate} {kind}", times))
+    forms = ("loop bfloat16", "loop channels_last bfloat16")
+    peer_fields = {**fields, "rate": 0.1, "path": setting.weights}
+    peer = {form: {"form": form, **peer_fields} for form in forms}
+    same = {**fields, "rate": 0.1, "kind": "spatial", "dtype": "bfloat16"}
+    times = take_turns(setting, "samples", ours={"ours": same}, peer=peer)
+    return [*rows, row_of("10 samples of 2 windows, rate 0.1 spatial, bfloat16", times)]
+
+
+def case(setting: Setting) -> list[Row]:
+    """MONAI's sliding windows against ours at equal windows, and at our own."""
+    rows, size = [_plain(setting)], (128, 128, 128)
+    fields = {"features": 16, "patch": PATCH, "overlap": 0.25, "windows": 2}
+    fields["count"] = 10
+    for rate, kind in SAMPLES:
+        what = f"10 samples of {_by(size)}, windows {_by(PATCH)}, rate {rate} {kind}"
+        rows.append(_case(setting, what, {**fields, "size": size}, rate, kind))
+    size = (256, 256, 48)
+    what = f"10 samples of {_by(size)}, ours by windows 256x256x16, rate 0.1"
+    fields |= {"size": size}
+    ours = {"patch": (256, 256, 16), "windows": 1}
+    rows.append(_case(setting, what, fields, 0.1, "spatial", **ours))
+    return rows
+
+
+def whole(setting: Setting) -> list[Row]:
+    """The paper's volume, once: two samples, since all take the same time."""
+    setting.contender("ours").do("weights", features=16, path=setting.weights)
+    fields = {"features": 16, "patch": PATCH, "size": (256,) * 3, "overlap": 0.25}
+    fields |= {"windows": 2, "count": 2}
+    ours = {"patch": (256, 256, 16), "windows": 1}
+    what = "2 samples of 256x256x256, ours by windows 256x256x16, rate 0.1"
+    return [_case(setting, what, fields, 0.1, "spatial", **ours, most=1)]
+
+
+def _case(
+    setting: Setting, what: str, fields: Row, rate: float, kind: str, *, most=2, **ours
+) -> Row:
+    fields = {**fields, "rate": rate}
+    peer = {"loop": {**fields, "path": setting.weights, "form": "loop"}}
+    own = {"ours": {**fields, "kind": kind, **ours}}
+    return row_of(what, take_turns(setting, "case", ours=own, peer=peer, most=most))
+
+
+def _plain(setting: Setting) -> Row:
+    """The two networks are the same one."""
+    setting.contender("ours").do("weights", features=16, path=setting.weights)
+    expected = setting.weights + ".npy"
+    same = {"features": 16, "patch": PATCH, "size": (256, 128, 32)}
+    setting.contender("ours").do("plain", **same, path=expected)
+    found = setting.contender("peer").do(
+        "plain", **same, path=setting.weights, expected=expected
+    )
+    return {"what": "largest difference of a plain pass", "answer": found}
+
+
+def measures(setting: Setting) -> list[Row]:
+    fields = {"size": (256, 256, 256)}
+    times = take_turns(
+        setting, "d_pw", ours={"ours": fields}, peer={"45 pairs": fields}
+    )
+    return [row_of("D_pw of ten 256x256x256 masks", times)]
+
+
+def _by(shape) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,66 @@
+"""Contenders take turns at one task, so that what else the machine does hits all."""
+
+import statistics
+import sys
+from typing import NamedTuple
+
+from benchmarks.peers.contender import Contender
+from benchmarks.peers.table import Row
+
+_MODULES = {"ours": "benchmarks.peers.ours", "peer": "benchmarks.peers.pytorch"}
+
+
+class Setting(NamedTuple):
+    """Where a benchmark runs. `contenders`: processes by (side, form), as needed."""
+
+    torch_python: str
+    repeat: int
+    weights: str  # file that ours writes and the peer loads
+    contenders: dict[tuple[str, str], Contender]
+
+    def fresh(self, side: str, **environment: str) -> Contender:
+        """A process of its own; `side` is "ours" or "peer"."""
+        python = sys.executable if side == "ours" else self.torch_python
+        return Contender(python, _MODULES[side], **environment)
+
+    def contender(self, side: str, form: str = "") -> Contender:
+        """The process that does this form, and nothing but it."""
+        if (side, form) not in self.contenders:
+            self.contenders[side, form] = self.fresh(side)
+        return self.contenders[side, form]
+
+    def close(self) -> None:
+        for contender in self.contenders.values():
+            contender.close()
+
+
+def take_turns(
+    setting: Setting,
+    task: str,
+    *,
+    ours: dict[str, Row],
+    peer: dict[str, Row],
+    most: int | None = None,
+) -> dict[str, Row]:
+    """Median seconds of every form, its peak memory and its last answer.
+
+    ours, peer: arguments of the task by the form's name. most: repeats at most.
+    """
+    sides = [
+        (setting.contender(side, form), form, fields)
+        for side, forms in (("ours", ours), ("peer", peer))
+        for form, fields in forms.items()
+    ]
+    times: dict[str, list[float]] = {form: [] for _, form, _ in sides}
+    replies: dict[str, Row] = {}
+    for _ in range(min(setting.repeat, most or setting.repeat)):
+        for contender, form, fields in sides:
+            reply = contender.do(task, **fields)
+            first = replies.get(form, reply).get("first_seconds")
+            replies[form] = {**reply, "first_seconds": first}
+            if "seconds" in reply:
+                times[form].append(reply["seconds"])
+    for form, seconds in times.items():
+        if seconds:
+            replies[form]["seconds"] = statistics.median(seconds)
+    return replies
