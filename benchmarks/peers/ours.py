@@ -59,11 +59,13 @@ def conv(shape: list[int], channels: list[int], form: str, gradients: bool):
 
     function = conv3d if form == "ours" else xla
     if gradients:
-        both = jax.grad(lambda *a: jnp.sum(function(*a) ** 2), (0, 1))
-        run = jax.jit(both)
-    else:
-        run = jax.jit(function)
-    return lambda: jax.block_until_ready(run(image, kernel)) and None
+        function = jax.grad(lambda *a, f=function: jnp.sum(f(*a) ** 2), (0, 1))
+    compiled = jax.jit(function)
+
+    def run() -> None:
+        jax.block_until_ready(compiled(image, kernel))
+
+    return run
 
 
 def weights(features: int, path: str) -> Callable[[], None]:

@@ -17,7 +17,7 @@ from jax import Array, lax
 from unc_jax.segmentation import winograd
 from unc_jax.segmentation.winograd import conv2d, pad_z
 
-_SMALL_VOXELS = 4096
+_SMALL_WORK = 2**21
 _XLA_3D = ("NDHWC", "DHWIO", "NDHWC")
 
 
@@ -73,9 +73,10 @@ def _kernel_gradient_xla(x: Array, gradient: Array) -> Array:
 def _forward_cpu(x: Array, kernel: Array) -> Array:
     taps = kernel.transpose(2, 0, 1, 3, 4).astype(x.dtype)  # one 2-D kernel per z tap
     depth = x.shape[1]
-    if x.shape[-1] <= 2 and not _is_small(x):
+    small = _is_small(x, kernel.shape[-1])
+    if x.shape[-1] <= 2 and not small:
         return _shifted_products(x, taps)
-    if depth % 2 or _is_small(x):
+    if depth % 2 or small:
         return _folded(x, taps)
     if depth % 4:
         return winograd.convolve(x, taps, winograd.F2)
@@ -84,7 +85,7 @@ def _forward_cpu(x: Array, kernel: Array) -> Array:
 
 def _kernel_gradient_cpu(x: Array, gradient: Array) -> Array:
     depth = x.shape[1]
-    if x.shape[-1] <= 2 or depth % 2 or _is_small(x):
+    if x.shape[-1] <= 2 or depth % 2 or _is_small(x, gradient.shape[-1]):
         taps = _kernel_gradient_folded(x, gradient)
     elif depth % 4:
         taps = winograd.kernel_gradient(x, gradient, winograd.F2)
@@ -93,9 +94,9 @@ def _kernel_gradient_cpu(x: Array, gradient: Array) -> Array:
     return taps.transpose(1, 2, 0, 3, 4)
 
 
-def _is_small(x: Array) -> bool:
-    """Too few voxels for the form to matter: one convolution compiles fastest."""
-    return x.size // x.shape[-1] <= _SMALL_VOXELS
+def _is_small(x: Array, out_channels: int) -> bool:
+    """Too little work for the form to matter: one convolution compiles fastest."""
+    return x.size * out_channels <= _SMALL_WORK
 
 
 def _folded(x: Array, taps: Array) -> Array:

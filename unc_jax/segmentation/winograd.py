@@ -5,6 +5,7 @@ volumes; arrays are z-first, (b, z, x, y, c), and `taps` are (3, 3, 3, c_in, c_o
 the z tap first.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-_SLAB_VOXELS = 4096
+# Voxels of the planes that are worked on at once.
+_FORWARD_VOXELS = 16_384
+_GRADIENT_VOXELS = 4096
 _XLA_2D = ("NHWC", "HWIO", "NHWC")
 
 
@@ -69,12 +72,23 @@ F2 = Transform(
 
 
 def conv2d(planes: Array, kernel: Array) -> Array:
-    """(..., x, y, c_in) by (3, 3, c_in, c_out), same padding; leading axes as batch."""
+    """(..., x, y, c_in) by (3, 3, c_in, c_out), same padding; leading axes as batch.
+
+    The planes lie side by side along y, a column of zeros between them, as one image:
+    XLA on a CPU gives a convolution a second thread only if the image's rows are long.
+    """
     flat = planes.reshape(-1, *planes.shape[-3:])
+    count, width, height, channels = flat.shape
+    image = jnp.pad(flat, ((0, 0), (0, 0), (0, 1), (0, 0))).swapaxes(0, 1)
     out = lax.conv_general_dilated(
-        flat, kernel, (1, 1), "SAME", dimension_numbers=_XLA_2D
+        image.reshape(1, width, count * (height + 1), channels),
+        kernel,
+        (1, 1),
+        "SAME",
+        dimension_numbers=_XLA_2D,
     )
-    return out.reshape(*planes.shape[:-1], kernel.shape[-1])
+    apart = out.reshape(width, count, height + 1, -1)[:, :, :height].swapaxes(0, 1)
+    return apart.reshape(*planes.shape[:-1], kernel.shape[-1])
 
 
 def pad_z(x: Array) -> Array:
@@ -89,17 +103,25 @@ def _combine(coefficients: np.ndarray, parts: Callable[[int], Array]) -> Array:
 
 
 def convolve(x: Array, taps: Array, transform: Transform) -> Array:
-    """Same-padded 3x3x3 cross-correlation, (b, z, x, y, c_out); m divides z."""
+    """Same-padded 3x3x3 cross-correlation, (b, z, x, y, c_out); m divides z.
+
+    A scan over slabs of tiles keeps the products in the cache, and never all of them.
+    """
     data, kernel, out = transform
-    step = out.shape[0]
-    inputs = _tiles(pad_z(x), data)
-    products = [
-        conv2d(tile, _combine(kernel[k], lambda j: taps[j]))
-        for k, tile in enumerate(inputs)
-    ]
-    planes = [_combine(out[i], lambda k: products[k]) for i in range(step)]
-    stacked = jnp.stack(planes, axis=2)  # (b, z / step, step, x, y, c)
-    return stacked.reshape(*x.shape[:-1], taps.shape[-1])
+    step, points = out.shape
+    kernels = [_combine(kernel[k], lambda j: taps[j]) for k in range(points)]
+    inputs = jnp.stack(_tiles(pad_z(x), data))
+    tiles, plane = inputs.shape[1:3], x.shape[2:4]
+    count = _planes_at_once(math.prod(tiles), math.prod(plane), _FORWARD_VOXELS)
+
+    def of_slab(_, slab: Array) -> tuple[None, Array]:
+        products = [conv2d(slab[k], kernels[k]) for k in range(points)]
+        planes = [_combine(out[i], lambda k: products[k]) for i in range(step)]
+        return None, jnp.stack(planes, axis=1)
+
+    slabs = inputs.reshape(points, -1, count, *x.shape[2:]).swapaxes(0, 1)
+    planes = lax.scan(of_slab, None, slabs)[1]  # (slabs, count, step, x, y, c)
+    return planes.reshape(*x.shape[:-1], taps.shape[-1])
 
 
 def _tiles(padded: Array, data: np.ndarray) -> list[Array]:
@@ -128,7 +150,9 @@ def kernel_gradient(x: Array, gradient: Array, transform: Transform) -> Array:
     spread = jnp.stack(
         [_combine(out[:, k], lambda i: outputs[:, :, i]) for k in range(points)]
     )
-    count = _planes_at_once(inputs.shape[1] * inputs.shape[2], x.shape[2] * x.shape[3])
+    count = _planes_at_once(
+        math.prod(inputs.shape[1:3]), math.prod(x.shape[2:4]), _GRADIENT_VOXELS
+    )
     inputs = inputs.reshape(points, -1, count, *x.shape[2:]).swapaxes(0, 1)
     spread = spread.reshape(points, -1, count, *gradient.shape[2:]).swapaxes(0, 1)
 
@@ -142,12 +166,12 @@ def kernel_gradient(x: Array, gradient: Array, transform: Transform) -> Array:
     return jnp.stack([_combine(kernel[:, j], lambda k: by_point[k]) for j in range(3)])
 
 
-def _planes_at_once(count: int, voxels: int) -> int:
-    """The largest divisor of `count` whose planes hold at most _SLAB_VOXELS together.
+def _planes_at_once(count: int, voxels: int, together: int) -> int:
+    """The largest divisor of `count` whose planes hold at most `together` voxels.
 
     Products over single planes of a few hundred voxels are mostly overhead.
     """
-    most = max(1, _SLAB_VOXELS // voxels)
+    most = max(1, together // voxels)
     return next(n for n in range(min(most, count), 0, -1) if count % n == 0)
 
 
