@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 
 # Voxels of the planes that are worked on at once.
-_FORWARD_VOXELS = 16_384
+_FORWARD_VOXELS = 65_536
 _GRADIENT_VOXELS = 4096
 _XLA_2D = ("NHWC", "HWIO", "NHWC")
 
@@ -105,22 +105,31 @@ def _combine(coefficients: np.ndarray, parts: Callable[[int], Array]) -> Array:
 def convolve(x: Array, taps: Array, transform: Transform) -> Array:
     """Same-padded 3x3x3 cross-correlation, (b, z, x, y, c_out); m divides z.
 
-    A scan over slabs of tiles keeps the products in the cache, and never all of them.
+    A scan over slabs, which are transformed inside it: the transformed volume, larger
+    than `x`, and the products never exist as a whole.
     """
     data, kernel, out = transform
     step, points = out.shape
     kernels = [_combine(kernel[k], lambda j: taps[j]) for k in range(points)]
-    inputs = jnp.stack(_tiles(pad_z(x), data))
-    tiles, plane = inputs.shape[1:3], x.shape[2:4]
-    count = _planes_at_once(math.prod(tiles), math.prod(plane), _FORWARD_VOXELS)
+    batch, depth, width, height, channels = x.shape
+    tiles = depth // step
+    count = _planes_at_once(tiles, width * height, _FORWARD_VOXELS)
+    items = 1
+    if count == tiles:
+        items = _planes_at_once(batch, tiles * width * height, _FORWARD_VOXELS)
+    padded = pad_z(x)
+    size = (items, count * step + 2, width, height, channels)
 
-    def of_slab(_, slab: Array) -> tuple[None, Array]:
-        products = [conv2d(slab[k], kernels[k]) for k in range(points)]
+    def of_slab(_, start: Array) -> tuple[None, Array]:
+        slab = lax.dynamic_slice(padded, (start[0], start[1], 0, 0, 0), size)
+        parts = _tiles(slab, data)
+        products = [conv2d(parts[k], kernels[k]) for k in range(points)]
         planes = [_combine(out[i], lambda k: products[k]) for i in range(step)]
-        return None, jnp.stack(planes, axis=1)
+        return None, jnp.stack(planes, axis=2)
 
-    slabs = inputs.reshape(points, -1, count, *x.shape[2:]).swapaxes(0, 1)
-    planes = lax.scan(of_slab, None, slabs)[1]  # (slabs, count, step, x, y, c)
+    starts = np.mgrid[0:batch:items, 0 : depth : count * step].reshape(2, -1).T
+    # (slabs, items, count, step, x, y, c)
+    planes = lax.scan(of_slab, None, jnp.asarray(starts))[1]
     return planes.reshape(*x.shape[:-1], taps.shape[-1])
 
 
