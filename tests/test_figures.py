@@ -58,7 +58,7 @@ def test_right_is_left_and_anterior_is_up():
     assert picture.shape == (6, 10, 3)  # rows are y, columns x
     assert shown.origin == "lower"  # y grows upwards
     left = picture[2]
-    # x = 9 is drawn first: false positive (yellow), then true positive, false negative.
+    # x = 9 is drawn first: false positive, then true positive, false negative.
     for place, name in enumerate(("false_positive", "true_positive", "false_negative")):
         color = np.array(figures.OVERLAY[name][0])
         np.testing.assert_allclose(left[place] / left[place].max(), color / color.max())
