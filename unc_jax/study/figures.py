@@ -21,7 +21,7 @@ from unc_jax.study.tables import format_p
 
 # The largest value that -p log p takes, so that colours mean the same in every figure.
 MAX_UNCERTAINTY = float(np.exp(-1))
-# Blue, yellow, vermilion: told apart with any colour vision (after Okabe and Ito, 2008).
+# Blue, yellow, vermilion: apart with any colour vision (after Okabe and Ito, 2008).
 OVERLAY = {
     "true_positive": ((0.10, 0.50, 0.95), "true positive"),
     "false_positive": ((1.00, 0.85, 0.00), "false positive"),
