@@ -150,10 +150,12 @@ def test_statistics_are_those_of_the_rows(tmp_path):
 
 def test_seeds_of_one_config_are_one_model(tmp_path):
     folders = [
-        write_run(
-            tmp_path / f"run{seed}", noise=3.0, seed=seed, **{"evaluate.chunk": c}
+        write_run(tmp_path / f"run{seed}", noise=3.0, seed=seed, **fields)
+        for seed, fields in (
+            (2, {"train.rematerialise": True}),
+            (0, {"evaluate.chunk": 10}),
+            (1, {"train.checkpoints": "gs://bucket"}),
         )
-        for seed, c in ((2, 1), (0, 10), (1, 1))
     ]
     other = write_run(tmp_path / "other", **{"loss.name": "wcc"})
     found = grouped(*folders, other)

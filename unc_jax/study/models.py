@@ -16,12 +16,12 @@ from unc_jax.study.runs import TARGETS, Run, check_comparable
 
 _PLACES = (
     *("data.root", "data.prepared", "data.split_file", "data.skip_bad_cases"),
-    "evaluate.members",
+    *("evaluate.members", "train.checkpoints"),
 )
 _MECHANICS = (
     *("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch"),
     *("evaluate.save_predictions", "train.residence", "train.steps_per_call"),
-    "train.checkpoint_every_steps",
+    *("train.checkpoint_every_steps", "train.rematerialise"),
 )
 # Data sets of livers, by folder name; others have a whole organ and a part of it.
 _LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
