@@ -388,3 +388,23 @@ def test_figure2_and_referral_hold_the_points(tmp_path, monkeypatch):
     for line in lines:  # all start at the mean of all, drawn while 5 of 16 are kept
         assert len(line.get_xdata()) == 12
         assert line.get_ydata()[0] == pytest.approx(lines[4].get_ydata()[0])
+
+
+def test_titles_name_the_seed_and_break_long_variants(tmp_path, monkeypatch):
+    fields = {"model.dropout_placement": "bottleneck", "evaluate.mask_scope": "window"}
+    found = grouped(
+        write_run(tmp_path / "one", seed=0),
+        write_run(tmp_path / "two", seed=3),
+        write_run(tmp_path / "other", **fields),
+    )
+    drawn = []
+    monkeypatch.setattr(paper_figures.figures, "save", lambda f, p: drawn.append(f))
+    paper_figures.figure2(found, tmp_path / "figure2.png")
+    statistics = comparison.compare(found, resamples=FAST)
+    paper_figures.referral_figure(statistics, tmp_path / "referral.png")
+    labels = [ax.get_ylabel() for ax in drawn[0].axes[::3]]
+    for texts in (labels, [ax.get_title() for ax in drawn[1].axes[:2]]):
+        joined = [" ".join(text.split()) for text in texts]
+        assert sum("(seed 0)" in text for text in joined) == 1
+        assert any("bottleneck" in text for text in joined)
+        assert max(len(line) for text in texts for line in text.splitlines()) <= 60

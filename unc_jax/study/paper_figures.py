@@ -3,6 +3,7 @@
 Of several runs (seeds) of a model the first is drawn.
 """
 
+import textwrap
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from unc_jax.study.tables import MEASURES
 _WIDTH_INCHES = 11.0
 _LARGEST_PANEL_INCHES = 1.75
 _FEWEST_KEPT = 5  # a mean over fewer cases is noise
+_TITLE_LENGTH = 44  # characters beside or above one panel
 # Colour and dashes both tell the measures apart.
 MEASURE_STYLES = {
     "cv": ("CV", "#e08214", (4, 2)),
@@ -98,7 +100,8 @@ def figure2(models: Sequence[Model], path: Path, *, policy: str = "exclude") -> 
             figures.draw_scatter(ax, rows, measure)
             ax.set_xlabel(figures.MEASURE_LABELS[measure], fontsize=9)
             ax.sharey(line[0])
-        line[0].set_ylabel(f"{_title(model)}\nsegmentation quality (Dice)", fontsize=9)
+        name = _title(model.name, [run.seed for run in model.runs])
+        line[0].set_ylabel(f"{name}\nsegmentation quality (Dice)", fontsize=9)
     figure.legend(
         handles=figures.split_handles(rows if len(models) == 1 else None),
         loc="outside lower center",
@@ -147,7 +150,8 @@ def _draw_referral(ax: Axes, model: dict[str, Any]) -> None:
     whole = max(drawn, key=lambda curve: len(curve["referred"]))
     ax.plot(whole["referred"], whole["oracle_dice"], color="black", linewidth=1)
     ax.plot(whole["referred"], whole["random_dice"], color="0.55", linestyle=":")
-    ax.set_title(f"{model['name']}, n = {model['dice']['test']['n'][0]}", fontsize=9)
+    name = _title(model["name"], model["seeds"])
+    ax.set_title(f"{name}, n = {model['dice']['test']['n'][0]}", fontsize=9)
     ax.set_xlabel("least certain cases referred (%)", fontsize=9)
     ax.set_ylabel("mean Dice of the kept", fontsize=9)
     ax.tick_params(labelsize=8)
@@ -228,6 +232,7 @@ def _short(model: Model) -> str:
     return " ".join(filter(None, (model.loss, model.size, model.variant)))
 
 
-def _title(model: Model) -> str:
-    several = len(model.runs) > 1
-    return model.name + (f" (seed {model.runs[0].seed})" if several else "")
+def _title(name: str, seeds: Sequence[int]) -> str:
+    """Says which of several seeds is drawn; long names of variants get lines."""
+    several = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
+    return textwrap.fill(name + several, _TITLE_LENGTH)
