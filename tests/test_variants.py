@@ -60,13 +60,50 @@ def test_numbers_of_a_variant():
     assert same == {"value": 0.0, "ci95": [0.0, 0.0]}
 
     described = [
-        (Variant("as evaluated", "", {}), variants.describe(base, base)),
-        (Variant("overlap", "0.5", {"evaluate.overlap": (0.5,) * 3}), found),
+        (Variant("as evaluated", "", {}), variants.describe(base, base) | {"work": 1}),
+        (
+            Variant("overlap", "0.5", {"evaluate.overlap": (0.5,) * 3}),
+            found | {"work": 4.375},
+        ),
     ]
     first, second = variants.markdown("run", described).splitlines()[-2:]
     assert f"**{one['rho']:.2f}**" in second
     assert "**" not in first
     assert "| - |" in first
+    assert second.endswith("| 2.00 | 4.38 |")
+
+
+def test_work_counts_what_windows_see_twice():
+    assert variants.work((8, 8, 4), (8, 8, 4), (0.5,) * 3) == 1
+    # Windows at 0, 2 and 4 of a side of 8, each of 4.
+    assert variants.work((8, 4, 4), (4, 4, 4), (0.5,) * 3) == 1.5
+    assert variants.work((8, 8, 8), (4, 4, 4), (0.5,) * 3) == 1.5**3
+
+
+def test_windows_figure_lists_the_cheapest_at_the_top(tmp_path, monkeypatch):
+    dice = np.linspace(0.5, 0.9, 12)
+    rows = rows_of(dice, d_pw=dice, cv=1 - dice)
+    found = variants.describe(rows, rows)
+    described = [
+        (Variant("as evaluated", "", {}), found | {"work": 1.3}),
+        (Variant("window", "the whole volume", {}), found | {"work": 1.0, "dice": 0.8}),
+        (Variant("overlap", "0.5", {}), found | {"work": 2.0}),
+        (Variant("source", "flips", {}), found | {"work": 1.3}),
+    ]
+    drawn = []
+    monkeypatch.setattr(variants_figure.figures, "save", lambda f, p: drawn.append(f))
+    variants_figure.windows_figure(described, tmp_path / "windows.png")
+    means, strength = drawn[0].axes
+    labels = [label.get_text() for label in means.get_yticklabels()]
+    assert labels[::-1] == [
+        "the whole volume: work 1.00",
+        "as evaluated: work 1.30",
+        "overlap 0.5: work 2.00",
+    ]
+    np.testing.assert_allclose(means.lines[0].get_xdata(), [0.7, 0.7, 0.8])
+    rhos = {line.get_label(): line.get_xdata() for line in strength.lines[:3]}
+    np.testing.assert_allclose(rhos["CV"], -1)
+    assert variants_figure.windows_figure(described[:1], tmp_path / "w.png") is None
 
 
 def test_samples_figure_shows_levels_and_correlations(tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ python -m unc_jax.sensitivity RUN --output DIR [--members RUN RUN ...]
 Evaluates the test cases of RUN again with another mask scope, number of samples,
 dropout rate or kind, overlap, halo or window, or source of samples (flips; an ensemble
 of --members, runs of other seeds), one at a time. Writes DIR/sensitivity.{md,json},
-DIR/samples.png and DIR/VARIANT/cases.csv. Finished cases are kept. Exit codes: 0 done,
-2 wrong input.
+DIR/{samples,windows}.png and DIR/VARIANT/cases.csv. Finished cases are kept. Exit
+codes: 0 done, 2 wrong input.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from unc_jax.fields import Config, flat_config
 from unc_jax.review.commandline import Parser, guarded
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import evaluate, variants, variants_figure
-from unc_jax.study.predictor import load_predictor
+from unc_jax.study.predictor import load_predictor, window_shape
 from unc_jax.study.records import Row
 from unc_jax.study.variants import Variant
 
@@ -41,11 +41,16 @@ def run(arguments: argparse.Namespace) -> int:
         tables = [
             evaluated(one, config, prepared, arguments.run, output) for one in listed
         ]
-        found = [variants.describe(rows, tables[0]) for rows in tables]
+        volume = prepared.images.shape[1:]
+        found = [
+            {**variants.describe(rows, tables[0]), "work": _work(one, config, volume)}
+            for one, rows in zip(listed, tables, strict=True)
+        ]
         described = list(zip(listed, found, strict=True))
         text = variants.markdown(arguments.run.name, described)
         atomic.write_text(output / "sensitivity.md", text)
         variants_figure.samples_figure(described, output / "samples.png")
+        variants_figure.windows_figure(described, output / "windows.png")
         content = [{**one._asdict(), **numbers} for one, numbers in described]
         atomic.write_json(output / "sensitivity.json", content)
     print(text)
@@ -73,6 +78,12 @@ def evaluated(
         splits=("test",),
         on_case=lambda done, total, row: progress(done, str(row["case"])),
     )
+
+
+def _work(variant: Variant, config: Config, volume: tuple[int, ...]) -> float:
+    changed = with_fields(config, variant.fields)
+    window = window_shape(changed, volume)
+    return variants.work(volume, window, changed.evaluate.overlap)
 
 
 def with_fields(config: Config, fields: dict[str, Any]) -> Config:

@@ -3,12 +3,14 @@
 Each variant changes one thing of how a run was evaluated; nothing is trained again.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from unc_jax.data import patches
 from unc_jax.study import paired, records, selective
 from unc_jax.study.records import CONFIDENCE_SIGN, MEASURES, Row
 from unc_jax.study.statistics import spearman
@@ -41,7 +43,7 @@ _CAPTION = (
     "measures: Spearman's rho with Dice, bold where its 95 % bootstrap interval lies "
     "on the side of a measure that works. Change: rho of D_pw less that of the run as "
     "evaluated, same resamples of cases. AURC: area under the risk-coverage curve, "
-    "lower is better."
+    "lower is better. Work: voxels of windows per voxel of the volume, for one sample."
 )
 
 
@@ -98,6 +100,14 @@ def _window_variants(config: dict[str, Any]) -> list[Variant]:
     return listed
 
 
+def work(
+    volume_shape: Sequence[int], window: Sequence[int], overlap: Sequence[float]
+) -> float:
+    """Voxels that the network computes for one voxel of the volume: its cost."""
+    count = len(patches.window_corners(volume_shape, window, overlap))
+    return count * math.prod(window) / math.prod(volume_shape)
+
+
 def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
     """Numbers of one variant from its test rows; `base` are those of the first one.
 
@@ -150,9 +160,12 @@ def _interval(found: paired.Finding) -> list[float] | None:
 
 
 def markdown(run: str, described: Sequence[tuple[Variant, dict[str, Any]]]) -> str:
-    """A line per variant, with a caption that says how to read it."""
+    """A line per variant, with a caption that says how to read it.
+
+    described: of each variant what `describe` returns, and its `work`.
+    """
     head = ["choice", "value", "Dice", *_SHORT.values(), "change (95 %)"]
-    head += [*(f"AURC {_SHORT[name]}" for name in _RANKED), "s a case"]
+    head += [*(f"AURC {_SHORT[name]}" for name in _RANKED), "s a case", "work"]
     caption = _CAPTION.format(run=run, n=described[0][1]["n"])
     lines = [caption, "", _line(head), _line(["---"] * len(head))]
     for variant, found in described:
@@ -161,7 +174,8 @@ def markdown(run: str, described: Sequence[tuple[Variant, dict[str, Any]]]) -> s
         cells += [_shown(name, measures[name]) for name in _SHORT]
         cells.append(_change(found["d_pw_change"]) if variant.fields else "-")
         cells += [_number(measures[name]["aurc"], 4) for name in _RANKED]
-        lines.append(_line([*cells, _number(found["seconds"], 2)]))
+        cells += [_number(found["seconds"], 2), _number(found["work"], 2)]
+        lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
 

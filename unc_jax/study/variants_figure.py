@@ -1,4 +1,4 @@
-"""How measures and their correlation with Dice settle as samples are added."""
+"""Measures and correlations against the number of samples, and against the windows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from unc_jax.study import figures
 from unc_jax.study.paper_figures import MEASURE_STYLES
 from unc_jax.study.variants import Variant
+
+_WINDOW_GROUPS = ("as evaluated", "overlap", "window")
 
 
 def samples_figure(
@@ -54,3 +56,44 @@ def samples_figure(
         ax.grid(alpha=0.25, linewidth=0.5)
     level.legend(fontsize=9, frameon=False)
     return figures.save(figure, path)
+
+
+def windows_figure(
+    described: Sequence[tuple[Variant, dict[str, Any]]], path: Path
+) -> Path | None:
+    """A line per way to cut windows, cheapest first: mean Dice, and rho with Dice.
+
+    Bars as in `samples_figure`. None, and no file, when there is but one way.
+    """
+    listed = [one for one in described if one[0].group in _WINDOW_GROUPS]
+    if len(listed) < 2:
+        path.unlink(missing_ok=True)
+        return None
+    listed.sort(key=lambda one: -one[1]["work"])
+    places = np.arange(len(listed))
+    figure = Figure(figsize=(10.0, 1.2 + 0.38 * len(listed)), layout="constrained")
+    dice, strength = figure.subplots(1, 2, sharey=True)
+    dice.plot([found["dice"] for _, found in listed], places, "o", color="black")
+    dice.set_yticks(places, [_window_label(*one) for one in listed], fontsize=8)
+    for shift, (name, (label, color, _)) in enumerate(MEASURE_STYLES.items()):
+        found = [numbers["measures"][name] for _, numbers in listed]
+        rho = [np.nan if one["rho"] is None else one["rho"] for one in found]
+        ends = [one["ci95"] or (np.nan, np.nan) for one in found]
+        own = places + 0.22 * (1 - shift)
+        strength.plot(rho, own, "ov^"[shift], color=color, label=label, markersize=5)
+        strength.hlines(own, *np.transpose(ends), color=color, alpha=0.5)
+    strength.axvline(0, color="0.55", linewidth=0.8)
+    n = listed[0][1]["n"]
+    dice.set_xlabel(f"mean Dice ({n} test cases)", fontsize=9)
+    strength.set_xlabel(f"Spearman's rho with Dice ({n} test cases)", fontsize=9)
+    for ax in (dice, strength):
+        ax.tick_params(axis="x", labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25, linewidth=0.5)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    return figures.save(figure, path)
+
+
+def _window_label(variant: Variant, found: dict[str, Any]) -> str:
+    name = f"{variant.group} {variant.name}".replace("window ", "").strip()
+    return f"{name}: work {found['work']:.2f}"
