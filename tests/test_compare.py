@@ -9,11 +9,13 @@ from scipy import stats
 from unc_jax import compare
 from unc_jax.study import (
     comparison,
+    measure_table,
     models,
     paper_figures,
     paper_tables,
     records,
     runs,
+    tables,
 )
 from unc_jax.study.records import Panel
 
@@ -94,8 +96,9 @@ def test_writes_everything(tmp_path, capsys):
     arguments = [*map(str, folders), "--output", str(output), "--resamples", "1000"]
     assert compare.main(arguments) == 0
     assert sorted(path.name for path in output.iterdir()) == [
-        "claims.md", "figure1.png", "figure2.png", "referral.png", "report.html",
-        "runs", "statistics.json", "table1.csv", "table1.md", "table2.csv", "table2.md",
+        "claims.md", "figure1.png", "figure2.png", "measures.md", "referral.png",
+        "report.html", "runs", "statistics.json", "table1.csv", "table1.md",
+        "table2.csv", "table2.md",
     ]  # fmt: skip
     found = json.loads((output / "statistics.json").read_text())
     verdicts = {one["claim"]: one["verdict"] for one in found["claims"]}
@@ -104,10 +107,28 @@ def test_writes_everything(tmp_path, capsys):
     page = (output / "report.html").read_text()
     assert page.count("data:image/png") == 3
     assert "wcc &gt; soft Dice: supported" in page
-    assert page.count("<table>") == 2
+    assert page.count("<table>") == 3
     # Another comparison without tumour models leaves no Table 2 of this one.
     assert compare.main([str(folders[0]), *arguments[3:]]) == 0
     assert not (output / "table2.md").exists()
+
+
+def test_measures_as_rankings_say_what_the_statistics_say(tmp_path):
+    found = comparison.compare(grouped(*write_six(tmp_path)), resamples=FAST)
+    lines = measure_table.markdown(found).splitlines()[4:]
+    assert len(lines) == 6 * len(records.MEASURES)
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    first, own = found["models"][0], cells[1]
+    assert own[:2] == [first["name"], "d_pw"]
+    one = first["measures"]["d_pw"]
+    assert own[2] == f"{one['rho']['mean']:.2f}"
+    assert own[4] == f"{one['rho_given_reference_volume']['mean']:.2f}"
+    above, failed = one["rho_above_dice"]["0.7"], one["failure_auroc"]["0.8"]
+    assert own[5] == f"{above['mean']:.2f} ({above['n'][0]})"
+    assert own[6] == f"{one['aurc']['mean']:.4f}"
+    assert own[9] == f"{failed['mean']:.2f} ({failed['failures'][0]})"
+    undefined = cells[records.MEASURES.index("u_labelled_binary")]
+    assert undefined[2] == undefined[6] == tables.UNDEFINED
 
 
 def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):

@@ -16,6 +16,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import studyreport
 from unc_jax.study import (
     comparison,
+    measure_table,
     models,
     paper_figures,
     paper_tables,
@@ -69,6 +70,7 @@ def _write(
             output / f"{name}.csv", paper_tables.csv_text(statistics, target)
         )
     atomic.write_text(output / "claims.md", paper_tables.claims_markdown(statistics))
+    atomic.write_text(output / "measures.md", measure_table.markdown(statistics))
     drawn = paper_figures.figure1(grouped, output / "figure1.png")
     if drawn is None:
         print("figure1.png not drawn: the runs have no panels/ of common test cases")

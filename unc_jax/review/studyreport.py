@@ -12,6 +12,7 @@ _TABLES = {
     "table1.md": "Whole organ",
     "table2.md": "Part of an organ",
     "claims.md": "The paper's claims",
+    "measures.md": "Measures as rankings of the cases",
     "voxels.md": "Voxels",
 }
 _FIGURES = {

@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 def _claims() -> tuple[Claim, ...]:
     tables = (("liver", "Table 1"), ("tumor", "Table 2"))
     claims = [claim for target, name in tables for claim in _within(target, name)]
-    across = Claim("tumor > liver", {"target": "tumor"}, {"target": "liver"})
+    across = Claim("Table 2 > Table 1", {"target": "tumor"}, {"target": "liver"})
     return (*claims, across)
 
 
