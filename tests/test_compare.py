@@ -122,13 +122,30 @@ def test_measures_as_rankings_say_what_the_statistics_say(tmp_path):
     assert own[:2] == [first["name"], "d_pw"]
     one = first["measures"]["d_pw"]
     assert own[2] == f"{one['rho']['mean']:.2f}"
-    assert own[4] == f"{one['rho_given_reference_volume']['mean']:.2f}"
+    assert own[5] == f"{one['rho_given_reference_volume']['mean']:.2f}"
     above, failed = one["rho_above_dice"]["0.7"], one["failure_auroc"]["0.8"]
-    assert own[5] == f"{above['mean']:.2f} ({above['n'][0]})"
-    assert own[6] == f"{one['aurc']['mean']:.4f}"
-    assert own[9] == f"{failed['mean']:.2f} ({failed['failures'][0]})"
+    assert own[6] == f"{above['mean']:.2f} ({above['n'][0]})"
+    assert own[7] == f"{one['aurc']['mean']:.4f}"
+    assert own[10] == f"{failed['mean']:.2f} ({failed['failures'][0]})"
     undefined = cells[records.MEASURES.index("u_labelled_binary")]
-    assert undefined[2] == undefined[6] == tables.UNDEFINED
+    assert own[4] == tables.UNDEFINED  # one seed each
+    assert undefined[2] == undefined[7] == tables.UNDEFINED
+
+
+def test_trainings_that_order_cases_alike_agree(tmp_path):
+    folders = [
+        write_run(tmp_path / f"run{seed}", noise=3.0, seed=seed) for seed in (0, 1, 2)
+    ]
+    found = comparison.compare(grouped(*folders), resamples=FAST)
+    model = found["models"][0]
+    assert model["dice"]["test"]["rho_between_seeds"] == pytest.approx(1)
+    cv = [records.column(run.rows, "cv", "test") for run in grouped(*folders)[0].runs]
+    pairs = [stats.spearmanr(cv[a], cv[b])[0] for a, b in ((0, 1), (0, 2), (1, 2))]
+    own = model["measures"]["cv"]["rho_between_seeds"]
+    assert own == pytest.approx(np.mean(pairs))
+    assert own < 0.95
+    last = measure_table.markdown(found).splitlines()[-1]
+    assert last.startswith(f"| {model['name']} | (Dice) |  |  | 1.00 |")
 
 
 def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):

@@ -1,6 +1,7 @@
 """What a measure of uncertainty is worth on the test cases, in every way reported."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +42,9 @@ def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
     """What the measure `name` is worth on the test cases of each run of a model.
 
     rho, p and n against Dice; rho given the reference volume, and above each floor of
-    Dice; AURC, E-AURC, AUGRC; AUROC of failures below each threshold of Dice; referral
-    gain, and the referral curve of the first run. p is the largest of the runs.
+    Dice; the measure's own rho between runs; AURC, E-AURC, AUGRC; AUROC of failures
+    below each threshold of Dice; referral gain, and the referral curve of the first
+    run. p is the largest of the runs.
     """
     sign = records.CONFIDENCE_SIGN[name]
     pairs = [(t.measures[name], t.dice) for t in tests]
@@ -61,6 +63,7 @@ def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
         "rho_above_dice": {
             str(floor): _above(pairs, floor) for floor in DICE_THRESHOLDS
         },
+        "rho_between_seeds": between([values for values, _ in pairs]),
         "aurc": spread([one.aurc for one in areas]),
         "e_aurc": spread([one.e_aurc for one in areas]),
         "augrc": spread([one.augrc for one in areas]),
@@ -69,6 +72,16 @@ def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
         # Of the paper's measures only: it has an entry for every case.
         **({"referral": _referral(*pairs[0], sign)} if name in MEASURES else {}),
     }
+
+
+def between(columns: Sequence[np.ndarray]) -> float | None:
+    """Mean of Spearman's rho over the pairs of runs: do trainings order cases alike?
+
+    What differs between trainings is noise, which weakens the tie of a measure to Dice
+    (Spearman, 1904). None for one run, or when a pair has no correlation.
+    """
+    rhos = [statistics.spearman(a, b).rho for a, b in combinations(columns, 2)]
+    return spread(rhos)["mean"]
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:

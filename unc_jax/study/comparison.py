@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.study import claims, paired, records, runs, statistics, voxel_report
-from unc_jax.study.appraisal import Scores, appraise, scores, spread
+from unc_jax.study.appraisal import Scores, appraise, between, scores, spread
 from unc_jax.study.claims import Cell
 from unc_jax.study.models import Model
 from unc_jax.study.paired import Estimate, Finding
@@ -146,6 +146,7 @@ def _dice(
     means = [paired.resampled_mean(t.dice, drawn) for t in tests]
     estimate = paired.over_seeds(result["test"]["by_seed"], means, chosen)
     result["test"]["ci95"] = _finding(paired.finding(estimate))["ci95"]
+    result["test"]["rho_between_seeds"] = between([t.dice for t in tests])
     return result
 
 
