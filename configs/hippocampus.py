@@ -8,7 +8,8 @@ and a quarter of its width, as in the paper, at the same number of voxels per up
     python -m unc_jax.main --config configs/hippocampus.py:whole_wcc \
         --config.data.root=/path/to/Task04_Hippocampus
 
-Measured (two CPU cores, 84 test cases), mean Dice test (training), rho of CV, D_pw and
+The paper's six models with three seeds each: results/hippocampus. Plane patches, one
+seed (two CPU cores, 84 test cases), mean Dice test (training), rho of CV, D_pw and
 U_labelled:
 whole_dice  0.885 (0.892)   0.05   0.09  -0.33
 whole_wcc   0.874 (0.881)   0.08  -0.04  -0.07
