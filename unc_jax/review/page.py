@@ -45,14 +45,15 @@ dt{color:var(--soft)}dd{margin:0}
 svg{display:block;max-width:100%}summary{cursor:pointer;color:var(--soft);font-size:14px}
 .line-mask{border-bottom:3px solid #00b8cc}
 .line-reference{border-bottom:3px solid #4cc428}
-.wider{overflow-x:auto}.wider td,.wider th{white-space:nowrap;padding-right:18px}
+.wider{overflow-x:auto;overflow-wrap:normal}
+.wider td,.wider th{font-size:13px;padding-right:12px}
 figure{margin:12px 0}figure img{max-width:100%;height:auto}
 @media screen{.case{content-visibility:auto;contain-intrinsic-size:auto 640px}}
 .swipe{display:none}
 @media (max-width:760px){
  body{padding:16px 16px 48px}h1{font-size:24px}
  .both{grid-template-columns:minmax(0,1fr)}.card{flex-basis:40%}
- .swipe{display:block}
+ .swipe{display:block}.wider td,.wider th{white-space:nowrap}
  .measures,.measures tbody{display:block}
  .measures tr{display:grid;grid-template-columns:minmax(0,1fr) auto;padding:6px 0;
   border-bottom:1px solid var(--line)}
