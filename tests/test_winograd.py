@@ -36,21 +36,9 @@ def test_matrices_give_a_correlation(transform):
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_every_slab_size_gives_the_convolution(transform, voxels, arrays, monkeypatch):
     x, kernel, _ = arrays
-    monkeypatch.setattr(winograd, "_FORWARD_VOXELS", voxels)
+    monkeypatch.setattr(winograd, "_VOXELS", voxels)
     found = winograd.convolve(x, kernel.transpose(2, 0, 1, 3, 4), transform)
     np.testing.assert_allclose(found, conv3d._forward_xla(x, kernel), atol=1e-4)
-
-
-@pytest.mark.parametrize("voxels", SLABS)
-@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
-def test_every_slab_size_gives_the_kernel_gradient(
-    transform, voxels, arrays, monkeypatch
-):
-    x, _, gradient = arrays
-    monkeypatch.setattr(winograd, "_GRADIENT_VOXELS", voxels)
-    found = winograd.kernel_gradient(x, gradient, transform).transpose(1, 2, 0, 3, 4)
-    expected = conv3d._kernel_gradient_xla(x, gradient)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_the_transformed_volume_never_exists_as_a_whole():
@@ -75,5 +63,5 @@ def test_planes_side_by_side_do_not_touch():
     ("count", "voxels", "together", "expected"),
     [(12, 10, 45, 4), (12, 10, 50, 4), (7, 10, 60, 1), (6, 10, 1, 1), (6, 10, 999, 6)],
 )
-def test_planes_at_once_divide_their_number(count, voxels, together, expected):
-    assert winograd._planes_at_once(count, voxels, together) == expected
+def test_largest_share_divides_the_number(count, voxels, together, expected):
+    assert winograd.largest_share(count, voxels, together) == expected

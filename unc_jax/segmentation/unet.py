@@ -10,6 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from unc_jax.errors import InputError
 from unc_jax.segmentation.conv3d import conv3d
+from unc_jax.segmentation.upsampled import conv3d_joined
 
 DROPOUT_KINDS = ("spatial", "element", "fixed")
 DROPOUT_PLACEMENTS = ("all", "bottleneck")
@@ -73,12 +74,16 @@ class ConvBlock(nn.Module):
         elif self.norm == "group":
             self.normalise = nn.GroupNorm(num_groups=None, group_size=8)
 
-    def __call__(self, x: Array, *, train: bool, dropout: bool) -> Array:
-        return self.regularise(self.activate(x), train=train, dropout=dropout)
+    def __call__(self, *inputs: Array, train: bool, dropout: bool) -> Array:
+        return self.regularise(self.activate(*inputs), train=train, dropout=dropout)
 
-    def activate(self, x: Array) -> Array:
-        """What precedes the dropout: the same for every Monte Carlo sample."""
-        x = conv3d(x.astype(self.dtype), self.kernel.astype(self.dtype))
+    def activate(self, *inputs: Array) -> Array:
+        """What precedes the dropout: the same for every Monte Carlo sample.
+
+        inputs: a volume, or a volume of half the size, to be upsampled, and a skip.
+        """
+        convolve = conv3d if len(inputs) == 1 else conv3d_joined
+        x = convolve(*(x.astype(self.dtype) for x in (*inputs, self.kernel)))
         x = checkpoint_name(x, CONVOLUTION)
         return nn.relu(x + self.bias.astype(self.dtype).reshape(1, 1, 1, 1, -1))
 
@@ -194,8 +199,7 @@ class UNet3D(nn.Module):
             x = self.blocks[f"down{self.depth - 1}_conv0"](x, **switches)
             x = self.blocks[f"down{self.depth - 1}_conv1"](x, **switches)
         for level in reversed(range(self.depth - 1)):
-            x = jnp.concatenate([upsample(x), skips[level]], axis=-1)
-            x = self.blocks[f"up{level}_conv0"](x, **switches)
+            x = self.blocks[f"up{level}_conv0"](x, skips[level], **switches)
             x = self.blocks[f"up{level}_conv1"](x, **switches)
         logits = self.head(x.astype(jnp.float32))[..., 0]
         return logits.transpose(0, 2, 3, 1)
@@ -248,10 +252,3 @@ def max_pool(x: Array) -> Array:
         )
         x = jnp.maximum(even, odd)
     return x
-
-
-def upsample(x: Array) -> Array:
-    b, z, width, height, c = x.shape
-    spread = x.reshape(b, z, 1, width, 1, height, 1, c)
-    spread = jnp.broadcast_to(spread, (b, z, 2, width, 2, height, 2, c))
-    return spread.reshape(b, 2 * z, 2 * width, 2 * height, c)

@@ -5,7 +5,6 @@ volumes; arrays are z-first, (b, z, x, y, c), and `taps` are (3, 3, 3, c_in, c_o
 the z tap first.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,8 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 # Voxels of the planes that are worked on at once.
-_FORWARD_VOXELS = 65_536
-_GRADIENT_VOXELS = 4096
+_VOXELS = 65_536
 _XLA_2D = ("NHWC", "HWIO", "NHWC")
 
 
@@ -96,7 +94,7 @@ def pad_z(x: Array) -> Array:
     return jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
 
 
-def _combine(coefficients: np.ndarray, parts: Callable[[int], Array]) -> Array:
+def combine(coefficients: np.ndarray, parts: Callable[[int], Array]) -> Array:
     """Sum of coefficient times part over the non-zero coefficients."""
     terms = [float(c) * parts(j) for j, c in enumerate(coefficients) if c]
     return sum(terms[1:], start=terms[0])
@@ -110,21 +108,21 @@ def convolve(x: Array, taps: Array, transform: Transform) -> Array:
     """
     data, kernel, out = transform
     step, points = out.shape
-    kernels = [_combine(kernel[k], lambda j: taps[j]) for k in range(points)]
+    kernels = [combine(kernel[k], lambda j: taps[j]) for k in range(points)]
     batch, depth, width, height, channels = x.shape
-    tiles = depth // step
-    count = _planes_at_once(tiles, width * height, _FORWARD_VOXELS)
+    layers = depth // step
+    count = largest_share(layers, width * height, _VOXELS)
     items = 1
-    if count == tiles:
-        items = _planes_at_once(batch, tiles * width * height, _FORWARD_VOXELS)
+    if count == layers:
+        items = largest_share(batch, layers * width * height, _VOXELS)
     padded = pad_z(x)
     size = (items, count * step + 2, width, height, channels)
 
     def of_slab(_, start: Array) -> tuple[None, Array]:
         slab = lax.dynamic_slice(padded, (start[0], start[1], 0, 0, 0), size)
-        parts = _tiles(slab, data)
+        parts = tiles(slab, data, 1)
         products = [conv2d(parts[k], kernels[k]) for k in range(points)]
-        planes = [_combine(out[i], lambda k: products[k]) for i in range(step)]
+        planes = [combine(out[i], lambda k: products[k]) for i in range(step)]
         return None, jnp.stack(planes, axis=2)
 
     starts = np.mgrid[0:batch:items, 0 : depth : count * step].reshape(2, -1).T
@@ -133,75 +131,23 @@ def convolve(x: Array, taps: Array, transform: Transform) -> Array:
     return planes.reshape(*x.shape[:-1], taps.shape[-1])
 
 
-def _tiles(padded: Array, data: np.ndarray) -> list[Array]:
-    """Transformed inputs, one (b, z / step, x, y, c) array per Winograd point."""
+def tiles(padded: Array, data: np.ndarray, axis: int) -> list[Array]:
+    """Transformed inputs, one array per Winograd point; `axis` counts tiles then."""
     points = data.shape[0]
     step = points - 2
-    count = (padded.shape[1] - 2) // step
+    count = (padded.shape[axis] - 2) // step
 
-    def plane(j: int) -> Array:
-        return lax.slice_in_dim(padded, j, j + (count - 1) * step + 1, step, axis=1)
+    def shifted(j: int) -> Array:
+        stop = j + (count - 1) * step + 1
+        return lax.slice_in_dim(padded, j, stop, step, axis=axis)
 
-    return [_combine(row, plane) for row in data]
-
-
-def kernel_gradient(x: Array, gradient: Array, transform: Transform) -> Array:
-    """Gradient by the taps: the adjoint of `convolve`, tile by tile; m divides z.
-
-    A scan over slabs of tiles keeps the unfolded planes in the cache.
-    """
-    data, kernel, out = transform
-    step, points = out.shape
-    inputs = jnp.stack(_tiles(pad_z(x), data))
-    outputs = gradient.reshape(
-        gradient.shape[0], -1, step, *gradient.shape[2:]
-    )  # (b, tiles, step, x, y, c)
-    spread = jnp.stack(
-        [_combine(out[:, k], lambda i: outputs[:, :, i]) for k in range(points)]
-    )
-    count = _planes_at_once(
-        math.prod(inputs.shape[1:3]), math.prod(x.shape[2:4]), _GRADIENT_VOXELS
-    )
-    inputs = inputs.reshape(points, -1, count, *x.shape[2:]).swapaxes(0, 1)
-    spread = spread.reshape(points, -1, count, *gradient.shape[2:]).swapaxes(0, 1)
-
-    def add_tile(total: Array, tile: tuple[Array, Array]) -> tuple[Array, None]:
-        planes, gradients = tile
-        products = [_plane_gradient(planes[k], gradients[k]) for k in range(points)]
-        return total + jnp.stack(products), None
-
-    shape = (points, 3, 3, x.shape[-1], gradient.shape[-1])
-    by_point, _ = lax.scan(add_tile, jnp.zeros(shape, x.dtype), (inputs, spread))
-    return jnp.stack([_combine(kernel[:, j], lambda k: by_point[k]) for j in range(3)])
+    return [combine(row, shifted) for row in data]
 
 
-def _planes_at_once(count: int, voxels: int, together: int) -> int:
-    """The largest divisor of `count` whose planes hold at most `together` voxels.
+def largest_share(count: int, voxels: int, together: int) -> int:
+    """The largest divisor of `count` whose parts hold at most `together` voxels.
 
     Products over single planes of a few hundred voxels are mostly overhead.
     """
     most = max(1, together // voxels)
     return next(n for n in range(min(most, count), 0, -1) if count % n == 0)
-
-
-def _plane_gradient(planes: Array, gradient: Array) -> Array:
-    """2-D kernel gradient (3, 3, c_in, c_out) of some planes, as one matrix product.
-
-    Three y shifts of the planes against three x shifts of the gradient: nine taps.
-    """
-    _, width, height, channels = planes.shape
-    out_channels = gradient.shape[-1]
-    padded = jnp.pad(planes, ((0, 0), (0, 0), (1, 1), (0, 0)))
-    shifts_y = jnp.concatenate(
-        [padded[:, :, b : b + height] for b in range(3)], axis=-1
-    )
-    padded = jnp.pad(gradient, ((0, 0), (1, 1), (0, 0), (0, 0)))
-    shifts_x = jnp.concatenate(
-        [padded[:, 2 - a : 2 - a + width] for a in range(3)], axis=-1
-    )
-    product = lax.dot_general(
-        shifts_y.reshape(-1, 3 * channels),
-        shifts_x.reshape(-1, 3 * out_channels),
-        (((0,), (0,)), ((), ())),
-    )
-    return product.reshape(3, channels, 3, out_channels).transpose(2, 0, 1, 3)

@@ -23,7 +23,8 @@ import numpy as np
 from jax import Array
 
 from unc_jax.segmentation.conv3d import conv3d
-from unc_jax.segmentation.unet import UNet3D, max_pool, upsample
+from unc_jax.segmentation.unet import UNet3D, max_pool
+from unc_jax.segmentation.upsampled import conv3d_joined
 
 _EPSILON = 1e-5  # of flax.linen.BatchNorm
 # Standard deviations of the number of kept channels that fit in a convolution's width.
@@ -131,8 +132,8 @@ def apply_thin(network: ThinNetwork, windows: Array, dtype: Any) -> Array:
     """Foreground logits (b, x, y, z) float32 of windows (b, x, y, z, 1)."""
     depth = sum(name.startswith("down") for name in network.blocks) // 2
 
-    def block(name: str, x: Array) -> Array:
-        return _apply_block(network.blocks[name], x, dtype)
+    def block(name: str, *inputs: Array) -> Array:
+        return _apply_block(network.blocks[name], inputs, dtype)
 
     x = windows.transpose(0, 3, 1, 2, 4).astype(dtype)
     skips = []
@@ -142,8 +143,8 @@ def apply_thin(network: ThinNetwork, windows: Array, dtype: Any) -> Array:
             skips.append(x)
             x = max_pool(x)
     for level in reversed(range(depth - 1)):
-        x = jnp.concatenate([upsample(x), skips[level]], axis=-1)
-        x = block(f"up{level}_conv1", block(f"up{level}_conv0", x))
+        x = block(f"up{level}_conv0", x, skips[level])
+        x = block(f"up{level}_conv1", x)
     logits = (x.astype(jnp.float32) @ network.head_kernel)[..., 0] + network.head_bias[
         0
     ]
@@ -191,9 +192,11 @@ def _inputs(
     return jnp.concatenate(rows), jnp.concatenate(shifts)
 
 
-def _apply_block(block: ThinBlock, x: Array, dtype: Any) -> Array:
-    offset = _field(block.shifted, x.shape[1:4]) + block.bias.reshape(1, 1, 1, -1)
-    x = conv3d(x, block.kernel.astype(dtype)) + offset.astype(dtype)[None]
+def _apply_block(block: ThinBlock, inputs: tuple[Array, ...], dtype: Any) -> Array:
+    convolve = conv3d if len(inputs) == 1 else conv3d_joined
+    shape = inputs[-1].shape[1:4]
+    offset = _field(block.shifted, shape) + block.bias.reshape(1, 1, 1, -1)
+    x = convolve(*inputs, block.kernel.astype(dtype)) + offset.astype(dtype)[None]
     return nn.relu(x) * block.scale.astype(dtype).reshape(1, 1, 1, 1, -1)
 
 

@@ -1,0 +1,125 @@
+"""Convolution of an upsampled volume beside a skip: the first one of every way up.
+
+Nearest upsampling repeats voxels, so that of the three taps along an axis two read the
+same one. Computed on the small volume, the convolution of its upsampled form needs 6
+products per output instead of 27, and the upsampled volume need not exist: in the plane
+the four outputs of a voxel are phases of windows of 2 x 2, as in sub-pixel convolution
+(Shi et al., 2016); along z three products give two outputs,
+
+    even = k0 (before - here) + (k0 + k1 + k2) here
+    odd  = (k0 + k1 + k2) here + k2 (after - here).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from unc_jax.segmentation.conv3d import conv3d, is_small
+
+# Kernels of the three products along z, from the taps.
+_SUMS = np.array([[1, 0, 0], [1, 1, 1], [0, 0, 1]], np.float32)
+# [window, phase, tap]: which taps of an even and an odd output read which voxel.
+_PHASES = np.array([[[1, 0, 0], [1, 1, 0]], [[0, 1, 1], [0, 0, 1]]], np.float32)
+
+
+def upsample(x: Array) -> Array:
+    """Every voxel twice along each axis, (b, z, x, y, c)."""
+    b, z, width, height, c = x.shape
+    spread = x.reshape(b, z, 1, width, 1, height, 1, c)
+    spread = jnp.broadcast_to(spread, (b, z, 2, width, 2, height, 2, c))
+    return spread.reshape(b, 2 * z, 2 * width, 2 * height, c)
+
+
+@jax.custom_vjp
+def conv3d_joined(low: Array, skip: Array, kernel: Array) -> Array:
+    """conv3d of `low`, upsampled, and `skip`, their channels side by side.
+
+    Args:
+      low: (b, z, x, y, c_low).
+      skip: (b, 2z, 2x, 2y, c_skip).
+      kernel: (3, 3, 3, c_low + c_skip, c_out), spatial axes in (x, y, z) order.
+
+    Returns:
+      (b, 2z, 2x, 2y, c_out), the same on every platform up to rounding; on a CPU the
+      part of `low` is computed on the small volume. Only reverse-mode differentiation
+      is defined.
+    """
+    return lax.platform_dependent(low, skip, kernel, cpu=_joined_cpu, default=_joined)
+
+
+def _conv3d_joined_fwd(low: Array, skip: Array, kernel: Array):
+    return conv3d_joined(low, skip, kernel), (low, skip, kernel)
+
+
+def _conv3d_joined_bwd(residuals: tuple[Array, ...], gradient: Array):
+    def pullback_of(form):
+        return lambda *arrays: jax.vjp(form, *arrays[:-1])[1](arrays[-1])
+
+    return lax.platform_dependent(
+        *residuals,
+        gradient,
+        cpu=pullback_of(_joined_cpu),
+        default=pullback_of(_joined),
+    )
+
+
+conv3d_joined.defvjp(_conv3d_joined_fwd, _conv3d_joined_bwd)
+
+
+def _joined(low: Array, skip: Array, kernel: Array) -> Array:
+    return conv3d(jnp.concatenate([upsample(low), skip], axis=-1), kernel)
+
+
+def _joined_cpu(low: Array, skip: Array, kernel: Array) -> Array:
+    if is_small(skip, kernel.shape[-1]):
+        return _joined(low, skip, kernel)
+    channels = low.shape[-1]
+    of_low = convolve_upsampled(low, kernel[..., :channels, :])
+    return of_low + conv3d(skip, kernel[..., channels:, :])
+
+
+def convolve_upsampled(low: Array, kernel: Array) -> Array:
+    """conv3d(upsample(low), kernel), one plane of `low` after the other."""
+    batch, depth, width, height, channels = low.shape
+    out_channels = kernel.shape[-1]
+    products = jnp.einsum(
+        "xyzio,pz,uax,vby->puviabo", kernel, _SUMS, _PHASES, _PHASES
+    ).reshape(3, 4 * channels, 4 * out_channels)
+    products = products.astype(low.dtype)  # summed in float32
+    padded = jnp.pad(low, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
+    size = (1, 3, width + 2, height + 2, channels)
+
+    @jax.checkpoint  # the windows are cheaper to gather again than to keep
+    def two_planes(start: Array) -> Array:
+        planes = lax.dynamic_slice(padded, (start[0], start[1], 0, 0, 0), size)
+        before, here, after = planes[0]
+        parts = (before - here, here, after - here)
+        first, both, last = (
+            _windows(plane) @ product
+            for plane, product in zip(parts, products, strict=True)
+        )
+        return jnp.stack([_interleave(first + both), _interleave(both + last)])
+
+    starts = np.mgrid[0:batch, 0:depth].reshape(2, -1).T
+    planes = lax.map(two_planes, jnp.asarray(starts))
+    return planes.reshape(batch, 2 * depth, 2 * width, 2 * height, out_channels)
+
+
+def _windows(plane: Array) -> Array:
+    """Windows of 2 x 2 side by side, (x - 1, y - 1, 4 c), of a plane (x, y, c)."""
+    columns = jnp.concatenate([plane[:, :-1], plane[:, 1:]], axis=-1)
+    return jnp.concatenate([columns[:-1], columns[1:]], axis=-1)
+
+
+def _interleave(phases: Array) -> Array:
+    """(2x, 2y, c) from the four phases of every window, (x + 1, y + 1, 4 c).
+
+    An even output is the first phase of the window that ends at its voxel, an odd one
+    the second phase of the window that begins there.
+    """
+    width, height, channels = phases.shape
+    phases = phases.reshape(width, height, 2, 2, channels // 4)
+    rows = jnp.stack([phases[:-1, :, 0], phases[1:, :, 1]], axis=1)
+    both = jnp.stack([rows[:, :, :-1, 0], rows[:, :, 1:, 1]], axis=3)
+    return both.reshape(2 * (width - 1), 2 * (height - 1), -1)
