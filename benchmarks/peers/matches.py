@@ -3,22 +3,23 @@
 from benchmarks.peers.table import Row, row_of
 from benchmarks.peers.turns import Setting, take_turns
 
-# Layers of the default network over a 128x128x16 patch: volume, channels in and out.
+# Layers of the default network over a 128x128x16 patch: volume, channels in and out,
+# and how many of those in are upsampled from half the size, the rest being a skip.
 LAYERS = (
-    ((128, 128, 16), (1, 32)),
-    ((128, 128, 16), (32, 64)),
-    ((64, 64, 8), (64, 64)),
-    ((64, 64, 8), (64, 128)),
-    ((32, 32, 4), (128, 128)),
-    ((32, 32, 4), (128, 256)),
-    ((16, 16, 2), (256, 256)),
-    ((16, 16, 2), (256, 512)),
-    ((32, 32, 4), (768, 256)),
-    ((32, 32, 4), (256, 128)),
-    ((64, 64, 8), (256, 128)),
-    ((64, 64, 8), (128, 64)),
-    ((128, 128, 16), (128, 64)),
-    ((128, 128, 16), (64, 32)),
+    ((128, 128, 16), (1, 32), 0),
+    ((128, 128, 16), (32, 64), 0),
+    ((64, 64, 8), (64, 64), 0),
+    ((64, 64, 8), (64, 128), 0),
+    ((32, 32, 4), (128, 128), 0),
+    ((32, 32, 4), (128, 256), 0),
+    ((16, 16, 2), (256, 256), 0),
+    ((16, 16, 2), (256, 512), 0),
+    ((32, 32, 4), (768, 256), 512),
+    ((32, 32, 4), (256, 128), 0),
+    ((64, 64, 8), (256, 128), 128),
+    ((64, 64, 8), (128, 64), 0),
+    ((128, 128, 16), (128, 64), 64),
+    ((128, 128, 16), (64, 32), 0),
 )
 TRAININGS = ((32, (128, 128, 16), 1), (16, (128, 128, 16), 2), (16, (64, 64, 16), 8))
 SAMPLES = ((0.1, "spatial"), (0.5, "spatial"), (0.5, "fixed"))
@@ -30,8 +31,9 @@ def conv3d(setting: Setting) -> list[Row]:
     rows = []
     for gradients in (False, True):
         total: dict[str, float] = {}
-        for shape, channels in LAYERS:
-            fields = {"shape": shape, "channels": channels, "gradients": gradients}
+        for shape, channels, low in LAYERS:
+            fields = {"shape": shape, "channels": channels, "low": low}
+            fields["gradients"] = gradients
             times = take_turns(
                 setting,
                 "conv",
@@ -41,6 +43,7 @@ def conv3d(setting: Setting) -> list[Row]:
             flops = 2 * 27 * channels[0] * channels[1] * shape[0] * shape[1] * shape[2]
             work = flops * (3 if gradients else 1) / 1e9
             what = f"{_by(shape)} {channels[0]}->{channels[1]}"
+            what += f", {low} of them upsampled" if low else ""
             kind = "forward and gradients" if gradients else "forward"
             rows.append(row_of(f"{what}, {kind}", times, work=work))
             for form, reply in times.items():

@@ -8,17 +8,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from benchmarks.peers.contender import cohort, serve
 from configs import base
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.split import Split
 from unc_jax.segmentation.conv3d import conv3d
-from unc_jax.segmentation.feed import build_feed
+from unc_jax.segmentation.feed import Feed, build_feed
 from unc_jax.segmentation.sliding import build_point_prediction
-from unc_jax.segmentation.train import build_train_step, create_state, variables_of
+from unc_jax.segmentation.train import (
+    TrainState,
+    build_train_step,
+    create_state,
+    variables_of,
+)
 from unc_jax.segmentation.unet import UNet3D
+from unc_jax.segmentation.upsampled import conv3d_joined, upsample
 from unc_jax.uncertainty import measures, thinning
 from unc_jax.uncertainty.sampling import build_monte_carlo
 
@@ -41,29 +47,40 @@ def machine() -> Callable[[], dict[str, Any]]:
     return lambda: {"jax": jax.__version__, "peak_gflops": best}
 
 
-def conv(shape: list[int], channels: list[int], form: str, gradients: bool):
-    """3x3x3 convolution of (1, *shape, c_in), by our form or XLA's own."""
+def conv(shape, channels, low: int, form: str, gradients: bool) -> Callable[[], None]:
+    """3x3x3 convolution of (1, *shape, c_in), by our form or XLA's own.
+
+    `low` of the channels come from a volume of half the size, to be upsampled.
+    """
     x, y, z = shape
     rng = np.random.default_rng(0)
-    image = jnp.asarray(rng.standard_normal((1, z, x, y, channels[0])), jnp.float32)
-    kernel = jnp.asarray(rng.standard_normal((3, 3, 3, *channels)), jnp.float32)
 
-    def xla(image, kernel):
+    def draw(*sizes: int) -> Array:
+        return jnp.asarray(rng.standard_normal(sizes), jnp.float32)
+
+    arrays = [draw(1, z, x, y, channels[0] - low), draw(3, 3, 3, *channels)]
+    if low:
+        arrays.insert(0, draw(1, z // 2, x // 2, y // 2, low))
+
+    def xla(*arrays):
+        *halves, image, kernel = arrays
+        both = [upsample(half) for half in halves] + [image]
         return lax.conv_general_dilated(
-            image,
+            jnp.concatenate(both, axis=-1),
             kernel,
             (1,) * 3,
             "SAME",
             dimension_numbers=_XLA_3D,
         )
 
-    function = conv3d if form == "ours" else xla
+    function = xla if form == "xla" else conv3d_joined if low else conv3d
     if gradients:
-        function = jax.grad(lambda *a, f=function: jnp.sum(f(*a) ** 2), (0, 1))
+        numbers = tuple(range(len(arrays)))
+        function = jax.grad(lambda *a, f=function: jnp.sum(f(*a) ** 2), numbers)
     compiled = jax.jit(function)
 
     def run() -> None:
-        jax.block_until_ready(compiled(image, kernel))
+        jax.block_until_ready(compiled(*arrays))
 
     return run
 
@@ -115,10 +132,32 @@ def train(features: int, patch: list[int], batch: int) -> Callable[[], float]:
 
 def fed(features: int, patch, batch: int, cases: int, size) -> Callable[[], float]:
     """An update on patches drawn from a resident cohort."""
+    feed, state = resident_feed(
+        features, patch, batch, *cohort(cases, size), steps_per_call=1
+    )
+    held = [state]
+
+    def run() -> float:
+        held[0], losses = feed(held[0], int(held[0].step))
+        return float(losses[-1])
+
+    return run
+
+
+def resident_feed(
+    features: int,
+    patch,
+    batch: int,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    steps_per_call: int,
+) -> tuple[Feed, TrainState]:
+    """The training loop's feed over a cohort in the device's memory, and step 0."""
     config = _config(features, patch, batch)
-    config.train.steps_per_call, config.train.residence = 1, "device"
+    config.train.steps_per_call, config.train.residence = steps_per_call, "device"
     model = UNet3D(features)
-    images, labels = cohort(cases, size)
+    cases = len(images)
     foreground = np.argwhere(labels[0])[::7].astype(np.int16)
     ids = tuple(map(str, range(cases)))
     held = Cohort(
@@ -134,13 +173,7 @@ def fed(features: int, patch, batch: int, cases: int, size) -> Callable[[], floa
         fingerprint="",
     )
     feed = build_feed(config, held, build_train_step(config, model))
-    state = [create_state(config, model)]
-
-    def run() -> float:
-        state[0], losses = feed(state[0], int(state[0].step))
-        return float(losses[-1])
-
-    return run
+    return feed, create_state(config, model)
 
 
 def samples(

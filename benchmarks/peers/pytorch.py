@@ -47,19 +47,29 @@ def machine() -> Callable[[], dict[str, Any]]:
     return lambda: {"torch": torch.__version__, "peak_gflops": best}
 
 
-def conv(shape: list[int], channels: list[int], form: str, gradients: bool):
-    image = torch.randn(1, channels[0], *shape).to(memory_format=_layout(form))
+def conv(shape, channels, low: int, form: str, gradients: bool):
+    """Convolution; `low` of its channels are upsampled first, as in the network."""
+    layout = {"memory_format": _layout(form)}
+    arrays = [torch.randn(1, channels[0] - low, *shape).to(**layout)]
+    if low:
+        half = [size // 2 for size in shape]
+        arrays.insert(0, torch.randn(1, low, *half).to(**layout))
     layer = nn.Conv3d(*channels, 3, padding=1, bias=False)
-    layer = layer.to(memory_format=_layout(form))
+    layer = layer.to(**layout)
+
+    def convolve(arrays):
+        *halves, image = arrays
+        both = [nn.functional.interpolate(a, scale_factor=2) for a in halves]
+        return layer(torch.cat([*both, image], 1) if halves else image)
 
     def forward() -> None:
         with torch.no_grad():
-            layer(image)
+            convolve(arrays)
 
     def both() -> None:
-        leaf = image.detach().requires_grad_()
+        leaves = [array.detach().requires_grad_() for array in arrays]
         layer.zero_grad()
-        (layer(leaf) ** 2).sum().backward()
+        (convolve(leaves) ** 2).sum().backward()
 
     return both if gradients else forward
 

@@ -1,0 +1,76 @@
+"""How much of a training the device waits for the host, from a trace of it.
+
+python -m benchmarks.host_idle [--features 16] [--calls 3] [--steps-per-call 10]
+
+Traces some calls of the training loop's feed, patches drawn from a resident cohort, and
+prints the share of the time in which no operation runs on the device, and the longest
+such gap. On a CPU the device is the process's own threads.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from benchmarks.peers.contender import cohort
+from benchmarks.peers.ours import resident_feed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.host_idle")
+    parser.add_argument("--features", type=int, default=16)
+    parser.add_argument("--calls", type=int, default=3)
+    parser.add_argument("--steps-per-call", type=int, default=10)
+    options = parser.parse_args()
+    feed, state = resident_feed(
+        options.features,
+        (64, 64, 16),
+        8,
+        *cohort(8, [128, 128, 64]),
+        steps_per_call=options.steps_per_call,
+    )
+    step = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for call in range(options.calls + 1):
+            if call == 1:  # the one before compiled
+                jax.profiler.start_trace(folder)
+            state, losses = feed(state, step)
+            step += options.steps_per_call
+            np.asarray(losses)  # as the loop does, to see whether they are finite
+        jax.profiler.stop_trace()
+        trace = next(Path(folder).rglob("*.xplane.pb"))
+        idle, longest, seconds = waiting(busy_intervals(str(trace)))
+    print(
+        f"{jax.devices()[0].device_kind}: {options.calls} calls of "
+        f"{options.steps_per_call} steps, {seconds:.1f} s: the device waits "
+        f"{idle:.2%} of the time, {1000 * longest:.1f} ms at most"
+    )
+
+
+def busy_intervals(path: str) -> np.ndarray:
+    """(n, 2) begin and end of every operation on the device, seconds."""
+    planes = jax.profiler.ProfileData.from_file(path).planes
+    events = (
+        event
+        for plane in planes
+        for line in plane.lines
+        for event in line.events
+        if any(name == "hlo_op" for name, _ in event.stats)
+    )
+    times = [(e.start_ns, e.start_ns + e.duration_ns) for e in events]
+    return np.array(times) / 1e9
+
+
+def waiting(intervals: np.ndarray) -> tuple[float, float, float]:
+    """Share of the whole in which nothing runs, the longest gap, the whole, seconds."""
+    begins, ends = intervals[np.argsort(intervals[:, 0])].T
+    busy_until = np.maximum.accumulate(ends)
+    gaps = np.maximum(begins[1:] - busy_until[:-1], 0)
+    whole = busy_until[-1] - begins[0]
+    return float(gaps.sum() / whole), float(gaps.max()), float(whole)
+
+
+if __name__ == "__main__":
+    main()
