@@ -3,6 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Before JAX reads them: most of what the tests take is compiling, and code for volumes
+# this small need not be optimised.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
 import jax
 import pytest
 
