@@ -77,7 +77,10 @@ def test_gradients_match_float64(shape):
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_cpu_form_matches_xla_form(shape):
-    """What a GPU computes: a model moves between platforms within this tolerance."""
+    """What a GPU computes: a model moves between platforms within this tolerance.
+
+    The kernel's gradient by tiles, transformed along three axes, is the least exact.
+    """
     array, kernel, gradient = (jnp.float32(a) for a in draw(shape))
     forms = (
         (module._forward_cpu(array, kernel), module._forward_xla(array, kernel)),
@@ -86,8 +89,9 @@ def test_cpu_form_matches_xla_form(shape):
             module._kernel_gradient_xla(array, gradient),
         ),
     )
-    for found, expected in forms:
-        assert jnp.abs(found - expected).max() < 4e-5 * jnp.abs(expected).max()
+    by_tiles = 4e-5 if module._is_tiled(array) else 1e-5
+    for (found, expected), most in zip(forms, (1e-5, by_tiles), strict=True):
+        assert jnp.abs(found - expected).max() < most * jnp.abs(expected).max()
 
 
 def test_vmap_equals_loop():
