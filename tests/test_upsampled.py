@@ -93,5 +93,5 @@ def test_vmap_equals_loop():
     mapped = jax.vmap(upsampled.conv3d_joined, in_axes=(None, None, 0))(
         low, skip, kernels
     )
-    looped = jnp.stack([upsampled.conv3d_joined(low, skip, k) for k in kernels])
+    looped = jnp.stack([upsampled._joined(low, skip, k) for k in kernels])
     np.testing.assert_allclose(mapped, looped, atol=1e-4)
