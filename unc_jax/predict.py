@@ -192,6 +192,7 @@ def _with_quality(row: Row, model: Quality | None, level: float) -> Row:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; exits with 2 and one line on wrong input, 4 if a case failed."""
     parser = Parser(
         prog="unc_jax.predict", description="Segment scans; say which to review."
     )

@@ -97,6 +97,7 @@ def with_fields(config: Config, fields: dict[str, Any]) -> Config:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; exits with 2 and one line on wrong input."""
     parser = Parser(
         prog="unc_jax.sensitivity", description="Evaluate a run in other ways."
     )

@@ -9,8 +9,7 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
 from unc_jax.errors import InputError
-from unc_jax.segmentation.conv3d import conv3d
-from unc_jax.segmentation.upsampled import conv3d_joined
+from unc_jax.segmentation.upsampled import convolve
 
 DROPOUT_KINDS = ("spatial", "element", "fixed")
 DROPOUT_PLACEMENTS = ("all", "bottleneck")
@@ -82,8 +81,8 @@ class ConvBlock(nn.Module):
 
         inputs: a volume, or a volume of half the size, to be upsampled, and a skip.
         """
-        convolve = conv3d if len(inputs) == 1 else conv3d_joined
-        x = convolve(*(x.astype(self.dtype) for x in (*inputs, self.kernel)))
+        inputs = tuple(x.astype(self.dtype) for x in inputs)
+        x = convolve(inputs, self.kernel.astype(self.dtype))
         x = checkpoint_name(x, CONVOLUTION)
         return nn.relu(x + self.bias.astype(self.dtype).reshape(1, 1, 1, 1, -1))
 

@@ -31,6 +31,13 @@ def upsample(x: Array) -> Array:
     return spread.reshape(b, 2 * z, 2 * width, 2 * height, c)
 
 
+def convolve(inputs: tuple[Array, ...], kernel: Array) -> Array:
+    """conv3d of a volume, or of a volume of half the size, upsampled, and a skip."""
+    if len(inputs) == 1:
+        return conv3d(*inputs, kernel)
+    return conv3d_joined(*inputs, kernel)
+
+
 @jax.custom_vjp
 def conv3d_joined(low: Array, skip: Array, kernel: Array) -> Array:
     """conv3d of `low`, upsampled, and `skip`, their channels side by side.

@@ -22,9 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from unc_jax.segmentation.conv3d import conv3d
 from unc_jax.segmentation.unet import UNet3D, max_pool
-from unc_jax.segmentation.upsampled import conv3d_joined
+from unc_jax.segmentation.upsampled import convolve
 
 _EPSILON = 1e-5  # of flax.linen.BatchNorm
 # Standard deviations of the number of kept channels that fit in a convolution's width.
@@ -193,10 +192,9 @@ def _inputs(
 
 
 def _apply_block(block: ThinBlock, inputs: tuple[Array, ...], dtype: Any) -> Array:
-    convolve = conv3d if len(inputs) == 1 else conv3d_joined
     shape = inputs[-1].shape[1:4]
     offset = _field(block.shifted, shape) + block.bias.reshape(1, 1, 1, -1)
-    x = convolve(*inputs, block.kernel.astype(dtype)) + offset.astype(dtype)[None]
+    x = convolve(inputs, block.kernel.astype(dtype)) + offset.astype(dtype)[None]
     return nn.relu(x) * block.scale.astype(dtype).reshape(1, 1, 1, 1, -1)
 
 
