@@ -3,8 +3,9 @@
 python -m benchmarks.host_idle [--features 16] [--calls 3] [--steps-per-call 10]
 
 Traces some calls of the training loop's feed, patches drawn from a resident cohort, and
-prints the share of the time in which no operation runs on the device, and the longest
-such gap. On a CPU the device is the process's own threads.
+prints the share of the time in which no operation runs on the device, the longest such
+gap, and what the gaps between steps come to if all were as long as that. On a CPU the
+device is the process's own threads, and pauses within a step are counted too.
 """
 
 import argparse
@@ -42,10 +43,12 @@ def main() -> None:
         jax.profiler.stop_trace()
         trace = next(Path(folder).rglob("*.xplane.pb"))
         idle, longest, seconds = waiting(busy_intervals(str(trace)))
+    steps = options.calls * options.steps_per_call
+    between = (steps - 1) * longest / seconds
     print(
-        f"{jax.devices()[0].device_kind}: {options.calls} calls of "
-        f"{options.steps_per_call} steps, {seconds:.1f} s: the device waits "
-        f"{idle:.2%} of the time, {1000 * longest:.1f} ms at most"
+        f"{jax.devices()[0].device_kind}: {steps} steps in {options.calls} calls, "
+        f"{seconds:.1f} s: nothing runs in {idle:.1%} of the time, for "
+        f"{1000 * longest:.1f} ms at most; between steps at most {between:.2%}"
     )
 
 

@@ -48,13 +48,16 @@ def test_thinned_is_masked(kind, norm, depth):
     # As narrow as these masks allow: every row and column must be the right one.
     widths = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
     assert widths != thinning.full_widths(model)
-    network = thinning.thin(variables, masks, widths)
+    kept = thinning.kept_channels(masks, widths)
+    assert kept is not None
+    network = thinning.thin(variables, masks, kept)
     for name, block in network.blocks.items():
         assert block.kernel.shape[-1] == widths[name]
     apply = jax.jit(lambda network: thinning.apply_thin(network, WINDOWS, jnp.float32))
     np.testing.assert_allclose(apply(network), masked, atol=2e-4)
     # Wider than needed: what fills up adds nothing.
-    wide = thinning.thin(variables, masks, thinning.full_widths(model))
+    all_ = thinning.kept_channels(masks, thinning.full_widths(model))
+    wide = thinning.thin(variables, masks, all_)
     np.testing.assert_allclose(apply(wide), masked, atol=2e-4)
 
 
@@ -69,12 +72,12 @@ def test_masks_of_the_model_are_those_of_its_pass():
         train=False,
         dropout=True,
         rngs={"dropout": key},
-        capture_intermediates=lambda module, _: module.name == "drop",
+        capture_intermediates=lambda module, method: method == "regularise",
         mutable="intermediates",
     )
     masks = masks_of(model, variables, key)
     for name, mask in masks.items():
-        after = seen["intermediates"][f"blocks_{name}"]["drop"]["__call__"][0]
+        after = seen["intermediates"][f"blocks_{name}"]["regularise"][0]
         alive = np.asarray(after).any(axis=(0, 1, 2, 3))
         assert not alive[np.asarray(mask) == 0].any()
         assert set(np.unique(mask)) == {0.0, 2.0}
@@ -117,7 +120,7 @@ def mixed_key(model, variables, samples):
     for seed in range(200):
         key = jax.random.key(seed)
         masks = [draw(jax.random.fold_in(key, i)) for i in range(samples)]
-        if len({thinning.fits(one, widths) for one in masks}) == 2:
+        if len({thinning.kept_channels(one, widths) is None for one in masks}) == 2:
             return key
     raise AssertionError("no such key")
 

@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 from configs import base
 from unc_jax.errors import InputError
 from unc_jax.fields import Config
+from unc_jax.segmentation.dropout import DROPOUT_KINDS
 from unc_jax.segmentation.feed import RESIDENCES
 from unc_jax.segmentation.train import LOSSES, SCHEDULES
 from unc_jax.segmentation.unet import (
-    DROPOUT_KINDS,
     DROPOUT_PLACEMENTS,
     NORMS,
     check_divisible,

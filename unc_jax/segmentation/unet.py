@@ -1,5 +1,7 @@
 """3D U-Net whose dropout can stay on at inference (Monte Carlo dropout)."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -9,9 +11,13 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
 from unc_jax.errors import InputError
+from unc_jax.segmentation.dropout import (
+    channel_factors,
+    drop_elements,
+    scale_channels,
+)
 from unc_jax.segmentation.upsampled import convolve
 
-DROPOUT_KINDS = ("spatial", "element", "fixed")
 DROPOUT_PLACEMENTS = ("all", "bottleneck")
 NORMS = ("batch", "group", "none")
 
@@ -21,27 +27,8 @@ CONVOLUTION = "convolution"
 # Running averages over about the last 50 updates: settled even in short trainings.
 _BATCH_NORM_MOMENTUM = 0.98
 
-
-class FixedDropout(nn.Module):
-    """Drops the same number of channels every time, rate * c rounded, at random.
-
-    Another distribution than spatial dropout: the number of survivors does not vary, so
-    neither does the capacity of the network from sample to sample.
-    """
-
-    rate: float
-    one_mask: bool
-
-    @nn.compact
-    def __call__(self, x: Array, *, deterministic: bool) -> Array:
-        channels = x.shape[-1]
-        kept = channels - round(self.rate * channels)
-        if deterministic or kept == channels:
-            return x
-        shape = (1 if self.one_mask else x.shape[0], 1, 1, 1, channels)
-        numbers = jax.random.uniform(self.make_rng("dropout"), shape)
-        survives = jnp.argsort(jnp.argsort(numbers)) < kept
-        return x * (survives * (channels / max(kept, 1))).astype(x.dtype)
+# From activations (b, z, x, y, c) to what dropout leaves of them.
+Drop = Callable[[Array], Array]
 
 
 class ConvBlock(nn.Module):
@@ -50,22 +37,12 @@ class ConvBlock(nn.Module):
     in_features: int
     features: int
     norm: str
-    dropout_kind: str
-    dropout_rate: float  # 0 where this block drops nothing
-    one_mask: bool
     dtype: Any
 
     def setup(self) -> None:
         shape = (3, 3, 3, self.in_features, self.features)
         self.kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.dropout_kind == "fixed":
-            self.drop = FixedDropout(self.dropout_rate, self.one_mask)
-        else:
-            # Spatial dropout draws one number per channel for the whole volume.
-            over = (1, 2, 3) if self.dropout_kind == "spatial" else ()
-            over = (0, *over) if self.one_mask else over
-            self.drop = nn.Dropout(self.dropout_rate, broadcast_dims=over)
         if self.norm == "batch":
             self.normalise = nn.BatchNorm(
                 momentum=_BATCH_NORM_MOMENTUM, dtype=self.dtype
@@ -73,8 +50,8 @@ class ConvBlock(nn.Module):
         elif self.norm == "group":
             self.normalise = nn.GroupNorm(num_groups=None, group_size=8)
 
-    def __call__(self, *inputs: Array, train: bool, dropout: bool) -> Array:
-        return self.regularise(self.activate(*inputs), train=train, dropout=dropout)
+    def __call__(self, *inputs: Array, train: bool, drop: Drop | None) -> Array:
+        return self.regularise(self.activate(*inputs), train=train, drop=drop)
 
     def activate(self, *inputs: Array) -> Array:
         """What precedes the dropout: the same for every Monte Carlo sample.
@@ -86,9 +63,10 @@ class ConvBlock(nn.Module):
         x = checkpoint_name(x, CONVOLUTION)
         return nn.relu(x + self.bias.astype(self.dtype).reshape(1, 1, 1, 1, -1))
 
-    def regularise(self, x: Array, *, train: bool, dropout: bool) -> Array:
+    def regularise(self, x: Array, *, train: bool, drop: Drop | None) -> Array:
         """Dropout and normalisation, two separate switches."""
-        x = self.drop(x, deterministic=not dropout)
+        if drop is not None:
+            x = drop(x)
         if self.norm == "batch":
             return self.normalise(x, use_running_average=not train)  # pyright: ignore
         if self.norm == "group":
@@ -130,27 +108,18 @@ class UNet3D(nn.Module):
         channels = 1
         for level in range(self.depth):
             for index, width in enumerate((self.features << level) * w for w in (1, 2)):
-                blocks[f"down{level}_conv{index}"] = self._block(channels, width, level)
+                blocks[f"down{level}_conv{index}"] = self._block(channels, width)
                 channels = width
         for level in reversed(range(self.depth - 1)):
             channels += self.features << level + 1  # the concatenated skip
             for index, width in enumerate((self.features << level) * w for w in (2, 1)):
-                blocks[f"up{level}_conv{index}"] = self._block(channels, width, level)
+                blocks[f"up{level}_conv{index}"] = self._block(channels, width)
                 channels = width
         self.blocks = blocks
         self.head = nn.Dense(1, dtype=jnp.float32)
 
-    def _block(self, channels: int, width: int, level: int) -> ConvBlock:
-        drops = self.dropout_placement == "all" or level == self.depth - 1
-        return ConvBlock(
-            channels,
-            width,
-            self.norm,
-            self.dropout_kind,
-            self.dropout_rate if drops else 0.0,
-            self.one_mask,
-            self.dtype,
-        )
+    def _block(self, channels: int, width: int) -> ConvBlock:
+        return ConvBlock(channels, width, self.norm, self.dtype)
 
     def __call__(self, x: Array, *, train: bool, dropout: bool) -> Array:
         """Foreground logits (b, x, y, z) float32 of images (b, x, y, z, 1).
@@ -178,7 +147,7 @@ class UNet3D(nn.Module):
         x = x.transpose(0, 3, 1, 2, 4)  # z first: what conv3d is fast at
         if self.dropout_placement == "all":
             return (self.blocks["down0_conv0"].activate(x),)
-        *skips, x = self._down(x, range(self.depth - 1), train=train, dropout=False)
+        *skips, x = self._down(x, range(self.depth - 1), {}, train=train)
         return (*skips, self.blocks[f"down{self.depth - 1}_conv0"].activate(x))
 
     def after_dropout(
@@ -187,41 +156,78 @@ class UNet3D(nn.Module):
         """Logits from what `before_dropout` returned."""
         *skips, x = shared
         level = len(skips)
-        switches = {"train": train, "dropout": dropout}
-        x = self.blocks[f"down{level}_conv0"].regularise(x, **switches)
-        x = self.blocks[f"down{level}_conv1"](x, **switches)
+        drops = self._drops(x.shape[0]) if dropout else {}
+
+        def block(name: str, *inputs: Array) -> Array:
+            return self.blocks[name](*inputs, train=train, drop=drops.get(name))
+
+        first = f"down{level}_conv0"
+        x = self.blocks[first].regularise(x, train=train, drop=drops.get(first))
+        x = block(f"down{level}_conv1", x)
         if level < self.depth - 1:
             skips.append(x)
             lower = range(level + 1, self.depth - 1)
-            *more, x = self._down(max_pool(x), lower, **switches)
+            *more, x = self._down(max_pool(x), lower, drops, train=train)
             skips += more
-            x = self.blocks[f"down{self.depth - 1}_conv0"](x, **switches)
-            x = self.blocks[f"down{self.depth - 1}_conv1"](x, **switches)
+            x = block(f"down{self.depth - 1}_conv0", x)
+            x = block(f"down{self.depth - 1}_conv1", x)
         for level in reversed(range(self.depth - 1)):
-            x = self.blocks[f"up{level}_conv0"](x, skips[level], **switches)
-            x = self.blocks[f"up{level}_conv1"](x, **switches)
+            x = block(f"up{level}_conv0", x, skips[level])
+            x = block(f"up{level}_conv1", x)
         logits = self.head(x.astype(jnp.float32))[..., 0]
         return logits.transpose(0, 2, 3, 1)
 
     def dropout_masks(self) -> dict[str, Array]:
-        """Per block (c,): 0 for the channels dropped under rngs={"dropout": key}, the
-        factor of the survivors elsewhere. Those of a batch of one, or of `one_mask`."""
-        ones = {
-            name: jnp.ones((1, 1, 1, 1, block.features))
-            for name, block in self.blocks.items()
-        }
+        """Per block that drops channels (c,): 0 for those dropped under
+        rngs={"dropout": key}, the factor of the survivors elsewhere. Those of a batch
+        of one, or of `one_mask`."""
+        factors = self._channel_factors(self.make_rng("dropout"), 1)
+        return {name: factor[0] for name, factor in factors.items()}
+
+    def _dropping(self) -> list[str]:
+        """Names of the blocks that drop something when dropout is on."""
+        everywhere = self.dropout_placement == "all"
+        bottleneck = f"down{self.depth - 1}_"
+        names = [n for n in self.blocks if everywhere or n.startswith(bottleneck)]
+        return names if self.dropout_rate > 0 else []
+
+    def _drops(self, batch: int) -> dict[str, Drop]:
+        names = self._dropping()
+        if not names:
+            return {}
+        key = self.make_rng("dropout")
+        if self.dropout_kind == "element":
+            how = {"rate": self.dropout_rate, "one_mask": self.one_mask}
+            keys = jax.random.split(key, len(names))
+            return {
+                name: functools.partial(drop_elements, key=key, **how)
+                for name, key in zip(names, keys, strict=True)
+            }
+        factors = self._channel_factors(key, 1 if self.one_mask else batch)
         return {
-            name: self.blocks[name].drop(one, deterministic=False).reshape(-1)
-            for name, one in ones.items()
+            name: functools.partial(scale_channels, factors=factor)
+            for name, factor in factors.items()
         }
 
-    def _down(self, x: Array, levels: range, *, train: bool, dropout: bool) -> list:
+    def _channel_factors(self, key: Array, items: int) -> dict[str, Array]:
+        names = self._dropping()
+        factors = channel_factors(
+            key,
+            [self.blocks[name].features for name in names],
+            kind=self.dropout_kind,
+            rate=self.dropout_rate,
+            items=items,
+        )
+        return dict(zip(names, factors, strict=True))
+
+    def _down(
+        self, x: Array, levels: range, drops: dict[str, Drop], *, train: bool
+    ) -> list[Array]:
         """Skips of the levels, then the pooled output of the last."""
         skips = []
         for level in levels:
-            for index in (0, 1):
-                block = self.blocks[f"down{level}_conv{index}"]
-                x = block(x, train=train, dropout=dropout)
+            for name in (f"down{level}_conv0", f"down{level}_conv1"):
+                x = self.blocks[name](x, train=train, drop=drops.get(name))
             skips.append(x)
             x = max_pool(x)
         return [*skips, x]

@@ -213,15 +213,14 @@ def _build_thinned(model: UNet3D, mask_scope: str, chunk: int, grid: dict) -> _P
         return lax.map(functools.partial(one_network, windows), networks)
 
     draw_masks = jax.jit(jax.vmap(masks_of, in_axes=(None, 0)))
-    gather = jax.jit(
-        jax.vmap(functools.partial(thinning.thin, widths=widths), in_axes=(None, 0))
-    )
+    gather = jax.jit(jax.vmap(thinning.thin, in_axes=(None, 0, 0)))
     sweep = build_sweep(window_function, outputs=chunk, **grid)
 
     def run(variables, volume, keys, on_windows) -> Array:
         masks = draw_masks(variables, keys)
-        if not thinning.fits(masks, widths):
+        kept = thinning.kept_channels(masks, widths)
+        if kept is None:
             return masked(variables, volume, keys, on_windows)
-        return sweep(volume, gather(variables, masks), on_windows=on_windows)
+        return sweep(volume, gather(variables, masks, kept), on_windows=on_windows)
 
     return run

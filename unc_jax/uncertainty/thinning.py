@@ -30,6 +30,7 @@ _EPSILON = 1e-5  # of flax.linen.BatchNorm
 _MARGIN = 2.0
 
 Widths = dict[str, int]
+Kept = dict[str, np.ndarray]
 
 
 class ThinBlock(NamedTuple):
@@ -80,31 +81,35 @@ def _width(model: UNet3D, channels: int) -> int:
     return min(channels, 8 * math.ceil(round(kept) / 8))
 
 
-def fits(masks: dict[str, Array], widths: Widths) -> bool:
-    """Whether all masks (..., c) keep at most as many channels as the widths hold."""
-    return all(
-        int(np.count_nonzero(mask, axis=-1).max()) <= widths[name]
-        for name, mask in masks.items()
-    )
+def kept_channels(masks: dict[str, Array], widths: Widths) -> Kept | None:
+    """The channels to compute, kept ones first, in their order; None if not all fit.
+
+    On the host: compiling sorts for every convolution takes longer than they do.
+
+    masks: per block (..., c), 0 where dropped. Returns per block int (..., width).
+    """
+    kept = {}
+    for name, mask in masks.items():
+        dropped = np.asarray(mask) == 0
+        if np.any(np.sum(~dropped, axis=-1) > widths[name]):
+            return None
+        kept[name] = np.argsort(dropped, kind="stable")[..., : widths[name]]
+    return kept
 
 
 def thin(
-    variables: dict[str, Any], masks: dict[str, Array], widths: Widths
+    variables: dict[str, Any], masks: dict[str, Array], kept: dict[str, Array]
 ) -> ThinNetwork:
-    """The network under `masks`, its channels gathered into `widths`; traceable.
+    """The network under `masks`, of its `kept` channels alone; traceable.
 
     Args:
       variables: of UNet3D, with its running averages where it has BatchNorm.
       masks: per block (c,), 0 where dropped and the survivors' factor elsewhere
-        (UNet3D.dropout_masks). They must fit the widths.
-      widths: channels per block.
+        (UNet3D.dropout_masks).
+      kept: per block int (width,), the channels to compute (`kept_channels`).
     """
     depth = sum(name.startswith("down") for name in masks) // 2
     channels = {name: _affine(variables, name, mask) for name, mask in masks.items()}
-    kept = {  # a stable sort: kept channels first, in their order
-        name: jnp.argsort(mask == 0, stable=True)[: widths[name]]
-        for name, mask in masks.items()
-    }
     blocks = {}
     for name, sources in _topology(depth).items():
         params = variables["params"][f"blocks_{name}"]
