@@ -1,6 +1,7 @@
-"""Compiled programs kept on disk, so that a second start compiles none of them."""
+"""Compiling leaves programs on disk, for the next start, and no memory behind."""
 
 import contextlib
+import ctypes
 import hashlib
 import platform
 from collections.abc import Iterator
@@ -18,27 +19,55 @@ _SETTINGS = {
     # These would put the folder's name into every key: a moved run would miss.
     "jax_persistent_cache_enable_xla_caches": "none",
 }
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+# Seconds from which on a compilation leaves memory worth returning.
+_LONG = 0.5
 
 
 @contextlib.contextmanager
 def kept_in(folder: Path) -> Iterator[None]:
     """Programs compiled within are kept in folder/.cache/jax, and taken from there.
 
+    What compiling them took of memory goes back to the system (`returning_memory`).
+
     JAX's own cache, keyed by program, versions and device; an entry that cannot be
     read or written costs a warning and a compilation. A cache that the user named
     (JAX_COMPILATION_CACHE_DIR) is used instead.
     """
     if getattr(jax.config, _FOLDER):
-        yield
+        with returning_memory():
+            yield
         return
     path = folder / ".cache" / "jax" / _machine()
     changed = {_FOLDER: str(path.resolve()), **_SETTINGS}
     before = {name: getattr(jax.config, name) for name in changed}
     _configure(changed)
     try:
-        yield
+        with returning_memory():
+            yield
     finally:
         _configure(before)
+
+
+@contextlib.contextmanager
+def returning_memory() -> Iterator[None]:
+    """After each long compilation within, the allocator returns what it has free.
+
+    The compiler's threads leave hundreds of megabytes in their pools of the C library,
+    from which the program's own arrays never take. Where the library is not glibc
+    nothing happens.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+    def after(event: str, seconds: float, **_) -> None:
+        if trim is not None and event == _COMPILED and seconds > _LONG:
+            trim(0)
+
+    jax.monitoring.register_event_duration_secs_listener(after)
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(after)
 
 
 def _configure(settings: dict) -> None:

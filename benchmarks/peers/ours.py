@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from benchmarks.peers.contender import cohort, serve
 from configs import base
+from unc_jax.compilation import returning_memory
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.split import Split
 from unc_jax.segmentation.conv3d import conv3d
@@ -250,4 +251,5 @@ TASKS = {
 }
 
 if __name__ == "__main__":
-    serve(TASKS)
+    with returning_memory():  # as the entry points do
+        serve(TASKS)
