@@ -1,7 +1,10 @@
 """What is compared: functions of a Setting that return rows of the table."""
 
+import math
+
 from benchmarks.peers.table import Row, row_of
 from benchmarks.peers.turns import Setting, take_turns
+from unc_jax.data.patches import window_corners
 
 # Layers of the default network over a 128x128x16 patch: volume, channels in and out,
 # and how many of those in are upsampled from half the size, the rest being a skip.
@@ -40,8 +43,7 @@ def conv3d(setting: Setting) -> list[Row]:
                 ours={form: {"form": form, **fields} for form in ("ours", "xla")},
                 peer={form: {"form": form, **fields} for form in LAYOUTS},
             )
-            flops = 2 * 27 * channels[0] * channels[1] * shape[0] * shape[1] * shape[2]
-            work = flops * (3 if gradients else 1) / 1e9
+            work = _layer(shape, channels) * (3 if gradients else 1)
             what = f"{_by(shape)} {channels[0]}->{channels[1]}"
             what += f", {low} of them upsampled" if low else ""
             kind = "forward and gradients" if gradients else "forward"
@@ -60,12 +62,13 @@ def training(setting: Setting) -> list[Row]:
         peer = {form: {"form": form, **fields} for form in LAYOUTS}
         times = take_turns(setting, "train", ours={"ours": fields}, peer=peer)
         what = f"training step, {features} features, {batch} of {_by(patch)}"
-        rows.append(row_of(what, times))
+        work = 3 * _network(features, batch * math.prod(patch))
+        rows.append(row_of(what, times, work))
     fields = {"features": 16, "patch": (64, 64, 16), "batch": 8}
     fields |= {"cases": 8, "size": (128, 128, 64)}
     peer = {form: {"form": form, **fields} for form in LAYOUTS}
     times = take_turns(setting, "fed", ours={"ours": fields}, peer=peer)
-    rows.append(row_of("the last, patches drawn from a cohort in memory", times))
+    rows.append(row_of("the last, patches drawn from a cohort in memory", times, work))
     return rows
 
 
@@ -73,19 +76,22 @@ def samples(setting: Setting) -> list[Row]:
     rows = []
     setting.contender("ours").do("weights", features=16, path=setting.weights)
     fields = {"features": 16, "patch": PATCH, "windows": 2}
+    work = 10 * _network(16, 2 * math.prod(PATCH))
     for rate, kind in SAMPLES:
         forms = ("loop", "loop channels_last", "batch", "compile loop")
         peer_fields = {**fields, "rate": rate, "path": setting.weights}
         peer = {form: {"form": form, **peer_fields} for form in forms}
         ours = {"ours": {**fields, "rate": rate, "kind": kind}}
         times = take_turns(setting, "samples", ours=ours, peer=peer)
-        rows.append(row_of(f"10 samples of 2 windows, rate {rate} {kind}", times))
+        what = f"10 samples of 2 windows, rate {rate} {kind}"
+        rows.append(row_of(what, times, work))
     forms = ("loop bfloat16", "loop channels_last bfloat16")
     peer_fields = {**fields, "rate": 0.1, "path": setting.weights}
     peer = {form: {"form": form, **peer_fields} for form in forms}
     same = {**fields, "rate": 0.1, "kind": "spatial", "dtype": "bfloat16"}
     times = take_turns(setting, "samples", ours={"ours": same}, peer=peer)
-    return [*rows, row_of("10 samples of 2 windows, rate 0.1 spatial, bfloat16", times)]
+    what = "10 samples of 2 windows, rate 0.1 spatial, bfloat16"
+    return [*rows, row_of(what, times, work)]
 
 
 def case(setting: Setting) -> list[Row]:
@@ -132,7 +138,12 @@ def _case(
     loop = {**fields, "path": setting.weights, "form": "loop"}
     peer = {"loop": {**loop, "once": True} if once else loop}
     own = {"ours": {**fields, "kind": kind, **ours}}
-    return row_of(what, take_turns(setting, "case", ours=own, peer=peer, most=most))
+    times = take_turns(setting, "case", ours=own, peer=peer, most=most)
+    patch = own["ours"]["patch"]
+    windows = len(window_corners(fields["size"], patch, fields["overlap"]))
+    passes = fields["count"] * windows
+    work = passes * _network(fields["features"], math.prod(patch))
+    return row_of(what, times, work)
 
 
 def _plain(setting: Setting) -> Row:
@@ -153,6 +164,19 @@ def measures(setting: Setting) -> list[Row]:
         setting, "d_pw", ours={"ours": fields}, peer={"45 pairs": fields}
     )
     return [row_of("D_pw of ten 256x256x256 masks", times)]
+
+
+def _layer(shape, channels) -> float:
+    """GFLOP of a convolution: two for each product of a direct one."""
+    return 2 * 27 * math.prod(channels) * math.prod(shape) / 1e9
+
+
+def _network(features: int, voxels: int) -> float:
+    """GFLOP of one pass over so many voxels, all channels computed."""
+    wider = features / LAYERS[0][1][1]
+    inner = sum(_layer(shape, channels) for shape, channels, _ in LAYERS[1:])
+    all_layers = wider * _layer(*LAYERS[0][:2]) + wider**2 * inner
+    return all_layers * voxels / math.prod(LAYERS[0][0])
 
 
 def _by(shape) -> str:
