@@ -10,6 +10,8 @@ the four outputs of a voxel are phases of windows of 2 x 2, as in sub-pixel conv
     odd  = (k0 + k1 + k2) here + k2 (after - here).
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +68,7 @@ def _conv3d_joined_bwd(residuals: tuple[Array, ...], gradient: Array):
     return lax.platform_dependent(
         *residuals,
         gradient,
-        cpu=pullback_of(_joined_cpu),
+        cpu=pullback_of(_apart),
         default=pullback_of(_joined),
     )
 
@@ -79,20 +81,47 @@ def _joined(low: Array, skip: Array, kernel: Array) -> Array:
 
 
 def _joined_cpu(low: Array, skip: Array, kernel: Array) -> Array:
+    """As `_apart`, added in place: less memory, but its gradient would keep all."""
     if is_small(skip, kernel.shape[-1]):
         return _joined(low, skip, kernel)
+    of_low, of_skip = _halves(low, kernel)
+    two_planes, starts = _planes_of(low, of_low)
+
+    def add(total: Array, start: Array) -> tuple[Array, None]:
+        planes = two_planes(start)[None]
+        place = (start[0], 2 * start[1], 0, 0, 0)
+        present = lax.dynamic_slice(total, place, planes.shape)
+        return lax.dynamic_update_slice(total, present + planes, place), None
+
+    return lax.scan(add, conv3d(skip, of_skip), starts)[0]
+
+
+def _apart(low: Array, skip: Array, kernel: Array) -> Array:
+    if is_small(skip, kernel.shape[-1]):
+        return _joined(low, skip, kernel)
+    of_low, of_skip = _halves(low, kernel)
+    return convolve_upsampled(low, of_low) + conv3d(skip, of_skip)
+
+
+def _halves(low: Array, kernel: Array) -> tuple[Array, Array]:
     channels = low.shape[-1]
-    of_low = convolve_upsampled(low, kernel[..., :channels, :])
-    return of_low + conv3d(skip, kernel[..., channels:, :])
+    return kernel[..., :channels, :], kernel[..., channels:, :]
 
 
 def convolve_upsampled(low: Array, kernel: Array) -> Array:
     """conv3d(upsample(low), kernel), one plane of `low` after the other."""
+    batch, depth, width, height, _ = low.shape
+    planes = lax.map(*_planes_of(low, kernel))
+    return planes.reshape(batch, 2 * depth, 2 * width, 2 * height, -1)
+
+
+def _planes_of(low: Array, kernel: Array) -> tuple[Callable[[Array], Array], Array]:
+    """A function of a plane's (item, z) in `low`, the two planes that it becomes
+    (2, 2x, 2y, c_out), and all (item, z)."""
     batch, depth, width, height, channels = low.shape
-    out_channels = kernel.shape[-1]
     products = jnp.einsum(
         "xyzio,pz,uax,vby->puviabo", kernel, _SUMS, _PHASES, _PHASES
-    ).reshape(3, 4 * channels, 4 * out_channels)
+    ).reshape(3, 4 * channels, -1)
     products = products.astype(low.dtype)  # summed in float32
     padded = jnp.pad(low, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
     size = (1, 3, width + 2, height + 2, channels)
@@ -108,9 +137,7 @@ def convolve_upsampled(low: Array, kernel: Array) -> Array:
         )
         return jnp.stack([_interleave(first + both), _interleave(both + last)])
 
-    starts = np.mgrid[0:batch, 0:depth].reshape(2, -1).T
-    planes = lax.map(two_planes, jnp.asarray(starts))
-    return planes.reshape(batch, 2 * depth, 2 * width, 2 * height, out_channels)
+    return two_planes, jnp.asarray(np.mgrid[0:batch, 0:depth].reshape(2, -1).T)
 
 
 def _windows(plane: Array) -> Array:

@@ -118,17 +118,19 @@ def convolve(x: Array, taps: Array, transform: Transform) -> Array:
     padded = pad_z(x)
     size = (items, count * step + 2, width, height, channels)
 
-    def of_slab(_, start: Array) -> tuple[None, Array]:
-        slab = lax.dynamic_slice(padded, (start[0], start[1], 0, 0, 0), size)
-        parts = tiles(slab, data, 1)
+    def put_slab(total: Array, start: Array) -> tuple[Array, None]:
+        place = (start[0], start[1], 0, 0, 0)
+        parts = tiles(lax.dynamic_slice(padded, place, size), data, 1)
         products = [conv2d(parts[k], kernels[k]) for k in range(points)]
         planes = [combine(out[i], lambda k: products[k]) for i in range(step)]
-        return None, jnp.stack(planes, axis=2)
+        slab = jnp.stack(planes, axis=2).reshape(items, -1, *products[0].shape[2:])
+        return lax.dynamic_update_slice(total, slab, place), None
 
     starts = np.mgrid[0:batch:items, 0 : depth : count * step].reshape(2, -1).T
-    # (slabs, items, count, step, x, y, c)
-    planes = lax.scan(of_slab, None, jnp.asarray(starts))[1]
-    return planes.reshape(*x.shape[:-1], taps.shape[-1])
+    # Written over everywhere. Zeros would do, but XLA keeps those of all convolutions
+    # from the start of a pass; these wait for x.
+    total = jnp.full((*x.shape[:-1], taps.shape[-1]), x[0, 0, 0, 0, 0])
+    return lax.scan(put_slab, total, jnp.asarray(starts))[0]
 
 
 def tiles(padded: Array, data: np.ndarray, axis: int) -> list[Array]:
