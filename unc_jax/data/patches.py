@@ -99,19 +99,23 @@ def coverage(
     patch_shape: Sequence[int],
     volume_shape: Sequence[int],
     halo: Sequence[int] = (0, 0, 0),
-) -> np.ndarray:
-    """Number of windows that count at each voxel (`within_halo`), float32 (x, y, z)."""
-    count = np.zeros(tuple(volume_shape), np.float32)
-    for corner in corners:
-        place = []
-        for start, window, size, border in zip(
-            corner, patch_shape, volume_shape, halo, strict=True
-        ):
+) -> list[np.ndarray]:
+    """Number of windows of a grid that count (`within_halo`) along each axis.
+
+    float32 (x,), (y,), (z,). Their outer product is the number at each voxel: the
+    corners are those of a whole grid (`window_corners`).
+    """
+    along = []
+    for axis, (window, size, border) in enumerate(
+        zip(patch_shape, volume_shape, halo, strict=True)
+    ):
+        count = np.zeros(size, np.float32)
+        for start in np.unique(corners[:, axis]):
             end = start + window
             first = start + (border if start > 0 else 0)
-            place.append(slice(first, end - (border if end < size else 0)))
-        count[tuple(place)] += 1
-    return count
+            count[first : end - (border if end < size else 0)] += 1
+        along.append(count)
+    return along
 
 
 def within_halo(

@@ -1,5 +1,6 @@
 """One network over a whole volume: overlapping windows, true mean of what they say."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -60,7 +61,11 @@ def build_sweep(
         return lax.scan(add, total, (by_window, corners, counts))[0]
 
     accumulate = jax.jit(accumulate, donate_argnums=0)
-    divide = jax.jit(lambda total, cover: total / cover[None], donate_argnums=0)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def divide(total, x, y, z):
+        x, y, z = x.reshape(1, -1, 1, 1), y.reshape(1, 1, -1, 1), z.reshape(1, 1, 1, -1)
+        return total / (x * y * z)
 
     def sweep(volume, *arguments, on_windows=None) -> Array:
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
@@ -81,7 +86,7 @@ def build_sweep(
             )
             if on_windows is not None:
                 on_windows(min(start + size, len(corners)), len(corners))
-        return divide(total, jnp.asarray(cover))
+        return divide(total, *cover)
 
     return sweep
 

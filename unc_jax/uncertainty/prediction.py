@@ -21,8 +21,8 @@ class Prediction(NamedTuple):
       volumes: voxels of each sample's mask, int (n,).
       u_labelled, u_labelled_binary, predictive_entropy, mutual_information: means over
         the voxels of the mean mask; NaN when it is empty.
-      spread: largest difference between two samples' probabilities anywhere; 0 only
-        when no dropout took place.
+      spread: largest difference of a sample's probability from the first one's; 0
+        only when no dropout took place.
     """
 
     mean: np.ndarray
@@ -37,13 +37,13 @@ class Prediction(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Over the samples so far, each (x, y, z) float32."""
+    """Over the samples so far, (x, y, z) float32."""
 
     probability: Array
     term: Array  # -p log p
     entropy: Array  # of both terms
-    lowest: Array
-    highest: Array
+    first: Array  # the first sample
+    spread: Array  # (), largest difference of a later one from it
 
 
 def reduce_samples(batches: Iterable[Array]) -> Prediction:
@@ -71,7 +71,7 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
 @jax.jit
 def _nothing_yet(batch: Array) -> _Sums:
     zero = jnp.zeros(batch.shape[1:], jnp.float32)
-    return _Sums(zero, zero, zero, zero + 1, zero)
+    return _Sums(zero, zero, zero, batch[0], jnp.float32(0))
 
 
 def _add_batch(sums: _Sums, batch: Array) -> tuple[_Sums, Array, Array]:
@@ -80,8 +80,8 @@ def _add_batch(sums: _Sums, batch: Array) -> tuple[_Sums, Array, Array]:
         sums.probability + jnp.sum(batch, axis=0),
         sums.term + jnp.sum(measures.entropy_term(batch), axis=0),
         sums.entropy + jnp.sum(measures.binary_entropy(batch), axis=0),
-        jnp.minimum(sums.lowest, jnp.min(batch, axis=0)),
-        jnp.maximum(sums.highest, jnp.max(batch, axis=0)),
+        sums.first,
+        jnp.maximum(sums.spread, jnp.max(jnp.abs(batch - sums.first[None]))),
     )
     packed = measures.pack_masks(batch >= measures.THRESHOLD)
     return added, packed, measures.sample_volumes(batch)
@@ -101,5 +101,5 @@ def _finish(sums: _Sums, samples: int) -> dict[str, Array]:
         "u_labelled_binary": measures.labelled_mean(expected, mean),
         "predictive_entropy": measures.labelled_mean(predictive, mean),
         "mutual_information": measures.labelled_mean(predictive - expected, mean),
-        "spread": jnp.max(sums.highest - sums.lowest),
+        "spread": sums.spread,
     }
