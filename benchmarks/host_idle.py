@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from benchmarks.peers.contender import cohort
-from benchmarks.peers.ours import resident_feed
+from benchmarks.peers.ours_training import resident_feed
 
 
 def main() -> None:

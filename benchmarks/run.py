@@ -4,7 +4,9 @@
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.run [NAME ...]
         [--torch-python PYTHON] [--repeat 5] [--output benchmarks/results/peers]
 
-NAME: conv3d, training, samples, case, whole, measures, cold, growth; all by default.
+NAME: conv3d, training, samples, case, whole, measures, cold, growth, gpu; all by
+default, but `gpu` only where there is one. Both sides compute on the first GPU if JAX
+and PyTorch see one.
 Contenders are processes of their own that take turns, task by task, so that what else
 the machine does hits all alike; a time is the median of the repeats (of a case 2, of
 the whole one 1) after one that warms up. Ratios are peer/ours: above 1, ours is faster.
@@ -19,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.peers import costs, matches
+from benchmarks.peers import accelerator, costs, matches
 from benchmarks.peers.table import Row, markdown
 from benchmarks.peers.turns import Setting
 
@@ -32,13 +34,14 @@ BENCHMARKS = {
     "measures": matches.measures,
     "cold": costs.cold,
     "growth": costs.growth,
+    "gpu": accelerator.gpu,
 }
 
 
 def main() -> None:
     arguments = _arguments()
     output = Path(arguments.output)
-    for name in arguments.names or BENCHMARKS:
+    for name in arguments.names or _defaults(arguments):
         with tempfile.TemporaryDirectory() as folder:
             setting = Setting(
                 arguments.torch_python, arguments.repeat, f"{folder}/weights.npz", {}
@@ -51,6 +54,14 @@ def main() -> None:
         print(markdown(result), flush=True)
 
 
+def _defaults(arguments: argparse.Namespace) -> list[str]:
+    """Asked of a process of its own: this one must not take a GPU's memory."""
+    contender = Setting(arguments.torch_python, 1, "", {}).fresh("ours")
+    on_cpu = contender.do("machine")["answer"]["device"] == "cpu"
+    contender.close()
+    return [name for name in BENCHMARKS if name != "gpu" or not on_cpu]
+
+
 def _facts(setting: Setting) -> Row:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((one.split(":")[1].strip() for one in lines if "model name" in one), "?")
@@ -58,8 +69,11 @@ def _facts(setting: Setting) -> Row:
     answers = [one.do("machine")["answer"] for one in sides]
     for one in sides:
         one.close()
+    on_gpu = answers[0]["device"] != "cpu"
     return {
-        "cpu": f"{os.cpu_count()} cores of {cpu}",
+        "device": answers[0]["device"]
+        if on_gpu
+        else f"{os.cpu_count()} cores of {cpu}",
         "python": platform.python_version(),
         "jax": answers[0]["jax"],
         "torch": answers[1]["torch"],

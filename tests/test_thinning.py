@@ -113,6 +113,16 @@ def test_what_can_be_thinned(fields, thins):
     assert thinning.can_thin(UNet3D(**fields)) == thins
 
 
+def test_share_of_work_by_hand():
+    """Two levels of 16: 8 of every 16 channels are kept, and all of the image's one."""
+    model = UNet3D(16, 2, dropout_rate=0.5, dropout_kind="fixed")
+    # down0: 1 -> 16 -> 32; down1, an eighth of the voxels: 32 -> 32 -> 64; up0, of 64
+    # and the skip's 32: 96 -> 32 -> 16.
+    full = 16 + 16 * 32 + (32 * 32 + 32 * 64) / 8 + 96 * 32 + 32 * 16
+    thin = 8 + 8 * 16 + (16 * 16 + 16 * 32) / 8 + 48 * 16 + 16 * 8
+    assert thinning.share_of_work(model) == pytest.approx(thin / full)
+
+
 def mixed_key(model, variables, samples):
     """A key of whose samples some fit the widths and some, rarely, exceed them."""
     widths = thinning.thin_widths(model)

@@ -4,6 +4,7 @@ Processes live through a whole benchmark, so that contenders can take turns on t
 machine within seconds of each other, each with a peak of memory of its own.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,27 @@ Task = Callable[..., Callable[[], Any]]
 _ROOT = Path(__file__).parents[2]
 
 
-def serve(tasks: dict[str, Task]) -> None:
+class Device(NamedTuple):
+    """What a task runs on: waiting for it, and its peak of memory in MB."""
+
+    finish: Callable[[], None]
+    reset_peak: Callable[[], None]
+    peak_mb: Callable[[], float]
+
+
+def _reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+HOST = Device(lambda: None, _reset_peak, _peak_mb)
+
+
+def serve(tasks: dict[str, Task], device: Device) -> None:
     """Answers lines of standard input until it ends.
 
     A task is set up, and done once to warm up, when its arguments are first seen; that
@@ -31,33 +52,33 @@ def serve(tasks: dict[str, Task]) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print what they like
     ready: dict[str, Callable[[], Any]] = {}
     once = False
+
+    def timed(run: Callable[[], Any]) -> tuple[Any, float]:
+        started = time.perf_counter()
+        answer = run()
+        device.finish()
+        return answer, time.perf_counter() - started
+
     for line in sys.stdin:
         asked = json.loads(line)
         try:
             reply: dict[str, Any] = {}
             if line not in ready:
                 ready.clear()  # what a former task held is not this one's memory
-                Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+                device.reset_peak()
                 once = asked["arguments"].pop("once", False)
-                started = time.perf_counter()
-                ready[line] = tasks[asked["task"]](**asked["arguments"])
-                reply["answer"] = ready[line]()
-                reply["first_seconds"] = time.perf_counter() - started
+                task = functools.partial(tasks[asked["task"]], **asked["arguments"])
+                ready[line], setting_up = timed(task)
+                reply["answer"], first = timed(ready[line])
+                reply["first_seconds"] = setting_up + first
             if once:
                 reply["seconds"] = reply["first_seconds"]
             else:
-                started = time.perf_counter()
-                reply["answer"] = ready[line]()
-                reply["seconds"] = time.perf_counter() - started
+                reply["answer"], reply["seconds"] = timed(ready[line])
         except Exception as error:
             reply = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-        reply["peak_mb"] = _peak_mb()
+        reply["peak_mb"] = device.peak_mb()
         print(json.dumps(reply), file=answers, flush=True)
-
-
-def _peak_mb() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 class Contender:
@@ -70,7 +91,8 @@ class Contender:
             stdout=subprocess.PIPE,
             text=True,
             cwd=_ROOT,
-            env={**os.environ, **environment},
+            # Of two processes on one GPU none may take its memory beforehand.
+            env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ, **environment},
         )
 
     def do(self, task: str, **arguments: Any) -> dict[str, Any]:

@@ -43,8 +43,8 @@ def conv3d(setting: Setting) -> list[Row]:
                 ours={form: {"form": form, **fields} for form in ("ours", "xla")},
                 peer={form: {"form": form, **fields} for form in LAYOUTS},
             )
-            work = _layer(shape, channels) * (3 if gradients else 1)
-            what = f"{_by(shape)} {channels[0]}->{channels[1]}"
+            work = layer_gflop(shape, channels) * (3 if gradients else 1)
+            what = f"{by(shape)} {channels[0]}->{channels[1]}"
             what += f", {low} of them upsampled" if low else ""
             kind = "forward and gradients" if gradients else "forward"
             rows.append(row_of(f"{what}, {kind}", times, work=work))
@@ -61,8 +61,8 @@ def training(setting: Setting) -> list[Row]:
         fields = {"features": features, "patch": patch, "batch": batch}
         peer = {form: {"form": form, **fields} for form in LAYOUTS}
         times = take_turns(setting, "train", ours={"ours": fields}, peer=peer)
-        what = f"training step, {features} features, {batch} of {_by(patch)}"
-        work = 3 * _network(features, batch * math.prod(patch))
+        what = f"training step, {features} features, {batch} of {by(patch)}"
+        work = 3 * network_gflop(features, batch * math.prod(patch))
         rows.append(row_of(what, times, work))
     fields = {"features": 16, "patch": (64, 64, 16), "batch": 8}
     fields |= {"cases": 8, "size": (128, 128, 64)}
@@ -76,7 +76,7 @@ def samples(setting: Setting) -> list[Row]:
     rows = []
     setting.contender("ours").do("weights", features=16, path=setting.weights)
     fields = {"features": 16, "patch": PATCH, "windows": 2}
-    work = 10 * _network(16, 2 * math.prod(PATCH))
+    work = 10 * network_gflop(16, 2 * math.prod(PATCH))
     for rate, kind in SAMPLES:
         forms = ("loop", "loop channels_last", "batch", "compile loop")
         peer_fields = {**fields, "rate": rate, "path": setting.weights}
@@ -100,10 +100,10 @@ def case(setting: Setting) -> list[Row]:
     fields = {"features": 16, "patch": PATCH, "overlap": 0.25, "windows": 2}
     fields["count"] = 10
     for rate, kind in SAMPLES:
-        what = f"10 samples of {_by(size)}, windows {_by(PATCH)}, rate {rate} {kind}"
+        what = f"10 samples of {by(size)}, windows {by(PATCH)}, rate {rate} {kind}"
         rows.append(_case(setting, what, {**fields, "size": size}, rate, kind))
     size = (256, 256, 48)
-    what = f"10 samples of {_by(size)}, ours by windows 256x256x16, rate 0.1"
+    what = f"10 samples of {by(size)}, ours by windows 256x256x16, rate 0.1"
     fields |= {"size": size}
     ours = {"patch": (256, 256, 16), "windows": 1}
     rows.append(_case(setting, what, fields, 0.1, "spatial", **ours))
@@ -142,7 +142,7 @@ def _case(
     patch = own["ours"]["patch"]
     windows = len(window_corners(fields["size"], patch, fields["overlap"]))
     passes = fields["count"] * windows
-    work = passes * _network(fields["features"], math.prod(patch))
+    work = passes * network_gflop(fields["features"], math.prod(patch))
     return row_of(what, times, work)
 
 
@@ -166,18 +166,18 @@ def measures(setting: Setting) -> list[Row]:
     return [row_of("D_pw of ten 256x256x256 masks", times)]
 
 
-def _layer(shape, channels) -> float:
+def layer_gflop(shape, channels) -> float:
     """GFLOP of a convolution: two for each product of a direct one."""
     return 2 * 27 * math.prod(channels) * math.prod(shape) / 1e9
 
 
-def _network(features: int, voxels: int) -> float:
+def network_gflop(features: int, voxels: int) -> float:
     """GFLOP of one pass over so many voxels, all channels computed."""
     wider = features / LAYERS[0][1][1]
-    inner = sum(_layer(shape, channels) for shape, channels, _ in LAYERS[1:])
-    all_layers = wider * _layer(*LAYERS[0][:2]) + wider**2 * inner
+    inner = sum(layer_gflop(shape, channels) for shape, channels, _ in LAYERS[1:])
+    all_layers = wider * layer_gflop(*LAYERS[0][:2]) + wider**2 * inner
     return all_layers * voxels / math.prod(LAYERS[0][0])
 
 
-def _by(shape) -> str:
+def by(shape) -> str:
     return "x".join(map(str, shape))

@@ -1,8 +1,8 @@
 """The tasks of the benchmark, done by this package."""
 
 import functools
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,47 +10,46 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from benchmarks.peers.contender import cohort, serve
-from configs import base
+from benchmarks.peers import ours_training
+from benchmarks.peers.contender import HOST, Device, serve
 from unc_jax.compilation import returning_memory
-from unc_jax.data.cohort import Cohort
-from unc_jax.data.split import Split
 from unc_jax.segmentation.conv3d import conv3d
-from unc_jax.segmentation.feed import Feed, build_feed
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import (
-    TrainState,
-    build_train_step,
-    create_state,
     empty_state,
     variables_of,
 )
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.segmentation.upsampled import conv3d_joined, upsample
 from unc_jax.uncertainty import measures
-from unc_jax.uncertainty.sampling import build_monte_carlo
+from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk
 
 PATCH = (128, 128, 16)
 _XLA_3D = ("NDHWC", "DHWIO", "NDHWC")
 
 
 def machine() -> Callable[[], dict[str, Any]]:
-    """Versions, and the best matrix product of five in GFLOP/s."""
-    import time
-
-    a = jnp.ones((3072, 3072))
+    """Versions, and the best matrix product of five in GFLOP/s: float32 on a CPU,
+    bfloat16 elsewhere."""
+    on_cpu = jax.default_backend() == "cpu"
+    size, dtype = (3072, jnp.float32) if on_cpu else (8192, jnp.bfloat16)
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()
     best = 0.0
     for _ in range(5):
         started = time.perf_counter()
         product(a).block_until_ready()
-        best = max(best, 2 * 3072**3 / (time.perf_counter() - started) / 1e9)
-    return lambda: {"jax": jax.__version__, "peak_gflops": best}
+        best = max(best, 2 * size**3 / (time.perf_counter() - started) / 1e9)
+    facts = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    return lambda: {**facts, "peak_gflops": best}
 
 
-def conv(shape, channels, low: int, form: str, gradients: bool) -> Callable[[], None]:
-    """3x3x3 convolution of (1, *shape, c_in), by our form or XLA's own.
+def conv(
+    shape, channels, low: int, form: str, gradients: bool, batch: int = 1,
+    dtype: str = "float32",
+) -> Callable[[], None]:  # fmt: skip
+    """3x3x3 convolution of (batch, *shape, c_in), by our form or XLA's own.
 
     `low` of the channels come from a volume of half the size, to be upsampled.
     """
@@ -58,11 +57,11 @@ def conv(shape, channels, low: int, form: str, gradients: bool) -> Callable[[], 
     rng = np.random.default_rng(0)
 
     def draw(*sizes: int) -> Array:
-        return jnp.asarray(rng.standard_normal(sizes), jnp.float32)
+        return jnp.asarray(rng.standard_normal(sizes, np.float32), dtype)
 
-    arrays = [draw(1, z, x, y, channels[0] - low), draw(3, 3, 3, *channels)]
+    arrays = [draw(batch, z, x, y, channels[0] - low), draw(3, 3, 3, *channels)]
     if low:
-        arrays.insert(0, draw(1, z // 2, x // 2, y // 2, low))
+        arrays.insert(0, draw(batch, z // 2, x // 2, y // 2, low))
 
     def xla(*arrays):
         *halves, image, kernel = arrays
@@ -98,7 +97,7 @@ def weights(features: int, path: str) -> Callable[[], None]:
 @functools.cache
 def _variables(features: int) -> dict[str, Any]:
     """Drawn on the host: the peer compiles nothing for its weights either."""
-    state = empty_state(_config(features, PATCH, 1), UNet3D(features))
+    state = empty_state(ours_training.config_of(features, PATCH, 1), UNet3D(features))
     rng = np.random.default_rng(1)
 
     def draw(path, leaf):
@@ -113,80 +112,10 @@ def _variables(features: int) -> dict[str, Any]:
     return jax.tree_util.tree_map_with_path(draw, variables_of(state))
 
 
-def _config(features: int, patch, batch: int):
-    config = base.get_config()
-    config.loss.name = "dice"
-    config.model.features = features
-    config.train.patch_shape, config.train.batch = tuple(patch), batch
-    return config
-
-
-def train(features: int, patch: list[int], batch: int) -> Callable[[], float]:
-    """One update: forward, gradients, NAdam; dropout and batch statistics on."""
-    config = _config(features, patch, batch)
-    model = UNet3D(features)
-    step = jax.jit(build_train_step(config, model), donate_argnums=0)
-    images = jax.random.normal(jax.random.key(0), (batch, *patch))
-    data = images, (images > 1).astype(jnp.uint8)
-    held = [create_state(config, model)]
-
-    def run() -> float:
-        held[0], loss = step(held[0], data)
-        return float(loss)
-
-    return run
-
-
-def fed(features: int, patch, batch: int, cases: int, size) -> Callable[[], float]:
-    """An update on patches drawn from a resident cohort."""
-    feed, state = resident_feed(
-        features, patch, batch, *cohort(cases, size), steps_per_call=1
-    )
-    held = [state]
-
-    def run() -> float:
-        held[0], losses = feed(held[0], int(held[0].step))
-        return float(losses[-1])
-
-    return run
-
-
-def resident_feed(
-    features: int,
-    patch,
-    batch: int,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    steps_per_call: int,
-) -> tuple[Feed, TrainState]:
-    """The training loop's feed over a cohort in the device's memory, and step 0."""
-    config = _config(features, patch, batch)
-    config.train.steps_per_call, config.train.residence = steps_per_call, "device"
-    model = UNet3D(features)
-    cases = len(images)
-    foreground = np.argwhere(labels[0])[::7].astype(np.int16)
-    ids = tuple(map(str, range(cases)))
-    held = Cohort(
-        path=Path(),
-        images=images,
-        labels=labels,
-        foreground=np.broadcast_to(foreground, (cases, *foreground.shape)).copy(),
-        foreground_counts=np.full(cases, len(foreground), np.int32),
-        ids=ids,
-        split=Split(ids, (), ()),
-        records=(),
-        statistics={},
-        fingerprint="",
-    )
-    feed = build_feed(config, held, build_train_step(config, model))
-    return feed, create_state(config, model)
-
-
 def samples(
     features: int, patch, windows: int, rate: float, kind: str, dtype: str = "float32"
 ):
-    """Ten samples of `windows` windows, as `build_monte_carlo` draws them on a CPU."""
+    """Ten samples of `windows` windows, as `build_monte_carlo` draws them."""
     shape = (patch[0] * windows, *patch[1:])  # side by side
     return case(features, patch, shape, 0.0, windows, rate, kind, 10, dtype)
 
@@ -206,7 +135,7 @@ def case(
         overlap=overlap,
         mask_scope="volume",
         window_batch=windows,
-        chunk=1,
+        chunk=default_chunk(0, count),
     )
     volume = np.random.default_rng(0).standard_normal(size, np.float32)
     key = jax.random.key(0)
@@ -242,14 +171,27 @@ TASKS = {
     "conv": conv,
     "weights": weights,
     "nothing": lambda: lambda: None,
-    "train": train,
-    "fed": fed,
+    "train": ours_training.train,
+    "fed": ours_training.fed,
     "samples": samples,
     "case": case,
     "plain": plain,
     "d_pw": d_pw,
 }
 
+
+def _device() -> Device:
+    """The peak of an accelerator is that of the process: JAX cannot reset it."""
+    if jax.default_backend() == "cpu":
+        return HOST
+
+    def peak_mb() -> float:
+        stats = jax.local_devices()[0].memory_stats() or {}
+        return stats.get("peak_bytes_in_use", 0) / 2**20
+
+    return Device(lambda: None, lambda: None, peak_mb)
+
+
 if __name__ == "__main__":
     with returning_memory():  # as the entry points do
-        serve(TASKS)
+        serve(TASKS, _device())

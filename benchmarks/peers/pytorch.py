@@ -1,9 +1,6 @@
 """The tasks of the benchmark, done by PyTorch and MONAI, with the same weights."""
 
 import itertools
-import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +11,8 @@ from torch import nn
 from torch.utils.data import RandomSampler
 
 from benchmarks.peers.contender import cohort, serve
+from benchmarks.peers.torch_device import DEVICE, device, dtype_of, layout_of, machine
 from benchmarks.peers.twin import UNet
-
-
-def _layout(form: str):
-    last = "channels_last" in form
-    return torch.channels_last_3d if last else torch.contiguous_format
-
-
-def _dtype(form: str):
-    return torch.bfloat16 if "bfloat16" in form else torch.float32
 
 
 def _sampler(features: int, rate: float, path: str, form: str) -> nn.Module:
@@ -33,29 +22,21 @@ def _sampler(features: int, rate: float, path: str, form: str) -> nn.Module:
     network.eval()
     for block in network.blocks.values():
         block.drop.train()
-    network = network.to(memory_format=_layout(form), dtype=_dtype(form))
+    network = network.to(DEVICE, dtype_of(form), memory_format=layout_of(form))
     return torch.compile(network) if "compile" in form else network
 
 
-def machine() -> Callable[[], dict[str, Any]]:
-    a = torch.ones(3072, 3072)
-    best = 0.0
-    for _ in range(6):
-        started = time.perf_counter()
-        a @ a
-        best = max(best, 2 * 3072**3 / (time.perf_counter() - started) / 1e9)
-    return lambda: {"torch": torch.__version__, "peak_gflops": best}
-
-
-def conv(shape, channels, low: int, form: str, gradients: bool):
+def conv(shape, channels, low: int, form: str, gradients: bool, batch: int = 1):
     """Convolution; `low` of its channels are upsampled first, as in the network."""
-    layout = {"memory_format": _layout(form)}
-    arrays = [torch.randn(1, channels[0] - low, *shape).to(**layout)]
+
+    def place(array):
+        return array.to(DEVICE, dtype_of(form), memory_format=layout_of(form))
+
+    arrays = [place(torch.randn(batch, channels[0] - low, *shape))]
     if low:
         half = [size // 2 for size in shape]
-        arrays.insert(0, torch.randn(1, low, *half).to(**layout))
-    layer = nn.Conv3d(*channels, 3, padding=1, bias=False)
-    layer = layer.to(**layout)
+        arrays.insert(0, place(torch.randn(batch, low, *half)))
+    layer = place(nn.Conv3d(*channels, 3, padding=1, bias=False))
 
     def convolve(arrays):
         *halves, image = arrays
@@ -77,7 +58,7 @@ def conv(shape, channels, low: int, form: str, gradients: bool):
 def train(features: int, patch: list[int], batch: int, form: str):
     """One update on patches that are there already."""
     update = _updates(features, form)
-    images = torch.randn(batch, 1, *patch)
+    images = torch.randn(batch, 1, *patch, device=DEVICE)
     return lambda: update(images, (images > 1).float())
 
 
@@ -109,13 +90,18 @@ def fed(features, patch, batch, cases, size, form):
 
 def _updates(features: int, form: str):
     """A function of a batch: forward, gradients, NAdam."""
-    network = UNet(features).to(memory_format=_layout(form))
+    network = UNet(features).to(DEVICE, memory_format=layout_of(form))
+    forward = torch.compile(network) if "compile" in form else network
     optimizer = torch.optim.NAdam(network.parameters(), 1e-4)
+    half = torch.autocast(DEVICE, torch.bfloat16, enabled="bfloat16" in form)
 
     def update(images, labels) -> float:
-        images = images.to(memory_format=_layout(form))
+        images = images.to(DEVICE, memory_format=layout_of(form))
+        labels = labels.to(DEVICE)
         optimizer.zero_grad(set_to_none=True)
-        p = torch.sigmoid(network(images))
+        with half:
+            logits = forward(images)
+        p = torch.sigmoid(logits.float())
         loss = 1 - (2 * (p * labels).sum() + 1) / (p.sum() + labels.sum() + 1)
         loss.backward()
         optimizer.step()
@@ -127,8 +113,8 @@ def _updates(features: int, form: str):
 def samples(features, patch, windows, rate, path, form):
     """Ten passes over a batch of windows: in a loop, or as one batch of ten."""
     network = _sampler(features, rate, path, form)
-    images = torch.randn(windows, 1, *patch, dtype=_dtype(form))
-    images = images.to(memory_format=_layout(form))
+    images = torch.randn(windows, 1, *patch)
+    images = images.to(DEVICE, dtype_of(form), memory_format=layout_of(form))
 
     @torch.no_grad()
     def run() -> None:
@@ -149,7 +135,7 @@ def case(features, patch, size, overlap, windows, rate, path, form, count):
     def run() -> dict[str, float]:
         probabilities = torch.stack(
             [
-                torch.sigmoid(_slide(network, volume, patch, windows, overlap))
+                torch.sigmoid(_slide(network, volume, patch, windows, overlap, form))
                 for _ in range(count)
             ]
         )
@@ -163,10 +149,17 @@ def _volume(size):
     return torch.from_numpy(rng.standard_normal(size, np.float32))
 
 
-def _slide(network, volume, patch, windows: int, overlap: float):
-    return sliding_window_inference(
-        volume[None, None], patch, windows, network, overlap=overlap
-    )[0, 0]
+def _slide(network, volume, patch, windows: int, overlap: float, form: str = ""):
+    """Float32 logits; the windows are in the type and layout of the form."""
+
+    def predictor(images):
+        images = images.to(dtype_of(form), memory_format=layout_of(form))
+        return network(images).float()
+
+    volume = volume.to(DEVICE)[None, None]
+    return sliding_window_inference(volume, patch, windows, predictor, overlap=overlap)[
+        0, 0
+    ]
 
 
 def _measures(p) -> dict[str, float]:
@@ -189,10 +182,10 @@ def plain(features, patch, size, path, expected):
     """Largest difference of a pass without dropout from ours, window by window."""
     network = UNet(features)
     network.load(path)
-    network.eval()
+    network = network.to(DEVICE).eval()
     volume = _volume(size)
     with torch.no_grad():
-        found = torch.sigmoid(_slide(network, volume, patch, 2, 0.0)).numpy()
+        found = torch.sigmoid(_slide(network, volume, patch, 2, 0.0)).cpu().numpy()
     difference = float(np.abs(found - np.load(expected)).max())
     return lambda: difference
 
@@ -202,7 +195,7 @@ def d_pw(size):
     rng = np.random.default_rng(0)
     masks = torch.from_numpy(
         np.stack([rng.random(size, np.float32) < 0.3 for _ in range(10)])
-    )
+    ).to(DEVICE)
 
     def run() -> float:
         volumes = masks.sum((1, 2, 3)).double()
@@ -227,5 +220,6 @@ TASKS = {
     "d_pw": d_pw,
 }
 
+
 if __name__ == "__main__":
-    serve(TASKS)
+    serve(TASKS, device())

@@ -12,7 +12,7 @@ def row_of(what: str, times: dict[str, Row], work: float | None = None) -> Row:
     rivals = [
         r["seconds"]
         for f, r in times.items()
-        if f not in ("ours", "xla") and "seconds" in r
+        if not f.startswith(("ours", "xla")) and "seconds" in r
     ]
     if own and rivals:
         row["ratio"] = min(rivals) / own
@@ -27,7 +27,7 @@ def markdown(result: Row) -> str:
     lines = [
         f"## {result['benchmark']}",
         "",
-        f"{machine['cpu']}, jax {machine['jax']}, torch {machine['torch']}, matrix "
+        f"{machine['device']}, jax {machine['jax']}, torch {machine['torch']}, matrix "
         f"product {peak:.0f} GFLOP/s, median of {machine['repeat']} at most.",
         "",
         "| what | seconds (peak MB) | best peer / ours |",

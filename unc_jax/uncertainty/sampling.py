@@ -18,6 +18,10 @@ from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 
 MASK_SCOPES = ("cohort", "volume", "window")
 
+# Saving less than a tenth of the work is not worth a second program, for the samples
+# that no width holds, nor computing what precedes the dropout for each sample anew.
+_WORTH_THINNING = 0.9
+
 
 def volume_key(key: Array, case: int, mask_scope: str) -> Array:
     """The key of one case's samples.
@@ -116,8 +120,9 @@ def build_monte_carlo(
     the device runs out of it the chunk shrinks (to a half, at last 1) and the volume
     starts again, with the same result: a sample's masks depend on its key alone.
 
-    Where masks hold for the whole volume and many channels are dropped, samples are
-    computed as thinned networks (`thinning`): the same up to rounding.
+    Where masks hold for the whole volume and enough channels are dropped to save a
+    tenth of the work, samples are computed as thinned networks (`thinning`): the same
+    up to rounding.
 
     Raises:
       InputError: fewer than two samples, or an unknown mask scope.
@@ -195,9 +200,9 @@ def _build_masked(model: UNet3D, mask_scope: str, chunk: int, grid: dict) -> _Pa
 def _build_thinned(model: UNet3D, mask_scope: str, chunk: int, grid: dict) -> _Pass:
     """Samples by thinned networks; those that no width holds, by the masked one."""
     masked = _build_masked(model, mask_scope, chunk, grid)
-    widths = thinning.thin_widths(model)
-    if widths == thinning.full_widths(model):
+    if thinning.share_of_work(model) > _WORTH_THINNING:
         return masked
+    widths = thinning.thin_widths(model)
 
     def masks_of(variables, key):
         return model.apply(variables, rngs={"dropout": key}, method="dropout_masks")

@@ -74,6 +74,24 @@ def full_widths(model: UNet3D) -> Widths:
     return widths
 
 
+def share_of_work(model: UNet3D) -> float:
+    """Products of the thinned network over those of the whole one."""
+    thin, full = (
+        sum(
+            (sum(widths[source] for source in sources) or 1)
+            * widths[name]
+            / 8 ** _level(name)
+            for name, sources in _topology(model.depth).items()
+        )
+        for widths in (thin_widths(model), full_widths(model))
+    )
+    return thin / full
+
+
+def _level(name: str) -> int:
+    return int(name.partition("_")[0].removeprefix("down").removeprefix("up"))
+
+
 def _width(model: UNet3D, channels: int) -> int:
     kept = (1 - model.dropout_rate) * channels
     if model.dropout_kind == "spatial":

@@ -1,0 +1,88 @@
+"""Training as this package does it: one update, alone or fed from a cohort."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.peers.contender import cohort
+from configs import base
+from unc_jax.data.cohort import Cohort
+from unc_jax.data.split import Split
+from unc_jax.segmentation.feed import Feed, build_feed
+from unc_jax.segmentation.train import TrainState, build_train_step, create_state
+from unc_jax.segmentation.unet import UNet3D
+
+
+def config_of(features: int, patch, batch: int):
+    config = base.getconfig_of()
+    config.loss.name = "dice"
+    config.model.features = features
+    config.train.patch_shape, config.train.batch = tuple(patch), batch
+    return config
+
+
+def train(
+    features: int, patch: list[int], batch: int, dtype: str = "float32"
+) -> Callable[[], float]:
+    """One update: forward, gradients, NAdam; dropout and batch statistics on."""
+    config = config_of(features, patch, batch)
+    model = UNet3D(features, dtype=jnp.dtype(dtype))
+    step = jax.jit(build_train_step(config, model), donate_argnums=0)
+    images = jax.random.normal(jax.random.key(0), (batch, *patch))
+    data = images, (images > 1).astype(jnp.uint8)
+    held = [create_state(config, model)]
+
+    def run() -> float:
+        held[0], loss = step(held[0], data)
+        return float(loss)
+
+    return run
+
+
+def fed(features: int, patch, batch: int, cases: int, size) -> Callable[[], float]:
+    """An update on patches drawn from a resident cohort."""
+    feed, state = resident_feed(
+        features, patch, batch, *cohort(cases, size), steps_per_call=1
+    )
+    held = [state]
+
+    def run() -> float:
+        held[0], losses = feed(held[0], int(held[0].step))
+        return float(losses[-1])
+
+    return run
+
+
+def resident_feed(
+    features: int,
+    patch,
+    batch: int,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    steps_per_call: int,
+) -> tuple[Feed, TrainState]:
+    """The training loop's feed over a cohort in the device's memory, and step 0."""
+    config = config_of(features, patch, batch)
+    config.train.steps_per_call, config.train.residence = steps_per_call, "device"
+    model = UNet3D(features)
+    cases = len(images)
+    foreground = np.argwhere(labels[0])[::7].astype(np.int16)
+    ids = tuple(map(str, range(cases)))
+    held = Cohort(
+        path=Path(),
+        images=images,
+        labels=labels,
+        foreground=np.broadcast_to(foreground, (cases, *foreground.shape)).copy(),
+        foreground_counts=np.full(cases, len(foreground), np.int32),
+        ids=ids,
+        split=Split(ids, (), ()),
+        records=(),
+        statistics={},
+        fingerprint="",
+    )
+    feed = build_feed(config, held, build_train_step(config, model))
+    return feed, create_state(config, model)
