@@ -92,6 +92,7 @@ def test_masks_of_the_model_are_those_of_its_pass():
         (32, 0.1, "spatial", 32),  # 28.8 + 3.4
         (256, 0.1, "spatial", 240),  # 230.4 + 2 sd of 4.8 = 240
         (4, 0.5, "fixed", 4),  # never more than there are
+        (8, 0.95, "fixed", 8),  # nor none
     ],
 )
 def test_widths(channels, rate, kind, width):
@@ -149,7 +150,13 @@ def test_prediction_does_not_depend_on_thinning(chunk, monkeypatch):
         "chunk": chunk,
     }
     key = mixed_key(model, variables, 3)
+    thinned = []
+    apply_thin = thinning.apply_thin
+    monkeypatch.setattr(
+        thinning, "apply_thin", lambda *a: thinned.append(1) or apply_thin(*a)
+    )
     found = sampling.build_monte_carlo(model, **settings)(variables, volume, key)
+    assert thinned
     monkeypatch.setattr(thinning, "can_thin", lambda model: False)
     expected = sampling.build_monte_carlo(model, **settings)(variables, volume, key)
     for name in ("mean", "uncertainty"):

@@ -208,9 +208,38 @@ def test_the_two_halves_are_the_whole(placement, depth):
     ],
 )
 def test_where_dropout_is_placed(placement, dropping):
-    model = UNet3D(2, 3, dropout_placement=placement, dropout_rate=0.3)
-    masks = model.apply({}, rngs={"dropout": jax.random.key(0)}, method="dropout_masks")
+    """Blocks whose outputs a pass with dropout leaves with whole channels of zeros."""
+    model = UNet3D(8, 3, norm="none", dropout_placement=placement, dropout_rate=0.5)
+    variables = initialise(model)
+    # A ReLU may leave a channel empty too, but not with biases far above 0.
+    variables = jax.tree.map(lambda leaf: leaf + 5.0 * (leaf.ndim == 1), variables)
+    rngs = {"dropout": jax.random.key(3)}
+    _, seen = model.apply(
+        variables, IMAGE, train=False, dropout=True, rngs=rngs,
+        capture_intermediates=lambda module, method: method == "regularise",
+        mutable="intermediates",
+    )  # fmt: skip
+    found = {
+        name.removeprefix("blocks_"): np.asarray(block["regularise"][0])
+        for name, block in seen["intermediates"].items()
+        if "regularise" in block
+    }
+    dropped = {name: ~out.any(axis=(1, 2, 3)) for name, out in found.items()}
+    assert {name for name, channels in dropped.items() if channels.any()} == dropping
+    masks = model.apply(variables, rngs=rngs, method="dropout_masks")
     assert set(masks) == dropping
+
+
+@pytest.mark.parametrize("kind", ["spatial", "element", "fixed"])
+def test_rate_zero_drops_nothing_and_needs_no_key(kind):
+    model = UNet3D(**{**SMALL, "dropout_kind": kind, "dropout_rate": 0.0})
+    variables = initialise(model)
+    off, on = (
+        model.apply(variables, IMAGE, train=False, dropout=dropout)
+        for dropout in (False, True)
+    )
+    np.testing.assert_array_equal(on, off)
+    assert model.apply(variables, method="dropout_masks") == {}
 
 
 def test_bfloat16_computes_near_float32():

@@ -17,7 +17,7 @@ from unc_jax.segmentation.unet import UNet3D
 
 
 def config_of(features: int, patch, batch: int):
-    config = base.getconfig_of()
+    config = base.get_config()
     config.loss.name = "dice"
     config.model.features = features
     config.train.patch_shape, config.train.batch = tuple(patch), batch

@@ -39,8 +39,11 @@ def channel_factors(
 
 
 def _bernoulli(numbers: Array, rate: float) -> Array:
-    keep = 1 - rate
-    return jnp.where(numbers < keep, 1 / keep if keep else 0.0, 0.0)
+    return jnp.where(numbers < 1 - rate, _factor(rate), 0.0)
+
+
+def _factor(rate: float) -> float:
+    return 1 / (1 - rate) if rate < 1 else 0.0
 
 
 def _fixed(numbers: Array, rate: float) -> Array:
@@ -61,4 +64,6 @@ def drop_elements(x: Array, key: Array, *, rate: float, one_mask: bool) -> Array
     Srivastava et al. (2014). one_mask: the items of the batch share the draw.
     """
     shape = (1, *x.shape[1:]) if one_mask else x.shape
-    return x * _bernoulli(jax.random.uniform(key, shape), rate).astype(x.dtype)
+    kept = jax.random.uniform(key, shape) < 1 - rate
+    # A choice, so that the gradient keeps a byte of each activation and not a number.
+    return jnp.where(kept, x * jnp.asarray(_factor(rate), x.dtype), 0)

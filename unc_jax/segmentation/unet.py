@@ -180,7 +180,9 @@ class UNet3D(nn.Module):
     def dropout_masks(self) -> dict[str, Array]:
         """Per block that drops channels (c,): 0 for those dropped under
         rngs={"dropout": key}, the factor of the survivors elsewhere. Those of a batch
-        of one, or of `one_mask`."""
+        of one, or of `one_mask`; none of kind "element"."""
+        if self.dropout_kind == "element" or not self._dropping():
+            return {}
         factors = self._channel_factors(self.make_rng("dropout"), 1)
         return {name: factor[0] for name, factor in factors.items()}
 

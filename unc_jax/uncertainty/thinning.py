@@ -34,7 +34,7 @@ Kept = dict[str, np.ndarray]
 
 
 class ThinBlock(NamedTuple):
-    """relu(conv(x, kernel) + field + bias) * scale."""
+    """relu(conv(x, kernel) + conv(1, shifted) + bias) * scale."""
 
     kernel: Array  # (3, 3, 3, kept in, kept out)
     shifted: Array  # (3, 3, 3, kept out), the kernel times the shifts of its inputs
@@ -78,7 +78,7 @@ def share_of_work(model: UNet3D) -> float:
     """Products of the thinned network over those of the whole one."""
     thin, full = (
         sum(
-            (sum(widths[source] for source in sources) or 1)
+            (sum(widths[source] for source in sources) if sources else 1)
             * widths[name]
             / 8 ** _level(name)
             for name, sources in _topology(model.depth).items()
@@ -96,7 +96,7 @@ def _width(model: UNet3D, channels: int) -> int:
     kept = (1 - model.dropout_rate) * channels
     if model.dropout_kind == "spatial":
         kept += _MARGIN * math.sqrt(kept * model.dropout_rate)
-    return min(channels, 8 * math.ceil(round(kept) / 8))
+    return min(channels, max(8, 8 * math.ceil(round(kept) / 8)))
 
 
 def kept_channels(masks: dict[str, Array], widths: Widths) -> Kept | None:
@@ -215,24 +215,35 @@ def _inputs(
 
 
 def _apply_block(block: ThinBlock, inputs: tuple[Array, ...], dtype: Any) -> Array:
-    shape = inputs[-1].shape[1:4]
-    offset = _field(block.shifted, shape) + block.bias.reshape(1, 1, 1, -1)
-    x = convolve(inputs, block.kernel.astype(dtype)) + offset.astype(dtype)[None]
-    return nn.relu(x) * block.scale.astype(dtype).reshape(1, 1, 1, 1, -1)
+    x = convolve(inputs, block.kernel.astype(dtype))
+    within = jnp.sum(block.shifted, (0, 1, 2))  # of all taps, away from the faces
+    x = _less_at_faces(x, block.shifted, within)
+    bias, scale = (
+        row.astype(dtype).reshape(1, 1, 1, 1, -1)
+        for row in (within + block.bias, block.scale)
+    )
+    return nn.relu(x + bias) * scale
 
 
-def _field(shifted: Array, shape: tuple[int, ...]) -> Array:
-    """What constant inputs add, (z, x, y, c): taps count where they meet no padding.
+def _less_at_faces(x: Array, shifted: Array, within: Array) -> Array:
+    """x (b, z, x, y, c) less what constant inputs do not add at the volume's faces.
 
-    Three planes, of the first z, the last and all between, so that no array of the
-    volume's size need be written or read.
+    There some taps meet the padding. Faces are few voxels: the field of the whole
+    volume, added to each convolution, took a tenth of a pass.
     """
-    z, x, y = (_taps_inside(size) for size in shape)
-    ends = z[[0, min(1, shape[0] - 1), -1]]
-    first, between, last = jnp.einsum("xi,yj,zk,ijko->zxyo", x, y, ends, shifted)
-    place = jnp.arange(shape[0]).reshape(-1, 1, 1, 1)
-    field = jnp.where(place == shape[0] - 1, last[None], between[None])
-    return jnp.where(place == 0, first[None], field)
+    inside = [_taps_inside(size) for size in x.shape[1:4]]
+    place = [slice(None)] * 3
+    for axis, size in enumerate(x.shape[1:4]):
+        for end in sorted({0, size - 1}):
+            place[axis] = slice(end, end + 1)
+            z, across, along = (
+                taps[part] for taps, part in zip(inside, place, strict=True)
+            )
+            added = jnp.einsum("zk,xi,yj,ijko->zxyo", z, across, along, shifted)
+            missing = (added - within.reshape(1, 1, 1, -1)).astype(x.dtype)
+            x = x.at[(slice(None), *place)].add(missing[None])
+        place[axis] = slice(1, -1)  # this axis' faces are done
+    return x
 
 
 def _taps_inside(size: int) -> np.ndarray:
