@@ -29,8 +29,8 @@ def main() -> None:
         for case in (*task.training, *task.test):
             image = nifti.read(case.image).array.astype(np.float32)
             low, high = data.window_hu
-            clipped = preprocess.window(image, low, high)
-            volume = np.asarray(preprocess.resample(clipped, data.shape, 1))
+            resampled = np.asarray(preprocess.resample(image, data.shape, 1))
+            volume = preprocess.window(resampled, low, high)
             shares = (f"{air_share(volume <= low, window):.0%}" for window in _WINDOWS)
             print(f"| {folder.name}/{case.id} | {' | '.join(shares)} |", flush=True)
 

@@ -43,12 +43,10 @@ def main() -> None:
     output = Path(arguments.output)
     for name in arguments.names or _defaults(arguments):
         with tempfile.TemporaryDirectory() as folder:
-            setting = Setting(
-                arguments.torch_python, arguments.repeat, f"{folder}/weights.npz", {}
-            )
+            weights = f"{folder}/weights.npz"
+            setting = Setting(arguments.torch_python, arguments.repeat, weights)
             facts = {**_facts(setting), "repeat": arguments.repeat}
             rows = BENCHMARKS[name](setting)
-            setting.close()
         result = {"benchmark": name, "machine": facts, "rows": rows}
         _write(output, result)
         print(markdown(result), flush=True)
@@ -56,28 +54,28 @@ def main() -> None:
 
 def _defaults(arguments: argparse.Namespace) -> list[str]:
     """Asked of a process of its own: this one must not take a GPU's memory."""
-    contender = Setting(arguments.torch_python, 1, "", {}).fresh("ours")
-    on_cpu = contender.do("machine")["answer"]["device"] == "cpu"
-    contender.close()
+    machine = Setting(arguments.torch_python, 1, "").once("ours", "machine")
+    on_cpu = machine["answer"]["device"] == "cpu"
     return [name for name in BENCHMARKS if name != "gpu" or not on_cpu]
 
 
 def _facts(setting: Setting) -> Row:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((one.split(":")[1].strip() for one in lines if "model name" in one), "?")
-    sides = (setting.fresh("ours"), setting.fresh("peer"))
-    answers = [one.do("machine")["answer"] for one in sides]
-    for one in sides:
-        one.close()
-    on_gpu = answers[0]["device"] != "cpu"
+    ours, peer = (setting.once(s, "machine")["answer"] for s in ("ours", "peer"))
+    on_gpu = ours["device"] != "cpu"
+    if on_gpu != (peer["device"] != "cpu"):
+        raise SystemExit(
+            f"error: JAX computes on {ours['device']} and PyTorch on {peer['device']}; "
+            "install both for the GPU, or set JAX_PLATFORMS=cpu"
+        )
     return {
-        "device": answers[0]["device"]
-        if on_gpu
-        else f"{os.cpu_count()} cores of {cpu}",
+        "device": ours["device"] if on_gpu else f"{os.cpu_count()} cores of {cpu}",
         "python": platform.python_version(),
-        "jax": answers[0]["jax"],
-        "torch": answers[1]["torch"],
-        "matrix_product_gflops": max(answer["peak_gflops"] for answer in answers),
+        "jax": ours["jax"],
+        "torch": peer["torch"],
+        "matrix_product_gflops": max(ours["peak_gflops"], peer["peak_gflops"]),
+        "matrix_product_type": "bfloat16" if on_gpu else "float32",
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
     }
 

@@ -56,7 +56,7 @@ def _training(setting: Setting, features: int, batch: int) -> Row:
 
 def _cases(setting: Setting, features: int, size, plane) -> list[Row]:
     """By equal windows, and by each one's own; in float32 too, for the measures."""
-    setting.contender("ours").do("weights", features=features, path=setting.weights)
+    setting.once("ours", "weights", features=features, path=setting.weights)
     fields = {"features": features, "size": size, "overlap": 0.25, "count": 10}
     fields |= {"rate": 0.1}
     loop = {**fields, "patch": PATCH, "windows": 4, "path": setting.weights}

@@ -19,6 +19,8 @@ import numpy as np
 # From the arguments of a task to a function that does it once and returns None or JSON.
 Task = Callable[..., Callable[[], Any]]
 
+# Of several processes on one GPU none may take its memory beforehand.
+_ONE_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUDA_VISIBLE_DEVICES": "0"}
 _ROOT = Path(__file__).parents[2]
 
 
@@ -91,8 +93,7 @@ class Contender:
             stdout=subprocess.PIPE,
             text=True,
             cwd=_ROOT,
-            # Of two processes on one GPU none may take its memory beforehand.
-            env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ, **environment},
+            env={**_ONE_GPU, **os.environ, **environment},
         )
 
     def do(self, task: str, **arguments: Any) -> dict[str, Any]:

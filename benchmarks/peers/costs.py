@@ -14,7 +14,7 @@ _FIELDS = {"features": 8, "windows": 1, "rate": 0.1, "kind": "spatial"}
 
 def cold(setting: Setting) -> list[Row]:
     """From nothing to the samples of two windows; ours again from its compile cache."""
-    setting.contender("ours").do("weights", features=16, path=setting.weights)
+    setting.once("ours", "weights", features=16, path=setting.weights)
     fields = {"features": 16, "patch": (128, 128, 16), "windows": 2, "rate": 0.1}
     peer = {**fields, "path": setting.weights}
     with tempfile.TemporaryDirectory() as folder:

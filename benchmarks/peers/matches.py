@@ -74,7 +74,7 @@ def training(setting: Setting) -> list[Row]:
 
 def samples(setting: Setting) -> list[Row]:
     rows = []
-    setting.contender("ours").do("weights", features=16, path=setting.weights)
+    setting.once("ours", "weights", features=16, path=setting.weights)
     fields = {"features": 16, "patch": PATCH, "windows": 2}
     work = 10 * network_gflop(16, 2 * math.prod(PATCH))
     for rate, kind in SAMPLES:
@@ -115,7 +115,7 @@ def whole(setting: Setting) -> list[Row]:
 
     The peer's loop is not warmed up: it takes minutes and compiles nothing.
     """
-    setting.contender("ours").do("weights", features=16, path=setting.weights)
+    setting.once("ours", "weights", features=16, path=setting.weights)
     fields = {"features": 16, "patch": PATCH, "size": (256,) * 3, "overlap": 0.25}
     fields |= {"windows": 2, "count": 2}
     ours = {"patch": (256, 256, 16), "windows": 1}
@@ -148,12 +148,12 @@ def _case(
 
 def _plain(setting: Setting) -> Row:
     """The two networks are the same one."""
-    setting.contender("ours").do("weights", features=16, path=setting.weights)
+    setting.once("ours", "weights", features=16, path=setting.weights)
     expected = setting.weights + ".npy"
     same = {"features": 16, "patch": PATCH, "size": (256, 128, 32)}
-    setting.contender("ours").do("plain", **same, path=expected)
-    found = setting.contender("peer").do(
-        "plain", **same, path=setting.weights, expected=expected
+    setting.once("ours", "plain", **same, path=expected)
+    found = setting.once(
+        "peer", "plain", **same, path=setting.weights, expected=expected
     )
     return {"what": "largest difference of a plain pass", "answer": found}
 

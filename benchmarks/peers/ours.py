@@ -154,7 +154,8 @@ def plain(features: int, patch: list[int], size: list[int], path: str):
         UNet3D(features), patch_shape=patch, overlap=0.0, window_batch=2
     )
     volume = np.random.default_rng(0).standard_normal(size, np.float32)
-    np.save(path, np.asarray(predict(_variables(features), volume)))
+    with jax.default_matmul_precision("highest"):
+        np.save(path, np.asarray(predict(_variables(features), volume)))
     return lambda: None
 
 

@@ -59,7 +59,8 @@ def train(features: int, patch: list[int], batch: int, form: str):
     """One update on patches that are there already."""
     update = _updates(features, form)
     images = torch.randn(batch, 1, *patch, device=DEVICE)
-    return lambda: update(images, (images > 1).float())
+    labels = (images > 1).float()
+    return lambda: update(images, labels)
 
 
 def fed(features, patch, batch, cases, size, form):
@@ -180,6 +181,7 @@ def _measures(p) -> dict[str, float]:
 
 def plain(features, patch, size, path, expected):
     """Largest difference of a pass without dropout from ours, window by window."""
+    torch.backends.cudnn.allow_tf32 = False
     network = UNet(features)
     network.load(path)
     network = network.to(DEVICE).eval()

@@ -28,7 +28,8 @@ def markdown(result: Row) -> str:
         f"## {result['benchmark']}",
         "",
         f"{machine['device']}, jax {machine['jax']}, torch {machine['torch']}, matrix "
-        f"product {peak:.0f} GFLOP/s, median of {machine['repeat']} at most.",
+        f"product {peak:.0f} GFLOP/s in {machine['matrix_product_type']}, median of "
+        f"{machine['repeat']} at most.",
         "",
         "| what | seconds (peak MB) | best peer / ours |",
         "| --- | --- | --- |",

@@ -31,7 +31,8 @@ def machine() -> Callable[[], dict[str, Any]]:
         a @ a
         _finish()
         best = max(best, 2 * size**3 / (time.perf_counter() - started) / 1e9)
-    return lambda: {"torch": torch.__version__, "peak_gflops": best}
+    name = torch.cuda.get_device_name() if _ON_GPU else "cpu"
+    return lambda: {"torch": torch.__version__, "device": name, "peak_gflops": best}
 
 
 def _finish() -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.peers.contender import Contender
 from benchmarks.peers.table import Row
@@ -11,27 +11,25 @@ _MODULES = {"ours": "benchmarks.peers.ours", "peer": "benchmarks.peers.pytorch"}
 
 
 class Setting(NamedTuple):
-    """Where a benchmark runs. `contenders`: processes by (side, form), as needed."""
+    """Where a benchmark runs."""
 
     torch_python: str
     repeat: int
     weights: str  # file that ours writes and the peer loads
-    contenders: dict[tuple[str, str], Contender]
 
     def fresh(self, side: str, **environment: str) -> Contender:
         """A process of its own; `side` is "ours" or "peer"."""
         python = sys.executable if side == "ours" else self.torch_python
         return Contender(python, _MODULES[side], **environment)
 
-    def contender(self, side: str, form: str = "") -> Contender:
-        """The process that does this form, and nothing but it."""
-        if (side, form) not in self.contenders:
-            self.contenders[side, form] = self.fresh(side)
-        return self.contenders[side, form]
-
-    def close(self) -> None:
-        for contender in self.contenders.values():
-            contender.close()
+    def once(self, side: str, task: str, **arguments: Any) -> Row:
+        """A task done by a process of its own."""
+        contender = self.fresh(side)
+        reply = contender.do(task, **arguments)
+        contender.close()
+        if "error" in reply:
+            raise RuntimeError(f"{side}, {task}: {reply['error']}")
+        return reply
 
 
 def take_turns(
@@ -44,10 +42,12 @@ def take_turns(
 ) -> dict[str, Row]:
     """Median seconds of every form, its peak memory and its last answer.
 
+    A process of its own does each form, and ends: what it held is nobody's memory.
+
     ours, peer: arguments of the task by the form's name. most: repeats at most.
     """
     sides = [
-        (setting.contender(side, form), form, fields)
+        (setting.fresh(side), form, fields)
         for side, forms in (("ours", ours), ("peer", peer))
         for form, fields in forms.items()
     ]
@@ -60,6 +60,8 @@ def take_turns(
             replies[form] = {**reply, "first_seconds": first}
             if "seconds" in reply:
                 times[form].append(reply["seconds"])
+    for contender, _, _ in sides:
+        contender.close()
     for form, seconds in times.items():
         if seconds:
             replies[form]["seconds"] = statistics.median(seconds)

@@ -62,11 +62,6 @@ def build_sweep(
 
     accumulate = jax.jit(accumulate, donate_argnums=0)
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def divide(total, x, y, z):
-        x, y, z = x.reshape(1, -1, 1, 1), y.reshape(1, 1, -1, 1), z.reshape(1, 1, 1, -1)
-        return total / (x * y * z)
-
     def sweep(volume, *arguments, on_windows=None) -> Array:
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         cover = patches.coverage(corners, patch_shape, volume.shape, halo)
@@ -86,9 +81,16 @@ def build_sweep(
             )
             if on_windows is not None:
                 on_windows(min(start + size, len(corners)), len(corners))
-        return divide(total, *cover)
+        return _divide(total, *cover)
 
     return sweep
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _divide(total: Array, x: Array, y: Array, z: Array) -> Array:
+    """(n, x, y, z) by the outer product of (x,), (y,) and (z,)."""
+    x, y, z = x.reshape(1, -1, 1, 1), y.reshape(1, 1, -1, 1), z.reshape(1, 1, 1, -1)
+    return total / (x * y * z)
 
 
 def plane_window(

@@ -19,7 +19,7 @@ from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 MASK_SCOPES = ("cohort", "volume", "window")
 
 # Thinned networks with more than this share of the work are no faster than masked
-# ones: odd widths leave vector units idle, and some samples need all channels after all.
+# ones: odd widths leave vector units idle, and some samples need all channels anyway.
 _WORTH_THINNING = 0.65
 
 
