@@ -59,8 +59,8 @@ def returning_memory() -> Iterator[None]:
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
-    def after(event: str, seconds: float, **_) -> None:
-        if trim is not None and event == _COMPILED and seconds > _LONG:
+    def after(event: str, duration_secs: float, **_) -> None:
+        if trim is not None and event == _COMPILED and duration_secs > _LONG:
             trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(after)
