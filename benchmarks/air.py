@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from configs import base
-from unc_jax.data import decathlon, nifti, patches, preprocess
+from unc_jax.data import dataset, nifti, patches, preprocess
 
 _WINDOWS = ((256, 256, 16), (128, 128, 16), (64, 64, 16))
 
@@ -25,7 +25,7 @@ def main() -> None:
     names = ["x".join(map(str, window)) for window in _WINDOWS]
     print(f"| scan | {' | '.join(names)} |\n|{' --- |' * (1 + len(names))}")
     for folder in parser.parse_args().folders:
-        task = decathlon.read_task(folder)
+        task = dataset.read_task(folder)
         for case in (*task.training, *task.test):
             image = nifti.read(case.image).array.astype(np.float32)
             low, high = data.window_hu

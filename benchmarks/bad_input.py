@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from unc_jax.data import phantom
+from unc_jax.data.phantom import draw_cohort
 
 _ROOT = Path(__file__).parents[1]
 
@@ -122,7 +122,7 @@ def main() -> None:
     run = parser.parse_args().run.resolve()
     folder = Path(tempfile.mkdtemp())
     try:
-        phantom.write_cohort(folder / "task", cases=1, seed=1, size=(96, 96, 64))
+        draw_cohort.write_cohort(folder / "task", cases=1, seed=1, size=(96, 96, 64))
         good = folder / "task" / "imagesTr" / "liver_0.nii.gz"
         source = folder / "scans"
         source.mkdir()

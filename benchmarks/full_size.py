@@ -23,19 +23,20 @@ STEPS = ("prepare", "train", "sample", "volume")
 
 def prepare(features: int) -> dict:
     """A drawn 512 x 512 x 400 scan, read from .nii.gz and prepared at 256^3."""
-    from unc_jax.data import decathlon, parts, phantom
+    from unc_jax.data import dataset, prepare_case
+    from unc_jax.data.phantom import draw_cohort
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "Task"
         started = time.perf_counter()
-        phantom.write_cohort(root, cases=1, seed=29, raters=1)  # 400 slices
+        draw_cohort.write_cohort(root, cases=1, seed=29, raters=1)  # 400 slices
         drawn = time.perf_counter() - started
-        case = decathlon.read_task(root).training[0]
-        recipe = parts.Recipe(
+        case = dataset.read_task(root).training[0]
+        recipe = prepare_case.Recipe(
             "liver", (256, 256, 256), (-120.0, 240.0), None, (1, 2), (2,)
         )
         started = time.perf_counter()
-        part = parts.prepare_part(case, recipe)
+        part = prepare_case.prepare_part(case, recipe)
         seconds = time.perf_counter() - started
     raw = "x".join(map(str, part.record["raw_shape"]))
     return {

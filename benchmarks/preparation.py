@@ -176,8 +176,8 @@ def _monai_contender(
 def _case_contender(
     target: str, to: tuple[int, ...], folder: Path
 ) -> Callable[[], Any]:
-    from unc_jax.data.decathlon import Case
-    from unc_jax.data.parts import Recipe, prepare_part
+    from unc_jax.data.dataset import Case
+    from unc_jax.data.prepare_case import Recipe, prepare_part
 
     case = Case("case", folder / "image.nii.gz", folder / "label.nii.gz")
     x, y, z = to if target == "liver" else (284, 256, 133)

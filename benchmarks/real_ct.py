@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from unc_jax.data import decathlon, nifti
+from unc_jax.data import dataset, nifti
 from unc_jax.review import worklist
 from unc_jax.study import metrics
 
@@ -31,7 +31,7 @@ def review(run: Path, folder: Path, output: Path) -> dict[str, worklist.Row]:
     return {str(row["case"]): row for row in worklist.read_rows(output / "cases.csv")}
 
 
-def dice_of(case: decathlon.Case, output: Path) -> str:
+def dice_of(case: dataset.Case, output: Path) -> str:
     if case.label is None:
         return "-"
     mask = nifti.read(output / case.id / "mask.nii.gz", labels=True).array > 0
@@ -48,7 +48,7 @@ def main() -> None:
     print(f"|{' --- |' * (2 + len(_COLUMNS))}")
     for folder in arguments.folders:
         folder = folder.resolve()
-        task = decathlon.read_task(folder)
+        task = dataset.read_task(folder)
         with tempfile.TemporaryDirectory() as name:
             output = Path(name)
             rows = review(arguments.run.resolve(), folder, output)

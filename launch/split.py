@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from unc_jax.data import decathlon, split
+from unc_jax.data import dataset, split
 from unc_jax.errors import InputError
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     try:
-        ids = [case.id for case in decathlon.read_task(options.root).training]
+        ids = [case.id for case in dataset.read_task(options.root).training]
         if options.output.exists():
             split.read_split(options.output, ids)
         else:

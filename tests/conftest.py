@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from configs import base
-from unc_jax.data import phantom
+from unc_jax.data.phantom import draw_cohort
 from unc_jax.fields import flat_config
 
 # A silent broadcast between ranks is how a loss or a measure goes wrong unseen.
@@ -32,7 +32,7 @@ def real_data() -> Path:
 def tiny_task(tmp_path_factory) -> Path:
     """A synthetic Decathlon set of six cases of at most 24 voxels a side."""
     root = tmp_path_factory.mktemp("tiny") / "Task"
-    phantom.write_cohort(root, cases=6, seed=0, size=(24, 24, 24), raters=2)
+    draw_cohort.write_cohort(root, cases=6, seed=0, size=(24, 24, 24), raters=2)
     return root
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from unc_jax.data import lock, nifti
 from unc_jax.data.cohort import open_cohort, prepare
-from unc_jax.data.decathlon import read_task
-from unc_jax.data.parts import MAX_FOREGROUND, draw_foreground
+from unc_jax.data.dataset import read_task
+from unc_jax.data.prepare_case import MAX_FOREGROUND, draw_foreground
 from unc_jax.data.preprocess import box_of, moments, prepare_liver, prepare_tumor
 from unc_jax.data.split import Split
 from unc_jax.errors import InputError
@@ -223,7 +223,7 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_cohort import SETTINGS, SHAPE_TO_KILL, SPLIT
 from unc_jax.data.cohort import prepare
-from unc_jax.data.decathlon import read_task
+from unc_jax.data.dataset import read_task
 task = read_task(Path(sys.argv[1]))
 print("begin", flush=True)
 prepare(task, SPLIT, Path(sys.argv[2]), **{{**SETTINGS, "shape": SHAPE_TO_KILL}})

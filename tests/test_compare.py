@@ -8,16 +8,17 @@ from scipy import stats
 
 from unc_jax import compare
 from unc_jax.study import (
+    cases_table,
     comparison,
     measure_table,
     models,
     paper_figures,
     paper_tables,
-    records,
-    runs,
+    run_folder,
     tables,
 )
-from unc_jax.study.records import Panel
+from unc_jax.study.cases_table import Panel
+from unc_jax.uncertainty.measures import MEASURES
 
 COUNTS = {"train": 12, "validation": 4, "test": 16}
 CONFIG = {
@@ -41,7 +42,7 @@ def write_run(folder, *, noise=1.0, seed=0, panels=False, rows=None, **fields):
         for i in range(count):
             bad = i / count + noise * 0.1 * rng.normal()
             made.append(
-                records.new_row(
+                cases_table.new_row(
                     case=f"{split}_{i}", split=split, n_samples=10, status="ok",
                     dice=0.95 - 0.5 * i / count, cv=10 + 5 * bad, d_pw=0.9 - 0.2 * bad,
                     u_labelled=0.1 + 0.05 * bad, volume_ml=10.0 + i % 5,
@@ -49,7 +50,7 @@ def write_run(folder, *, noise=1.0, seed=0, panels=False, rows=None, **fields):
                 )
             )  # fmt: skip
     made = rows(made) if rows else made
-    records.write_rows(folder / "cases.csv", made)
+    cases_table.write_rows(folder / "cases.csv", made)
     if panels:
         mask = np.zeros((6, 8), bool)
         mask[2:4, 2:5] = True
@@ -62,7 +63,7 @@ def write_run(folder, *, noise=1.0, seed=0, panels=False, rows=None, **fields):
             0,
         )
         for row in made:
-            records.write_panel(folder / "panels" / f"{row['case']}.npz", panel)
+            cases_table.write_panel(folder / "panels" / f"{row['case']}.npz", panel)
     return folder
 
 
@@ -84,7 +85,7 @@ def write_six(root, **options):
 
 
 def grouped(*folders):
-    return models.group([runs.read_run(folder) for folder in folders])
+    return models.group([run_folder.read_run(folder) for folder in folders])
 
 
 FAST = comparison.Resamples(200)
@@ -116,7 +117,7 @@ def test_writes_everything(tmp_path, capsys):
 def test_measures_as_rankings_say_what_the_statistics_say(tmp_path):
     found = comparison.compare(grouped(*write_six(tmp_path)), resamples=FAST)
     lines = measure_table.markdown(found).splitlines()[4:]
-    assert len(lines) == 6 * len(records.MEASURES)
+    assert len(lines) == 6 * len(MEASURES)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     first, own = found["models"][0], cells[1]
     assert own[:2] == [first["name"], "d_pw"]
@@ -127,7 +128,7 @@ def test_measures_as_rankings_say_what_the_statistics_say(tmp_path):
     assert own[6] == f"{above['mean']:.2f} ({above['n'][0]})"
     assert own[7] == f"{one['aurc']['mean']:.4f}"
     assert own[10] == f"{failed['mean']:.2f} ({failed['failures'][0]})"
-    undefined = cells[records.MEASURES.index("u_labelled_binary")]
+    undefined = cells[list(MEASURES).index("u_labelled_binary")]
     assert own[4] == tables.UNDEFINED  # one seed each
     assert undefined[2] == undefined[7] == tables.UNDEFINED
 
@@ -139,7 +140,9 @@ def test_trainings_that_order_cases_alike_agree(tmp_path):
     found = comparison.compare(grouped(*folders), resamples=FAST)
     model = found["models"][0]
     assert model["dice"]["test"]["rho_between_seeds"] == pytest.approx(1)
-    cv = [records.column(run.rows, "cv", "test") for run in grouped(*folders)[0].runs]
+    cv = [
+        cases_table.column(run.rows, "cv", "test") for run in grouped(*folders)[0].runs
+    ]
     pairs = [stats.spearmanr(cv[a], cv[b])[0] for a, b in ((0, 1), (0, 2), (1, 2))]
     own = model["measures"]["cv"]["rho_between_seeds"]
     assert own == pytest.approx(np.mean(pairs))
@@ -170,11 +173,11 @@ def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):
 
 def test_statistics_are_those_of_the_rows(tmp_path):
     folder = write_run(tmp_path / "run", noise=3.0)
-    rows = records.read_rows(folder / "cases.csv")
-    dice = records.column(rows, "dice", "test")
+    rows = cases_table.read_rows(folder / "cases.csv")
+    dice = cases_table.column(rows, "dice", "test")
     found = comparison.compare(grouped(folder), resamples=FAST)["models"][0]
     for name in ("cv", "d_pw", "mutual_information"):
-        values = records.column(rows, name, "test")
+        values = cases_table.column(rows, name, "test")
         expected = stats.spearmanr(values, dice)
         one = found["measures"][name]
         assert one["rho"]["mean"] == pytest.approx(expected.statistic)
@@ -270,7 +273,10 @@ def emptied(rows):
     test[0] |= {"volume_ml": 0.0, "dice": 0.0, "u_labelled": None}
     both = {"volume_ml": 0.0, "reference_ml": 0.0, "dice": None, "u_labelled": None}
     test[1] |= both
-    test[2] |= dict.fromkeys(records.MEASURES) | {"dice": None, "status": "failed: x"}
+    test[2] |= dict.fromkeys(MEASURES) | {
+        "dice": None,
+        "status": "failed: x",
+    }
     return rows
 
 
@@ -416,8 +422,8 @@ def test_figure2_and_referral_hold_the_points(tmp_path, monkeypatch):
     ax = drawn[0].axes[3 + 1]  # second model, D_pw
     rows = found[1].runs[0].rows
     points = ax.collections[2].get_offsets()
-    assert np.allclose(points[:, 0], records.column(rows, "d_pw", "test"))
-    assert np.allclose(points[:, 1], records.column(rows, "dice", "test"))
+    assert np.allclose(points[:, 0], cases_table.column(rows, "d_pw", "test"))
+    assert np.allclose(points[:, 1], cases_table.column(rows, "dice", "test"))
     assert "n = 16" in ax.get_title()
     statistics = comparison.compare(found, resamples=FAST)
     paper_figures.referral_figure(statistics, tmp_path / "referral.png")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unc_jax.segmentation import conv3d as module
-from unc_jax.segmentation.conv3d import conv3d
+from unc_jax.segmentation.cpu_conv import conv3d as module
+from unc_jax.segmentation.cpu_conv.conv3d import conv3d
 
 # (b, z, x, y, c_in, c_out): every formulation, odd sizes and thin axes among them.
 SHAPES = {

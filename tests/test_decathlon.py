@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from unc_jax.data import verify as checks
-from unc_jax.data.decathlon import Case, main, read_task, verify
+from unc_jax.data.dataset import Case, main, read_task, verify
 from unc_jax.errors import InputError
 
 LABELS = {"0": "background", "1": "liver", "2": "cancer"}
@@ -479,7 +479,7 @@ def test_command_prints_the_problems(root, capsys):
 
 
 def test_command_says_in_one_line_what_it_cannot_read(tmp_path):
-    command = [sys.executable, "-W", "error", "-m", "unc_jax.data.decathlon"]
+    command = [sys.executable, "-W", "error", "-m", "unc_jax.data.dataset"]
     done = subprocess.run([*command, tmp_path], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""

@@ -12,7 +12,8 @@ import pytest
 
 from unc_jax import stages
 from unc_jax.config import read_config
-from unc_jax.data import atomic, phantom
+from unc_jax.data import files
+from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
 from unc_jax.segmentation import devices
@@ -38,7 +39,7 @@ def config(tiny_config):
     )
     names = [f"liver_{i}" for i in range(6)]
     parts = {"train": names[:4], "validation": names[4:5], "test": names[5:]}
-    atomic.write_json(Path(tiny_config.data.split_file), parts)
+    files.write_json(Path(tiny_config.data.split_file), parts)
     return tiny_config
 
 
@@ -94,7 +95,7 @@ def save_results(config_file, output):
 
 
 def test_eight_devices_train_and_sample_as_one_does(config, tmp_path):
-    atomic.write_json(tmp_path / "config.json", flat_config(config))
+    files.write_json(tmp_path / "config.json", flat_config(config))
     here = results_of(config)
     in_eight("save_results", tmp_path / "config.json", tmp_path / "results.npz")
     there = np.load(tmp_path / "results.npz")
@@ -137,12 +138,12 @@ def test_a_sharded_device_draws_from_its_own_cases(config, tmp_path):
     # Eight devices, sixteen places, ten cases: two hands of two, six of one.
     config.train.batch = 2 * COUNT
     root = tmp_path / "more"
-    phantom.write_cohort(root, cases=12, seed=0, size=(24, 24, 24), raters=1)
+    draw_cohort.write_cohort(root, cases=12, seed=0, size=(24, 24, 24), raters=1)
     names = [f"liver_{i}" for i in range(12)]
     parts = {"train": names[:10], "validation": names[10:11], "test": names[11:]}
     config.data.root = str(root)
-    atomic.write_json(Path(config.data.split_file), parts)
-    atomic.write_json(tmp_path / "config.json", flat_config(config))
+    files.write_json(Path(config.data.split_file), parts)
+    files.write_json(tmp_path / "config.json", flat_config(config))
     printed = in_eight("print_cases_of_patches", tmp_path / "config.json")
     found = json.loads(printed.splitlines()[-1])
     seen = np.array(found["seen"]).reshape(-1, COUNT, 2)

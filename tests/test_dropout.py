@@ -6,11 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unc_jax.segmentation.dropout import (
-    channel_factors,
-    drop_elements,
-    scale_channels,
-)
+from unc_jax.segmentation.dropout import channel_factors, drop_elements, scale_channels
 
 KEY = jax.random.key(0)
 CHANNELS = (20, 3, 20)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unc_jax.errors import InputError
-from unc_jax.study import records
+from unc_jax.study import cases_table
 from unc_jax.study.evaluate import evaluate_cases
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.prediction import Prediction
@@ -98,7 +98,7 @@ def table_lines(directory):
 def test_rows_hold_what_the_measures_say(cohort, tmp_path):
     predict = Predictor()
     rows = evaluate(predict, cohort, tmp_path)
-    assert records.read_rows(tmp_path / "cases.csv") == rows
+    assert cases_table.read_rows(tmp_path / "cases.csv") == rows
     assert predict.asked == ["a", "b", "c", "d", "e", "f"]
     assert [row["split"] for row in rows] == [
         *("train", "train", "validation", "test", "test", "test")
@@ -269,13 +269,13 @@ def test_predictions_are_saved_before_their_row(cohort, tmp_path):
 def test_panel_is_the_slice_that_shows_most(cohort, tmp_path):
     evaluate(Predictor(empty=("d",)), cohort, tmp_path)
     index = IDS.index("a")
-    panel = records.read_panel(tmp_path / "panels" / "a.npz")
+    panel = cases_table.read_panel(tmp_path / "panels" / "a.npz")
     assert panel.z == 3  # the first of 3, 4, 5; slice 7 has one voxel
     np.testing.assert_array_equal(panel.image, cohort.images[index, :, :, 3])
     assert panel.reference.sum() == 16
     assert panel.prediction.sum() == 12
     assert panel.spacing_mm.tolist() == [1.0, 2.0]
     # Without a reference, the slice of the false alarm.
-    empty = records.read_panel(tmp_path / "panels" / f"{EMPTY_LABEL}.npz")
+    empty = cases_table.read_panel(tmp_path / "panels" / f"{EMPTY_LABEL}.npz")
     assert empty.z == 3
     assert not empty.reference.any()

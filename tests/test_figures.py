@@ -3,8 +3,8 @@ import pytest
 from matplotlib import image as images
 from matplotlib.figure import Figure
 
-from unc_jax.study import figures, records
-from unc_jax.study.records import Panel
+from unc_jax.study import cases_table, figures
+from unc_jax.study.cases_table import Panel
 
 
 def panel(spacing_mm=(1.0, 1.0)):
@@ -24,7 +24,7 @@ def panel(spacing_mm=(1.0, 1.0)):
 
 def rows_of(dices, split="test"):
     return [
-        records.new_row(
+        cases_table.new_row(
             case=f"{split}_{i}", split=split, dice=d, cv=i + 1.0, d_pw=0.9,
             u_labelled=0.1 + i / 100, status="ok",
         )
@@ -78,7 +78,7 @@ def test_figure_1_is_written(tmp_path, dices):
     rows = rows_of(dices)
     rows[0]["case"] = "cost $5_and_a_name_that_is_far_too_long_for_one_column"
     for row in rows:
-        records.write_panel(tmp_path / f"{row['case']}.npz", panel((0.7, 1.0)))
+        cases_table.write_panel(tmp_path / f"{row['case']}.npz", panel((0.7, 1.0)))
     path = figures.figure1(rows, tmp_path, tmp_path / "figures" / "figure1.png")
     assert path is not None
     height, width, _ = images.imread(path).shape

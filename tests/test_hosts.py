@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import test_evaluate as small
 
-from unc_jax import hosts
+from unc_jax import runtime
 from unc_jax.errors import InputError
 from unc_jax.review import worklist
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.train import build_model, empty_state
-from unc_jax.study import records
+from unc_jax.study import cases_table
 
 COUNT = 2
 LONG = {
@@ -81,11 +81,11 @@ def start_code(code, environments, *arguments):
 
 
 def test_on_its_own_a_process_is_all_there_is():
-    assert (hosts.count(), hosts.number(), hosts.leads()) == (1, 0, True)
-    assert hosts.hear("word") == "word"
-    assert hosts.greatest(3) == 3
-    np.testing.assert_array_equal(hosts.gather(np.array([0.1])), [[0.1]])
-    hosts.meet()
+    assert (runtime.count(), runtime.number(), runtime.leads()) == (1, 0, True)
+    assert runtime.hear("word") == "word"
+    assert runtime.greatest(3) == 3
+    np.testing.assert_array_equal(runtime.gather(np.array([0.1])), [[0.1]])
+    runtime.meet()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_mistakes_in_the_variables(monkeypatch, values, message):
     for name, value in zip(NAMES, values, strict=True):
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
-        hosts.join()
+        runtime.join()
 
 
 def test_nobody_there_is_one_line(tmp_path):
@@ -118,12 +118,12 @@ def test_nobody_there_is_one_line(tmp_path):
 def test_a_failure_ends_all_wherever_they_are(tmp_path, failing):
     code = f"""
 import numpy as np
-hosts.join()
-assert hosts.hear(f"from {{hosts.number()}}") == "from 0"
-assert hosts.gather(np.array([0.1 + hosts.number()])).tolist() == [[0.1], [1.1]]
-if hosts.number() == {failing}:
-    hosts.end_all("error: the disk is full", 3)
-hosts.meet()
+runtime.join()
+assert runtime.hear(f"from {{runtime.number()}}") == "from 0"
+assert runtime.gather(np.array([0.1 + runtime.number()])).tolist() == [[0.1], [1.1]]
+if runtime.number() == {failing}:
+    runtime.end_all("error: the disk is full", 3)
+runtime.meet()
 """
     codes, errors = ends(start_code(code, of_processes(tmp_path)))
     assert codes == [3, 3]
@@ -137,14 +137,14 @@ EVALUATION = """
 import json, os
 from pathlib import Path
 import test_evaluate as small
-hosts.join()
+runtime.join()
 broken = {os.environ["DIES_AT"]: KeyboardInterrupt()}
 predict = small.Predictor(broken=broken)
 try:
     small.evaluate(predict, small.small_cohort(), Path(os.environ["FOLDER"]))
 except KeyboardInterrupt:
     os.kill(os.getpid(), 9)
-hosts.leave()
+runtime.leave()
 print(json.dumps(predict.asked))
 """
 
@@ -153,7 +153,7 @@ def rows_of(folder, name="cases.csv"):
     """By case, without the time it took."""
     if not (folder / name).exists():
         return {}
-    rows = records.read_rows(folder / name)
+    rows = cases_table.read_rows(folder / name)
     return {row["case"]: {**row, "seconds": 0} for row in rows}
 
 
@@ -190,15 +190,15 @@ def test_processes_share_the_cases_and_leave_none_of_a_dead_one(tmp_path):
 def test_a_process_on_its_own_takes_over_what_several_left(tmp_path):
     predict, cohort = small.Predictor(), small.small_cohort()
     small.evaluate(predict, cohort, tmp_path)
-    rows = records.read_rows(tmp_path / "cases.csv")
+    rows = cases_table.read_rows(tmp_path / "cases.csv")
     (tmp_path / "cases.csv").unlink()
-    late = [records.new_row(case=c, split="x", status="failed: late") for c in "bd"]
-    records.write_rows(tmp_path / "cases.part-0.csv", [*rows[0:5:2], late[1]])
-    records.write_rows(tmp_path / "cases.part-7.csv", [late[0], rows[3]])
+    late = [cases_table.new_row(case=c, split="x", status="failed: late") for c in "bd"]
+    cases_table.write_rows(tmp_path / "cases.part-0.csv", [*rows[0:5:2], late[1]])
+    cases_table.write_rows(tmp_path / "cases.part-7.csv", [late[0], rows[3]])
     predict.asked.clear()
     again = small.evaluate(predict, cohort, tmp_path)
     assert predict.asked == ["b", "f"]
-    assert records.read_rows(tmp_path / "cases.csv") == again
+    assert cases_table.read_rows(tmp_path / "cases.csv") == again
     assert [row["seconds"] for row in again[2:5]] == [r["seconds"] for r in rows[2:5]]
     assert not list(tmp_path.glob("*.part-*"))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unc_jax.segmentation import conv3d, kernel_gradient, winograd
+from unc_jax.segmentation.cpu_conv import conv3d, kernel_gradient, winograd
 
 VOLUME, OUT = (3, 8, 12, 8, 4), 2  # b, z, x, y, c_in; c_out
 PLANE = 12 * 8

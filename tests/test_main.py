@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from unc_jax import predict, stages
-from unc_jax.data import atomic
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
 from unc_jax.review import worklist
-from unc_jax.study import records
-from unc_jax.study.records import COLUMNS
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import COLUMNS
 
 
 def run_all(config, workdir):
@@ -88,7 +88,7 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
     tiny_config.evaluate.mask_scope = "cohort"
     run, output = tmp_path / "run", tmp_path / "out"
     run_all(tiny_config, run)
-    atomic.write_json(run / "config.json", flat_config(tiny_config))
+    files.write_json(run / "config.json", flat_config(tiny_config))
     shutil.copytree(run, tmp_path / "elsewhere")  # a run is a folder to carry away
     source = tmp_path / "scans"
     shutil.copytree(f"{tiny_config.data.root}/imagesTr", source)
@@ -96,7 +96,7 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
     rows = review(tmp_path / "elsewhere", source, output, failed=1)
 
     # The same networks saw the same voxels: the same numbers as in the evaluation.
-    for known in records.read_rows(run / "cases.csv"):
+    for known in cases_table.read_rows(run / "cases.csv"):
         row = rows[known["case"]]
         assert row["status"] == "ok"
         for name in ("cv", "d_pw", "u_labelled", "volume_ml"):
@@ -131,13 +131,13 @@ def test_tumour_run_reaches_a_table(tiny_config, tmp_path):
     tiny_config.train.validate_every_steps = 2
     run = tmp_path / "run"
     assert "run (tumor) | wcc" in run_all(tiny_config, run)
-    atomic.write_json(run / "config.json", flat_config(tiny_config))
+    files.write_json(run / "config.json", flat_config(tiny_config))
 
     # Its scans, with the livers of the references, one of them empty.
     task = Path(tiny_config.data.root)
     livers = tmp_path / "livers"
     shutil.copytree(task / "labelsTr", livers)
-    case = records.read_rows(run / "cases.csv")[0]["case"]
+    case = cases_table.read_rows(run / "cases.csv")[0]["case"]
     path = livers / f"{case}.nii.gz"
     label = nib.load(path)
     nib.save(nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), path)
@@ -147,7 +147,7 @@ def test_tumour_run_reaches_a_table(tiny_config, tmp_path):
     assert (rows[case]["status"], rows[case]["flag"]) == ("no_liver", "yes")
     assert not nib.load(output / case / "mask.nii.gz").get_fdata().any()
     assert not (output / case / "samples").exists()
-    for known in records.read_rows(run / "cases.csv")[1:]:
+    for known in cases_table.read_rows(run / "cases.csv")[1:]:
         if rows[known["case"]]["status"] != "ok":
             continue
         samples = sorted((output / known["case"] / "samples").iterdir())

@@ -7,13 +7,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from unc_jax.data import nifti, phantom
-from unc_jax.data.anatomy.ambiguity import Ambiguity, Zone
-from unc_jax.data.anatomy.field import SmoothField, generator
-from unc_jax.data.anatomy.lesion import tumour_count
-from unc_jax.data.anatomy.patient import draw_patient
-from unc_jax.data.anatomy.raters import Rater
-from unc_jax.data.anatomy.shape import Points, Segment, ellipsoid, tube
+from unc_jax.data import nifti
+from unc_jax.data.phantom import draw_cohort
+from unc_jax.data.phantom.ambiguity import Ambiguity, Zone
+from unc_jax.data.phantom.field import SmoothField, generator
+from unc_jax.data.phantom.lesion import tumour_count
+from unc_jax.data.phantom.patient import draw_patient
+from unc_jax.data.phantom.raters import Rater
+from unc_jax.data.phantom.shape import Points, Segment, ellipsoid, tube
 from unc_jax.errors import InputError
 
 SIZE = (48, 48, 48)
@@ -23,7 +24,7 @@ def _points(*triples: tuple[float, float, float]) -> Points:
     return Points(*np.array(triples, np.float32).T)
 
 
-def _voxel_ml(case: phantom.PhantomCase) -> float:
+def _voxel_ml(case: draw_cohort.PhantomCase) -> float:
     return abs(float(np.linalg.det(case.affine[:3, :3]))) / 1000
 
 
@@ -34,7 +35,7 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("cohort") / "set"
-    phantom.write_cohort(output, cases=3, seed=5, size=SIZE, raters=2)
+    draw_cohort.write_cohort(output, cases=3, seed=5, size=SIZE, raters=2)
     return output
 
 
@@ -63,19 +64,19 @@ def test_field_has_unit_spread_and_does_not_depend_on_the_grid() -> None:
 
 
 def test_same_arguments_same_case_other_seed_or_index_another() -> None:
-    first, again = (phantom.draw_case(1, 2, size=SIZE) for _ in range(2))
+    first, again = (draw_cohort.draw_case(1, 2, size=SIZE) for _ in range(2))
     for a, b in zip(first[:4], again[:4], strict=True):
         np.testing.assert_array_equal(a, b)
     assert first.facts == again.facts
     for seed, index in ((1, 3), (2, 2)):
-        other = phantom.draw_case(seed, index, size=SIZE)
+        other = draw_cohort.draw_case(seed, index, size=SIZE)
         assert other.facts["noise_hu"] != first.facts["noise_hu"]
 
 
 def test_a_case_does_not_depend_on_how_many_are_written(
     cohort: Path, tmp_path: Path
 ) -> None:
-    phantom.write_cohort(tmp_path / "b", cases=2, seed=5, size=SIZE, raters=2)
+    draw_cohort.write_cohort(tmp_path / "b", cases=2, seed=5, size=SIZE, raters=2)
     for folder in ("imagesTr", "labelsTr"):
         for index in range(2):
             name = f"{folder}/liver_{index}.nii.gz"
@@ -108,7 +109,7 @@ def test_format_is_decathlon(cohort: Path) -> None:
 
 def test_files_hold_the_drawn_arrays_in_their_orientation(cohort: Path) -> None:
     for index in range(3):
-        case = phantom.draw_case(5, index, size=SIZE, raters=2)
+        case = draw_cohort.draw_case(5, index, size=SIZE, raters=2)
         scan = nifti.read(cohort / f"imagesTr/liver_{index}.nii.gz")
         np.testing.assert_array_equal(scan.array, case.image)
         np.testing.assert_allclose(
@@ -149,8 +150,8 @@ def test_patients_are_like_those_of_the_real_set() -> None:
 
 @pytest.mark.parametrize("index", [0, 3])
 def test_another_size_shows_the_same_patient(index: int) -> None:
-    small = phantom.draw_case(0, index, size=(64, 64, 48))
-    large = phantom.draw_case(0, index, size=(112, 112, 96))
+    small = draw_cohort.draw_case(0, index, size=(64, 64, 48))
+    large = draw_cohort.draw_case(0, index, size=(112, 112, 96))
     assert small.facts == large.facts
     volumes = [
         _voxel_ml(case) * float((case.label > 0).sum()) for case in (small, large)
@@ -164,7 +165,7 @@ def test_another_size_shows_the_same_patient(index: int) -> None:
 
 
 def test_tissues_have_their_hu() -> None:
-    case = phantom.draw_case(0, 0, size=(96, 96, 64))
+    case = draw_cohort.draw_case(0, 0, size=(96, 96, 64))
     hu = case.facts["hu"]
     image, liver = case.image, case.label == 1
     core = liver.copy()
@@ -213,7 +214,7 @@ def test_ambiguity_is_wider_in_its_zones() -> None:
 
 def test_disagreement_follows_the_ambiguity_of_the_case() -> None:
     def disagreement(index: int) -> float:
-        case = phantom.draw_case(4, index, size=SIZE)
+        case = draw_cohort.draw_case(4, index, size=SIZE)
         return 1 - float(np.mean([_dice(case.label > 0, r > 0) for r in case.raters]))
 
     order = sorted(range(60), key=lambda i: draw_patient(4, i).ambiguity.base_mm)
@@ -225,7 +226,7 @@ def test_disagreement_follows_the_ambiguity_of_the_case() -> None:
 
 
 def test_reference_is_one_more_plausible_annotation() -> None:
-    case = phantom.draw_case(0, 2, size=(64, 64, 48), raters=3)
+    case = draw_cohort.draw_case(0, 2, size=(64, 64, 48), raters=3)
     assert case.raters.shape == (3, *case.label.shape)
     annotations = [case.label, *case.raters]
     for a in range(4):
@@ -248,7 +249,7 @@ def livers(tmp_path: Path) -> Path:
 
 
 def test_real_masks_keep_grid_and_voxels(livers: Path) -> None:
-    case = phantom.draw_case(0, 0, livers=livers)
+    case = draw_cohort.draw_case(0, 0, livers=livers)
     source = nifti.read(livers / "LiTS-7.nii.gz")
     np.testing.assert_array_equal(case.label > 0, source.array > 0)
     np.testing.assert_allclose(case.affine, source.geometry.canonical_affine)
@@ -257,7 +258,7 @@ def test_real_masks_keep_grid_and_voxels(livers: Path) -> None:
 
 
 def test_real_masks_keep_their_volume_on_a_coarser_grid(livers: Path) -> None:
-    case = phantom.draw_case(0, 0, size=(64, 64, 48), livers=livers)
+    case = draw_cohort.draw_case(0, 0, size=(64, 64, 48), livers=livers)
     source = nifti.read(livers / "LiTS-7.nii.gz")
     volume = float((source.array > 0).sum()) * source.geometry.voxel_ml
     assert case.image.shape == (64, 64, 48)
@@ -274,22 +275,22 @@ def test_real_masks_keep_their_volume_on_a_coarser_grid(livers: Path) -> None:
 
 def test_empty_or_missing_masks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no liver masks"):
-        phantom.draw_case(0, 0, size=SIZE, livers=tmp_path)
+        draw_cohort.draw_case(0, 0, size=SIZE, livers=tmp_path)
     empty = nib.Nifti1Image(np.zeros((20, 20, 20), np.uint8), np.eye(4))
     nib.save(empty, tmp_path / "a1.nii.gz")
     with pytest.raises(InputError, match=r"a1.nii.gz: no voxel"):
-        phantom.draw_case(0, 0, size=SIZE, livers=tmp_path)
+        draw_cohort.draw_case(0, 0, size=SIZE, livers=tmp_path)
 
 
 def test_a_lost_case_is_drawn_again_and_finished_ones_are_left(tmp_path: Path) -> None:
     output = tmp_path / "set"
     seen: list[tuple[int, int]] = []
-    phantom.write_cohort(output, cases=2, seed=8, size=SIZE, raters=1)
+    draw_cohort.write_cohort(output, cases=2, seed=8, size=SIZE, raters=1)
     lost, kept = (output / f"imagesTr/liver_{k}.nii.gz" for k in (0, 1))
     before, stamp = lost.read_bytes(), kept.stat().st_mtime_ns
     lost.unlink()
     (output / "dataset.json").unlink()
-    phantom.write_cohort(
+    draw_cohort.write_cohort(
         output,
         cases=2,
         seed=8,
@@ -307,15 +308,15 @@ def test_a_lost_case_is_drawn_again_and_finished_ones_are_left(tmp_path: Path) -
 def test_a_folder_with_other_settings_is_refused(cohort: Path, change: dict) -> None:
     settings = {"cases": 3, "seed": 5, "size": SIZE, "raters": 2} | change
     with pytest.raises(InputError, match="other settings"):
-        phantom.write_cohort(cohort, **settings)
+        draw_cohort.write_cohort(cohort, **settings)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(InputError, match="not empty"):
-        phantom.write_cohort(tmp_path, cases=1, seed=0, size=SIZE)
+        draw_cohort.write_cohort(tmp_path, cases=1, seed=0, size=SIZE)
 
 
 def test_a_size_too_small_to_hold_a_body_is_refused() -> None:
     with pytest.raises(InputError, match="at least 16"):
-        phantom.draw_case(0, 0, size=(8, 64, 64))
+        draw_cohort.draw_case(0, 0, size=(8, 64, 64))

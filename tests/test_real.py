@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import liver_large_wcc
-from unc_jax.data import decathlon, parts
+from unc_jax.data import dataset, prepare_case
 from unc_jax.data.preprocess import zscore
 from unc_jax.segmentation.train import build_model, create_state, variables_of
 from unc_jax.uncertainty.sampling import build_monte_carlo
@@ -43,7 +43,7 @@ def test_ten_samples_over_a_whole_scan_at_256(real_data):
     config = liver_large_wcc.get_config()
     config.model.features = 16  # full width takes four times as long
     data = config.data
-    recipe = parts.Recipe(
+    recipe = prepare_case.Recipe(
         "liver",
         tuple(data.shape),
         tuple(data.window_hu),
@@ -51,8 +51,8 @@ def test_ten_samples_over_a_whole_scan_at_256(real_data):
         tuple(data.liver_labels),
         tuple(data.tumor_labels),
     )
-    case = decathlon.read_task(real_data / "Task03_Liver_sample").training[0]
-    part = parts.prepare_part(case, recipe)
+    case = dataset.read_task(real_data / "Task03_Liver_sample").training[0]
+    part = prepare_case.prepare_part(case, recipe)
     assert part.image.shape == part.label.shape == (256, 256, 256)
     image = part.image.astype(np.float32)
     model = build_model(config)

@@ -5,29 +5,29 @@ import numpy as np
 import pytest
 
 from unc_jax.errors import InputError
-from unc_jax.study import records
-from unc_jax.study.records import Panel
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import Panel
 
 
 def rows_of_two():
     return [
-        records.new_row(
+        cases_table.new_row(
             case='liver, "odd"', split="test", n_samples=10, dice=0.1 + 0.2, cv=1e-300,
             d_pw=np.float64(1 / 3), u_labelled=math.nan, cv_roy=0.0, status="ok",
         ),
-        records.new_row(case="b", split="train", status="failed: no, memory"),
+        cases_table.new_row(case="b", split="train", status="failed: no, memory"),
     ]  # fmt: skip
 
 
 def test_rows_read_back_bitwise(tmp_path):
     path = tmp_path / "cases.csv"
-    records.write_rows(path, rows_of_two())
-    assert records.read_rows(path) == rows_of_two()
+    cases_table.write_rows(path, rows_of_two())
+    assert cases_table.read_rows(path) == rows_of_two()
     assert [p.name for p in tmp_path.iterdir()] == ["cases.csv"]
 
 
 def test_header_and_empty_fields(tmp_path):
-    records.write_rows(tmp_path / "cases.csv", rows_of_two())
+    cases_table.write_rows(tmp_path / "cases.csv", rows_of_two())
     with open(tmp_path / "cases.csv", newline="") as file:
         header, first, second = csv.reader(file)
     assert header[:15] == [
@@ -46,15 +46,15 @@ def test_header_and_empty_fields(tmp_path):
 
 
 def test_column_of_a_split_has_nan_where_undefined():
-    found = records.column(rows_of_two(), "dice", "train")
+    found = cases_table.column(rows_of_two(), "dice", "train")
     np.testing.assert_array_equal(found, [math.nan])
-    found = records.column(rows_of_two(), "cv_roy")
+    found = cases_table.column(rows_of_two(), "cv_roy")
     np.testing.assert_array_equal(found, [0.0, math.nan])
 
 
 def test_unknown_column_is_refused():
     with pytest.raises(KeyError, match="score"):
-        records.new_row(case="a", score=1.0)
+        cases_table.new_row(case="a", score=1.0)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_unknown_column_is_refused():
 )
 def test_a_spoilt_table_is_named(tmp_path, spoil, message):
     path = tmp_path / "cases.csv"
-    records.write_rows(path, rows_of_two())
+    cases_table.write_rows(path, rows_of_two())
     path.write_text(spoil(path.read_text()))
     with pytest.raises(InputError, match=message):
-        records.read_rows(path)
+        cases_table.read_rows(path)
 
 
 def test_panel_reads_back(tmp_path):
@@ -84,8 +84,8 @@ def test_panel_reads_back(tmp_path):
         spacing_mm=np.array([0.7, 1.5]),
         z=17,
     )
-    records.write_panel(tmp_path / "panels" / "a.npz", panel)
-    found = records.read_panel(tmp_path / "panels" / "a.npz")
+    cases_table.write_panel(tmp_path / "panels" / "a.npz", panel)
+    found = cases_table.read_panel(tmp_path / "panels" / "a.npz")
     for one, other in zip(found, panel, strict=True):
         np.testing.assert_array_equal(one, other)
         assert type(one) is type(other)

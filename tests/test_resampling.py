@@ -9,12 +9,7 @@ from scipy import ndimage
 
 from unc_jax.data import nifti
 from unc_jax.data.preprocess import box_of, prepare_liver
-from unc_jax.data.resampling import (
-    cropped_affine,
-    resample,
-    resampled_affine,
-    restore,
-)
+from unc_jax.data.resampling import cropped_affine, resample, resampled_affine, restore
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
 

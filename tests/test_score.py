@@ -12,7 +12,7 @@ from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review import worklist
-from unc_jax.review.samples import find_samples, read_sample, same_grid
+from unc_jax.review.read_samples import find_samples, read_sample, same_grid
 from unc_jax.review.tally import Tally
 from unc_jax.uncertainty import measures
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unc_jax.errors import InputError
-from unc_jax.uncertainty import measures, sources
+from unc_jax.uncertainty import ensembles, measures
 
 VOLUME = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
 
@@ -16,11 +16,11 @@ def blurred(variables, volume):
 
 
 def test_flips_are_undone():
-    prediction = sources.build_flips(blurred)({"weight": 1.0}, VOLUME)
-    assert len(sources.FLIPS) == len(set(sources.FLIPS)) == 8
+    prediction = ensembles.build_flips(blurred)({"weight": 1.0}, VOLUME)
+    assert len(ensembles.FLIPS) == len(set(ensembles.FLIPS)) == 8
     # Half of the flips mirror x, and look back instead.
     ahead, back = np.roll(VOLUME, -1, 0), np.roll(VOLUME, 1, 0)
-    samples = np.stack([back if 0 in axes else ahead for axes in sources.FLIPS])
+    samples = np.stack([back if 0 in axes else ahead for axes in ensembles.FLIPS])
     np.testing.assert_allclose(prediction.mean, (ahead + back) / 2, rtol=1e-6)
     np.testing.assert_array_equal(prediction.volumes, (samples >= 0.5).sum((1, 2, 3)))
     assert prediction.u_labelled == pytest.approx(
@@ -29,14 +29,14 @@ def test_flips_are_undone():
 
 
 def test_what_does_not_care_for_sides_has_no_spread():
-    prediction = sources.build_flips(blurred)({"weight": 0.0}, VOLUME)
+    prediction = ensembles.build_flips(blurred)({"weight": 0.0}, VOLUME)
     assert prediction.spread == 0
     np.testing.assert_allclose(prediction.mean, VOLUME, rtol=1e-6)
 
 
 def test_members_are_the_samples_in_their_order():
     members = [{"weight": weight} for weight in (0.0, 0.5, 1.0)]
-    predict = sources.build_ensemble(blurred)
+    predict = ensembles.build_ensemble(blurred)
     prediction = predict(members, VOLUME)
     samples = np.stack([blurred(one, VOLUME) for one in members])
     np.testing.assert_allclose(prediction.mean, samples.mean(0), rtol=1e-6)

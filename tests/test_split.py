@@ -3,13 +3,7 @@ import random
 
 import pytest
 
-from unc_jax.data.split import (
-    Split,
-    make_split,
-    natural_order,
-    read_split,
-    write_split,
-)
+from unc_jax.data.split import Split, make_split, natural_order, read_split, write_split
 from unc_jax.errors import InputError
 
 LIVER = [f"liver_{number}" for number in range(131)]

@@ -2,13 +2,15 @@ import json
 
 import pytest
 
-from unc_jax.study import records, tables
+from unc_jax.study import cases_table, tables
 from unc_jax.study.evaluate import summarise
 
 
 def row_of(case, split, dice, **values):
     status = values.pop("status", "ok")
-    return records.new_row(case=case, split=split, dice=dice, status=status, **values)
+    return cases_table.new_row(
+        case=case, split=split, dice=dice, status=status, **values
+    )
 
 
 def test_summary_counts_and_correlates_complete_cases():

@@ -5,10 +5,10 @@ import pytest
 from scipy import stats
 
 from unc_jax import sensitivity, stages
-from unc_jax.data import atomic
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
-from unc_jax.study import records, variants, variants_figure
+from unc_jax.study import cases_table, variants, variants_figure
 from unc_jax.study.variants import Variant
 
 
@@ -16,7 +16,7 @@ def rows_of(dice, **measures):
     listed = []
     for i, value in enumerate(dice):
         own = {name: float(values[i]) for name, values in measures.items()}
-        row = records.new_row(
+        row = cases_table.new_row(
             case=f"c{i}", split="test", n_samples=10, dice=float(value), seconds=2.0,
             status="ok", **own,
         )  # fmt: skip
@@ -140,13 +140,13 @@ def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
     tiny_config.data.split_file = str(tmp_path / "split.json")
     names = [f"liver_{i}" for i in range(6)]
     parts = {"train": names[:2], "validation": names[2:3], "test": names[3:]}
-    atomic.write_json(tmp_path / "split.json", parts)
+    files.write_json(tmp_path / "split.json", parts)
     runs = [tmp_path / f"seed{seed}" for seed in (0, 1)]
     for seed, folder in enumerate(runs):
         tiny_config.seed = seed
         prepared = stages.prepare(tiny_config)
         stages.train(tiny_config, prepared, folder)
-        atomic.write_json(folder / "config.json", flat_config(tiny_config))
+        files.write_json(folder / "config.json", flat_config(tiny_config))
     output = tmp_path / "out"
     flags = ["--members", *map(str, runs), "--only", "source"]
     marks = []
@@ -166,10 +166,10 @@ def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
     tiny_config.evaluate.source = "ensemble"
     tiny_config.evaluate.members = tuple(map(str, runs))
     table = stages.evaluate_run(tiny_config, prepared, tmp_path / "ensemble")
-    rows = records.read_rows(tmp_path / "ensemble" / "cases.csv")
+    rows = cases_table.read_rows(tmp_path / "ensemble" / "cases.csv")
     assert len(rows) == 6
     folder = output / "source_ensemble_of_2" / "cases.csv"
-    for row in records.read_rows(folder):
+    for row in cases_table.read_rows(folder):
         again = next(one for one in rows if one["case"] == row["case"])
         assert again["d_pw"] == row["d_pw"]
     assert "ensemble" in table

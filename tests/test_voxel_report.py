@@ -6,7 +6,7 @@ from test_compare import FAST, grouped, write_run
 
 from unc_jax import compare
 from unc_jax.errors import InputError
-from unc_jax.study import calibration, comparison, voxel_report, voxels
+from unc_jax.study import calibration, comparison, voxel_agreement, voxel_report
 
 
 def with_voxels(folder, *, raters):
@@ -16,15 +16,15 @@ def with_voxels(folder, *, raters):
     rng = np.random.default_rng(0)
     p, q = rng.random((2, 12, 12, 12))
     for number, case in enumerate(("a", "b")):
-        found = {**voxels.assess(p, q, label), "raters": None}
+        found = {**voxel_agreement.assess(p, q, label), "raters": None}
         if raters:
             found["raters"] = {
                 "cross_correlation": 0.2 + 0.2 * number,
                 "cross_correlation_near": None,
                 "energy_distance": 0.1,
             }
-        voxels.write_case(folder / "voxels" / f"{case}.json", found)
-    content = voxels.collect(folder / "voxels", ["a", "b"])
+        voxel_agreement.write_case(folder / "voxels" / f"{case}.json", found)
+    content = voxel_agreement.collect(folder / "voxels", ["a", "b"])
     (folder / "voxels.json").write_text(json.dumps(content))
     return calibration.calibration(calibration.tally(q, label))
 

@@ -3,7 +3,7 @@ import pytest
 
 from unc_jax.data import annotations, nifti
 from unc_jax.errors import InputError
-from unc_jax.study import calibration, voxels
+from unc_jax.study import calibration, voxel_agreement
 
 
 def a_cube(start=10, stop=20, size=30):
@@ -13,14 +13,14 @@ def a_cube(start=10, stop=20, size=30):
 
 
 def test_near_the_boundary_is_four_voxels_to_either_side():
-    near = voxels.near_boundary(a_cube())
+    near = voxel_agreement.near_boundary(a_cube())
     assert np.flatnonzero(near[:, 15, 15]).tolist() == [
         *range(6, 14),
         *range(16, 24),
     ]
-    assert not voxels.near_boundary(np.zeros((5, 5, 5))).any()
+    assert not voxel_agreement.near_boundary(np.zeros((5, 5, 5))).any()
     # What the volume cuts off is no boundary of the organ.
-    assert not voxels.near_boundary(np.ones((12, 12, 12))).any()
+    assert not voxel_agreement.near_boundary(np.ones((12, 12, 12))).any()
 
 
 def test_cases_add_up_through_their_files(tmp_path):
@@ -28,43 +28,43 @@ def test_cases_add_up_through_their_files(tmp_path):
     label = a_cube()
     p, q = rng.random((2, 30, 30, 30)).astype(np.float32)
     for case in ("a", "b"):
-        found = {**voxels.assess(p, q, label), "raters": None}
-        voxels.write_case(tmp_path / f"{case}.json", found)
-    content = voxels.collect(tmp_path, ["a", "b", "not evaluated"])
+        found = {**voxel_agreement.assess(p, q, label), "raters": None}
+        voxel_agreement.write_case(tmp_path / f"{case}.json", found)
+    content = voxel_agreement.collect(tmp_path, ["a", "b", "not evaluated"])
     assert content["cases"] == 2
     assert content["raters"] == {}
-    tallies = voxels.read_tallies(content)
+    tallies = voxel_agreement.read_tallies(content)
     alone = calibration.tally(q, label)
     assert tallies["single"]["everywhere"].count == pytest.approx(2 * alone.count)
     assert calibration.calibration(tallies["single"]["everywhere"])[:3] == (
         pytest.approx(calibration.calibration(alone)[:3])
     )
-    near = calibration.tally(p, label, within=voxels.near_boundary(label))
+    near = calibration.tally(p, label, within=voxel_agreement.near_boundary(label))
     assert tallies["mean"]["near"].log_loss == pytest.approx(2 * near.log_loss)
-    assert voxels.collect(tmp_path, ["c"]) is None
+    assert voxel_agreement.collect(tmp_path, ["c"]) is None
 
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(InputError, match=r"a\.json cannot be read"):
-        voxels.collect(tmp_path, ["a"])
+        voxel_agreement.collect(tmp_path, ["a"])
 
 
 def test_rounding_above_one_is_no_error():
     p = np.full((6, 6, 6), np.nextafter(np.float32(1), np.float32(2)))
-    found = voxels.assess(p, p, np.ones((6, 6, 6)))
+    found = voxel_agreement.assess(p, p, np.ones((6, 6, 6)))
     assert found["mean"]["everywhere"]["count"][-1] == 216
 
 
 def test_a_map_of_the_raters_disagreement_is_the_best():
     raters = np.stack([a_cube(10, stop) for stop in (18, 20, 20, 22)])
     share = raters.mean(axis=0)
-    same = voxels.against_raters(share * (1 - share), raters, raters)
+    same = voxel_agreement.against_raters(share * (1 - share), raters, raters)
     assert same["cross_correlation"] == pytest.approx(1)
     assert same["cross_correlation_near"] == pytest.approx(1)
     assert same["energy_distance"] == pytest.approx(0)
     noise = np.random.default_rng(0).random(share.shape)
-    other = voxels.against_raters(noise, raters[:2], raters)
+    other = voxel_agreement.against_raters(noise, raters[:2], raters)
     assert abs(other["cross_correlation"]) < 0.05
     assert other["energy_distance"] > 0
 

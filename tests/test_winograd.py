@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unc_jax.segmentation import conv3d, winograd
+from unc_jax.segmentation.cpu_conv import conv3d, winograd
 
 VOLUME = (3, 8, 6, 5, 4)  # b, z, x, y, c_in
 PLANE, OUT = 6 * 5, 2

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from unc_jax.data import atomic
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import studyreport
 from unc_jax.study import (
@@ -20,7 +20,7 @@ from unc_jax.study import (
     models,
     paper_figures,
     paper_tables,
-    runs,
+    run_folder,
     voxel_report,
 )
 
@@ -37,7 +37,7 @@ def compare(
     """Reads and checks all runs, then writes everything under `output`."""
     if resamples < _FEWEST_RESAMPLES:
         raise InputError(f"--resamples is {resamples}; give at least 1000")
-    grouped = models.group([runs.read_run(folder) for folder in folders])
+    grouped = models.group([run_folder.read_run(folder) for folder in folders])
     statistics = comparison.compare(
         grouped,
         policy=policy,
@@ -63,14 +63,14 @@ def _write(
             for suffix in (".md", ".csv"):
                 (output / name).with_suffix(suffix).unlink(missing_ok=True)
             continue
-        atomic.write_text(
+        files.write_text(
             output / f"{name}.md", paper_tables.markdown(statistics, target)
         )
-        atomic.write_text(
+        files.write_text(
             output / f"{name}.csv", paper_tables.csv_text(statistics, target)
         )
-    atomic.write_text(output / "claims.md", paper_tables.claims_markdown(statistics))
-    atomic.write_text(output / "measures.md", measure_table.markdown(statistics))
+    files.write_text(output / "claims.md", paper_tables.claims_markdown(statistics))
+    files.write_text(output / "measures.md", measure_table.markdown(statistics))
     drawn = paper_figures.figure1(grouped, output / "figure1.png")
     if drawn is None:
         print("figure1.png not drawn: the runs have no panels/ of common test cases")
@@ -80,7 +80,7 @@ def _write(
     _keep_runs(grouped, output / "runs")
     studyreport.write_study_report(output)
     # Last, so that its presence says that all of it was written.
-    atomic.write_json(output / "statistics.json", statistics)
+    files.write_json(output / "statistics.json", statistics)
 
 
 def _write_voxels(statistics: dict, output: Path) -> None:
@@ -89,7 +89,7 @@ def _write_voxels(statistics: dict, output: Path) -> None:
         table.unlink(missing_ok=True)
         figure.unlink(missing_ok=True)
         return
-    atomic.write_text(table, voxel_report.markdown(statistics))
+    files.write_text(table, voxel_report.markdown(statistics))
     voxel_report.reliability_figure(statistics, figure)
 
 
@@ -100,12 +100,12 @@ def _keep_runs(grouped: list[models.Model], folder: Path) -> None:
             continue
         for name in _KEPT:
             if (run.path / name).exists():
-                atomic.write_text(kept / name, (run.path / name).read_text("utf-8"))
+                files.write_text(kept / name, (run.path / name).read_text("utf-8"))
 
 
 def _targets(grouped: list[models.Model]) -> list[str]:
     present = {model.target for model in grouped}
-    return [target for target in runs.TARGETS if target in present]
+    return [target for target in run_folder.TARGETS if target in present]
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -114,7 +114,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument(
         "--empty-cases",
-        choices=runs.EMPTY_CASES,
+        choices=run_folder.EMPTY_CASES,
         default="exclude",
         help="what an empty mask leaves undefined is left out, or counts as 0",
     )

@@ -13,13 +13,9 @@ from unc_jax.fields import Config
 from unc_jax.segmentation.dropout import DROPOUT_KINDS
 from unc_jax.segmentation.feed import RESIDENCES
 from unc_jax.segmentation.train import LOSSES, SCHEDULES
-from unc_jax.segmentation.unet import (
-    DROPOUT_PLACEMENTS,
-    NORMS,
-    check_divisible,
-)
+from unc_jax.segmentation.unet import DROPOUT_PLACEMENTS, NORMS, check_divisible
+from unc_jax.uncertainty.ensembles import SOURCES
 from unc_jax.uncertainty.sampling import MASK_SCOPES
-from unc_jax.uncertainty.sources import SOURCES
 
 _CHOICES = {
     "data.target": ("liver", "tumor"),

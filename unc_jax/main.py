@@ -5,7 +5,7 @@ python -m unc_jax.main --config configs/liver_large_wcc.py [--workdir W]
     [--distributed]
 
 With --distributed the same command, started on every host, is one run on the devices of
-all; workdir and data must be folders that all see. See `unc_jax.hosts.join`.
+all; workdir and data must be folders that all see. See `unc_jax.runtime.join`.
 """
 
 import json
@@ -17,9 +17,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import base
-from unc_jax import compilation, hosts, plan, stages
+from unc_jax import compilation, plan, runtime, stages
 from unc_jax.config import check
-from unc_jax.data import atomic, lock
+from unc_jax.data import files, lock
 from unc_jax.data.cohort import Cohort, open_cohort
 from unc_jax.errors import InputError, words_of_system
 from unc_jax.fields import Config, flat_config
@@ -51,7 +51,7 @@ def run(argv: list[str]) -> None:
     check(config, base.get_config())
     workdir = _workdir()
     if _DISTRIBUTED.value:
-        hosts.join()
+        runtime.join()
         _check_same_command(config, workdir)
     if _STAGE.value == "plan":  # touches no folder
         for line in plan.plan(config, workdir):
@@ -59,8 +59,8 @@ def run(argv: list[str]) -> None:
         return
     doing = f"unc_jax.main --stage {_STAGE.value}"
     with lock.hold_for_all(workdir, doing), compilation.kept_in(workdir):
-        if hosts.leads():
-            atomic.sweep(workdir)
+        if runtime.leads():
+            files.sweep(workdir)
         prepared = _prepared(config)
         _say(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
         if _STAGE.value in ("all", "train"):
@@ -74,35 +74,35 @@ def run(argv: list[str]) -> None:
             _say(f"summary: {workdir / 'summary.json'}")
             _say(f"figures: {workdir / 'figures'}")
             _say(f"report:  {workdir / 'report.html'}")
-        hosts.leave()
+        runtime.leave()
 
 
 def _prepared(config: Config) -> Cohort:
     """The first process prepares, the others wait and open what it prepared."""
-    if hosts.leads():
+    if runtime.leads():
         prepared = stages.prepare(config)
-        hosts.hear(str(prepared.path))
+        runtime.hear(str(prepared.path))
         return prepared
-    return open_cohort(Path(hosts.hear("")))
+    return open_cohort(Path(runtime.hear("")))
 
 
 def _write_config(config: Config, workdir: Path) -> None:
-    if hosts.leads():
-        atomic.write_json(workdir / "config.json", flat_config(config))
+    if runtime.leads():
+        files.write_json(workdir / "config.json", flat_config(config))
 
 
 def _check_same_command(config: Config, workdir: Path) -> None:
     """Processes that do not the same would wait for each other for ever."""
     own = json.dumps([_STAGE.value, str(workdir.resolve()), flat_config(config)])
-    if hosts.hear(own) != own:
+    if runtime.hear(own) != own:
         raise InputError(
-            f"process {hosts.number()} was started with another config, stage or "
+            f"process {runtime.number()} was started with another config, stage or "
             "workdir than the first"
         )
 
 
 def _say(line: str) -> None:
-    if hosts.leads():
+    if runtime.leads():
         print(line)
 
 
@@ -118,18 +118,18 @@ def main(argv: list[str]) -> None:
     try:
         run(argv)
     except Stopped as stop:
-        hosts.leave()
+        runtime.leave()
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
     except (InputError, OSError, FloatingPointError) as error:
-        if _DEBUG.value and hosts.count() == 1:
+        if _DEBUG.value and runtime.count() == 1:
             raise
         system = isinstance(error, OSError)
         words = words_of_system(error, _workdir()) if system else str(error)
         diverged = isinstance(error, FloatingPointError)
-        hosts.end_all(f"error: {words}", _TRAINING_ERROR if diverged else _USER_ERROR)
+        runtime.end_all(f"error: {words}", _TRAINING_ERROR if diverged else _USER_ERROR)
     except Exception as error:
-        hosts.fail(error)
+        runtime.fail(error)
 
 
 def _stop(number: int, frame) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unc_jax.data import decathlon, patches, split
+from unc_jax.data import dataset, patches, split
 from unc_jax.errors import InputError
 from unc_jax.fields import Config
 from unc_jax.footprint import footprint
@@ -76,7 +76,7 @@ def work_of(config: Config) -> Work:
     if data.root == "phantom":
         ids, known = _numbered(data.phantom_cases), "synthetic"
     elif Path(data.root).is_dir():
-        task = decathlon.read_task(Path(data.root))
+        task = dataset.read_task(Path(data.root))
         ids, known = [case.id for case in task.training], str(data.root)
     else:
         ids, known = _numbered(_PAPERS_CASES), f"assumed: no data at {data.root}"

@@ -19,9 +19,17 @@ from pathlib import Path
 import jax
 from absl import logging
 
-from unc_jax import hosts
+from unc_jax import runtime
+from unc_jax.cli import (
+    SOME_FAILED,
+    Parser,
+    add_review_flags,
+    guarded,
+    rule_text,
+    versions,
+)
 from unc_jax.compilation import kept_in
-from unc_jax.data import atomic, lock
+from unc_jax.data import files, lock
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
 from unc_jax.review import (
@@ -31,21 +39,13 @@ from unc_jax.review import (
     rule,
     runfolder,
     scans,
-    segmentation,
+    segment_scan,
     worklist,
-)
-from unc_jax.review.commandline import (
-    SOME_FAILED,
-    Parser,
-    add_review_flags,
-    guarded,
-    rule_text,
-    versions,
 )
 from unc_jax.review.quality import Quality
 from unc_jax.review.runfolder import Run
 from unc_jax.review.scans import Scan
-from unc_jax.review.segmentation import Segmenter
+from unc_jax.review.segment_scan import Segmenter
 from unc_jax.review.segmenter import build_segmenter
 from unc_jax.review.worklist import Row
 from unc_jax.segmentation.progress import Progress
@@ -58,30 +58,30 @@ def run(arguments: argparse.Namespace) -> int:
     )
     rule.check(wanted)
     if arguments.distributed:
-        hosts.join()
+        runtime.join()
     trained = runfolder.load(arguments.run)
     known, model = _known_quality(trained, arguments)
     found = scans.find_scans(arguments.input)
     output = arguments.output
     with lock.hold_for_all(output, "unc_jax.predict"), kept_in(output):
-        if hosts.leads():
-            atomic.sweep(output)
+        if runtime.leads():
+            files.sweep(output)
         segmenter = build_segmenter(trained, arguments)
         rows: list[Row] = []
         # Of several processes each segments its share, and the first one writes.
-        share = found[hosts.number() :: hosts.count()]
+        share = found[runtime.number() :: runtime.count()]
         for row in _segmented(share, segmenter, output):
             rows.append(_with_quality(row, model, arguments.level))
-            if hosts.leads():
+            if runtime.leads():
                 _write_table(output, rule.decide(rows, wanted))
         rows = rule.decide(_of_all(rows), wanted)
-        if hosts.leads():
+        if runtime.leads():
             _write_table(output, rows)
             _write_report(arguments, rows, segmenter, found, (known, wanted))
-        hosts.leave()
+        runtime.leave()
     failed = sum(str(row["status"]).startswith(worklist.FAILED) for row in rows)
     flagged = sum(row["flag"] == "yes" for row in rows)
-    if hosts.leads():
+    if runtime.leads():
         print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
         print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
     return SOME_FAILED if failed else 0
@@ -94,7 +94,7 @@ def _write_table(output: Path, rows: list[Row]) -> None:
 def _of_all(own: list[Row]) -> list[Row]:
     """The rows of all processes, in the order of the scans."""
     told = json.dumps(own, default=lambda number: number.item())
-    shares = [json.loads(hosts.hear(told, of=p)) for p in range(hosts.count())]
+    shares = [json.loads(runtime.hear(told, of=p)) for p in range(runtime.count())]
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*shares))
     return [row for row in in_turn if row is not None]
 
@@ -118,7 +118,7 @@ def _write_report(
         "device": str(jax.devices()[0].device_kind),
         "sha256": {str(scan.case): scan.digest() for scan in found},
     }
-    atomic.write_json(output / "run.json", {**facts, **details})
+    files.write_json(output / "run.json", {**facts, **details})
     report.write_report(
         output / "report.html",
         rows,
@@ -160,14 +160,14 @@ def _segmented(found: list[Scan], segmenter: Segmenter, output: Path):
     progress = Progress("predict", len(found), "cases")
     for done, scan in enumerate(found, start=1):
         folder = output / scan.case
-        row = segmentation.finished_row(folder, scan, segmenter.fingerprint)
+        row = segment_scan.finished_row(folder, scan, segmenter.fingerprint)
         yield row or _attempt(scan, segmenter, output)
         progress(done, scan.case)
 
 
 def _attempt(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
     try:
-        return segmentation.segment_case(scan, segmenter, output)
+        return segment_scan.segment_case(scan, segmenter, output)
     except Exception as error:
         if isinstance(error, OSError) and (
             Path(error.filename or output).is_relative_to(output)

@@ -16,24 +16,24 @@ from pathlib import Path
 
 from absl import logging
 
-from unc_jax.data import atomic, lock
-from unc_jax.errors import InputError
-from unc_jax.review import (
-    calibration,
-    pictures,
-    report,
-    rule,
-    samples,
-    scoring,
-    worklist,
-)
-from unc_jax.review.commandline import (
+from unc_jax.cli import (
     SOME_FAILED,
     Parser,
     add_review_flags,
     guarded,
     rule_text,
     versions,
+)
+from unc_jax.data import files, lock
+from unc_jax.errors import InputError
+from unc_jax.review import (
+    calibration,
+    pictures,
+    read_samples,
+    report,
+    rule,
+    score_case,
+    worklist,
 )
 from unc_jax.review.worklist import Row
 from unc_jax.segmentation.progress import Progress
@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.target_dice, arguments.review_fraction, arguments.level
     )
     rule.check(wanted)
-    found = samples.find_samples(arguments.samples, arguments.pattern)
-    request = scoring.Request(
+    found = read_samples.find_samples(arguments.samples, arguments.pattern)
+    request = score_case.Request(
         output,
         arguments.label,
         arguments.references,
@@ -69,11 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
         rows = worklist.order(_decided(rows, wanted, model is not None))
         worklist.write_rows(output / "cases.csv", rows)
         if arguments.references:
-            scoring.write_study(rows, output / "study")
+            score_case.write_study(rows, output / "study")
         facts = _facts(arguments, rows)
         if model is not None:
             facts["lower bounds"] = model.support
-        atomic.write_json(output / "run.json", facts)
+        files.write_json(output / "run.json", facts)
         report.write_report(
             output / "report.html",
             rows,
@@ -90,12 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
     return SOME_FAILED if failed else 0
 
 
-def _score(found: dict[str, list[Path]], request: scoring.Request) -> list[Row]:
+def _score(found: dict[str, list[Path]], request: score_case.Request) -> list[Row]:
     rows, progress = [], Progress("score", len(found), "cases")
     for done, (case, paths) in enumerate(found.items(), start=1):
         started = time.perf_counter()
         try:
-            row = scoring.score_case(case, paths, request)
+            row = score_case.score_case(case, paths, request)
         except OSError:  # of the output: no later case would fare better
             raise
         except Exception as error:
@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument(
         "--pattern",
-        default=samples.DEFAULT_PATTERN,
+        default=read_samples.DEFAULT_PATTERN,
         help="path of a sample below it, with {case}, {sample} and * (%(default)s)",
     )
     parser.add_argument(

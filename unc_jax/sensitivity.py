@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from unc_jax import stages
+from unc_jax.cli import Parser, guarded
 from unc_jax.config import check, read_config
-from unc_jax.data import atomic, lock
+from unc_jax.data import files, lock
 from unc_jax.data.cohort import Cohort
 from unc_jax.fields import Config, flat_config
-from unc_jax.review.commandline import Parser, guarded
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import evaluate, variants, variants_figure
+from unc_jax.study.cases_table import Row
 from unc_jax.study.predictor import load_predictor, window_shape
-from unc_jax.study.records import Row
 from unc_jax.study.variants import Variant
 
 
@@ -48,11 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         described = list(zip(listed, found, strict=True))
         text = variants.markdown(arguments.run.name, described)
-        atomic.write_text(output / "sensitivity.md", text)
+        files.write_text(output / "sensitivity.md", text)
         variants_figure.samples_figure(described, output / "samples.png")
         variants_figure.windows_figure(described, output / "windows.png")
         content = [{**one._asdict(), **numbers} for one, numbers in described]
-        atomic.write_json(output / "sensitivity.json", content)
+        files.write_json(output / "sensitivity.json", content)
     print(text)
     print(f"written: {output}")
     return 0

@@ -7,21 +7,23 @@ from pathlib import Path
 
 from absl import logging
 
-from unc_jax import hosts
-from unc_jax.data import (
-    atomic,
-    cohort,
-    decathlon,
-    phantom,
-    split,
-)
+from unc_jax import runtime
+from unc_jax.data import cohort, dataset, files, split
 from unc_jax.data.cohort import Cohort
+from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import Config, flat_config
 from unc_jax.review import runfolder, runreport
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import byproducts, evaluate, figures, records, tables, voxels
+from unc_jax.study import (
+    byproducts,
+    cases_table,
+    evaluate,
+    figures,
+    tables,
+    voxel_agreement,
+)
 from unc_jax.study.predictor import load_predictor
 from unc_jax.study.validation import build_validation
 from unc_jax.uncertainty.prediction import Prediction
@@ -50,7 +52,7 @@ def prepare(config: Config) -> Cohort:
     """
     data = config.data
     # Scans without labels take no part, so their faults must not stop anything.
-    task = decathlon.read_task(data_root(config))._replace(test=())
+    task = dataset.read_task(data_root(config))._replace(test=())
     task = _without_refused(task, config)
     ids = [case.id for case in task.training]
     if data.split_file:
@@ -99,7 +101,7 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     assess = byproducts.assess_voxels(
         prepared,
         predictor.single,
-        raters_of=Path(hosts.hear(str(data_root(config)) if hosts.leads() else "")),
+        raters_of=Path(runtime.hear(str(data_root(config)) if runtime.leads() else "")),
         values=data.liver_labels if data.target == "liver" else data.tumor_labels,
         folder=workdir / "voxels",
     )
@@ -119,21 +121,21 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
         on_case=_on_row(prepared),
         on_prediction=on_prediction,
     )
-    if not hosts.leads():
+    if not runtime.leads():
         return ""
-    summed = voxels.collect(workdir / "voxels", prepared.split.test)
+    summed = voxel_agreement.collect(workdir / "voxels", prepared.split.test)
     if summed is not None:
-        atomic.write_json(workdir / "voxels.json", summed)
+        files.write_json(workdir / "voxels.json", summed)
     runfolder.store(workdir, config, prepared, rows)
     return summarise(config, rows, workdir)
 
 
-def summarise(config: Config, rows: list[records.Row], workdir: Path) -> str:
+def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str:
     """summary.json, figures, table.md and report.html from the rows of cases.csv."""
     summary = evaluate.summarise(
         rows, resamples=config.evaluate.bootstrap, seed=config.seed
     )
-    atomic.write_json(workdir / "summary.json", summary)
+    files.write_json(workdir / "summary.json", summary)
     figures.figure1(rows, workdir / "panels", workdir / "figures" / "figure1.png")
     figures.figure2(rows, workdir / "figures" / "figure2.png")
     table = tables.table(
@@ -143,7 +145,7 @@ def summarise(config: Config, rows: list[records.Row], workdir: Path) -> str:
         target=config.data.target,
         name=workdir.name,
     )
-    atomic.write_text(workdir / "table.md", table + "\n")
+    files.write_text(workdir / "table.md", table + "\n")
     runreport.write_run_report(workdir)
     return table
 
@@ -162,7 +164,7 @@ def data_root(config: Config) -> Path:
     size = "x".join(map(str, data.phantom_size))
     name = f"phantom_{data.phantom_cases}_seed{config.seed}_{size}"
     root = Path(data.prepared) / name
-    phantom.write_cohort(
+    draw_cohort.write_cohort(
         root,
         cases=data.phantom_cases,
         seed=config.seed,
@@ -172,7 +174,7 @@ def data_root(config: Config) -> Path:
     return root
 
 
-def _without_refused(task: decathlon.Task, config: Config) -> decathlon.Task:
+def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
     """The task less the cases that verification refuses, if the user said so."""
     problems = _verified(task, Path(config.data.prepared))
     errors = [p.message for p in problems if p.severity == "error"]
@@ -189,16 +191,16 @@ def _without_refused(task: decathlon.Task, config: Config) -> decathlon.Task:
     return task._replace(training=tuple(c for c in task.training if c.id not in bad))
 
 
-def _verified(task: decathlon.Task, folder: Path) -> list[decathlon.Problem]:
+def _verified(task: dataset.Task, folder: Path) -> list[dataset.Problem]:
     """Verification reads every file to its end; unchanged files are not read again."""
-    files = sorted(p for case in task.training for p in (case.image, case.label) if p)
-    seen = [(str(p), *_size_and_time(p)) for p in files]
+    paths = sorted(p for case in task.training for p in (case.image, case.label) if p)
+    seen = [(str(p), *_size_and_time(p)) for p in paths]
     mark = hashlib.sha256(json.dumps([str(task.root), seen]).encode()).hexdigest()
     record = folder / "verified" / f"{mark[:16]}.json"
     if record.exists():
-        return [decathlon.Problem(*entry) for entry in json.loads(record.read_text())]
-    problems = decathlon.verify(task, _progress("verify", len(task.training)))
-    atomic.write_json(record, problems)
+        return [dataset.Problem(*entry) for entry in json.loads(record.read_text())]
+    problems = dataset.verify(task, _progress("verify", len(task.training)))
+    files.write_json(record, problems)
     return problems
 
 
@@ -228,10 +230,10 @@ def _progress(name: str, total: int) -> Callable[[int, int], None]:
     return lambda done, _: progress(done)
 
 
-def _on_row(prepared: Cohort) -> Callable[[int, int, records.Row], None]:
+def _on_row(prepared: Cohort) -> Callable[[int, int, cases_table.Row], None]:
     progress = Progress("evaluate", len(prepared.ids), "cases")
 
-    def on_row(done: int, total: int, row: records.Row) -> None:
+    def on_row(done: int, total: int, row: cases_table.Row) -> None:
         score = "undefined" if row["dice"] is None else f"{row['dice']:.3f}"
         progress(done, f"{row['case']} Dice {score}")
 

@@ -13,14 +13,11 @@ from jax import Array, lax
 from benchmarks.peers import ours_training
 from benchmarks.peers.contender import HOST, Device, serve
 from unc_jax.compilation import returning_memory
-from unc_jax.segmentation.conv3d import conv3d
+from unc_jax.segmentation.cpu_conv.conv3d import conv3d
+from unc_jax.segmentation.cpu_conv.upsampled import conv3d_joined, upsample
 from unc_jax.segmentation.sliding import build_point_prediction
-from unc_jax.segmentation.train import (
-    empty_state,
-    variables_of,
-)
+from unc_jax.segmentation.train import empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
-from unc_jax.segmentation.upsampled import conv3d_joined, upsample
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk
 

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unc_jax.data import parts
-from unc_jax.data.atomic import replacing, write_json, write_npy
-from unc_jax.data.decathlon import Case
-from unc_jax.data.parts import MAX_FOREGROUND, Recipe, moments_of
+from unc_jax.data import prepare_case
+from unc_jax.data.dataset import Case
+from unc_jax.data.files import replacing, write_json, write_npy
+from unc_jax.data.prepare_case import MAX_FOREGROUND, Recipe, moments_of
 from unc_jax.data.preprocess import Moments, zscore
 from unc_jax.data.split import Split, write_split
 from unc_jax.errors import InputError
@@ -93,7 +93,7 @@ def _mean_shape(
         sizes, problems = [], []
         for case in (case for case in cases if case.id in split.test):
             try:
-                sizes.append(parts.organ_size(case, liver_labels))
+                sizes.append(prepare_case.organ_size(case, liver_labels))
             except InputError as error:
                 problems.append(str(error))
         raise_all(problems, len(split.test))
@@ -111,7 +111,9 @@ def _write_parts(
     problems = []
     for done, case in enumerate(left, len(cases) - len(left) + 1):
         try:
-            parts.write_part(_part(folder, case), parts.prepare_part(case, recipe))
+            prepare_case.write_part(
+                _part(folder, case), prepare_case.prepare_part(case, recipe)
+            )
         except InputError as error:
             problems.append(str(error))
         if on_case:
@@ -126,7 +128,7 @@ def _assemble(
     recipe: Recipe,
     content: dict[str, Any],
 ) -> None:
-    records = [parts.read_record(_part(folder, case)) for case in cases]
+    records = [prepare_case.read_record(_part(folder, case)) for case in cases]
     settings = {**content["settings"], "shape": list(recipe.shape)}
     statistics = _statistics(records, split, settings)
     scales = [_scale(record, statistics) for record in records]
@@ -142,7 +144,7 @@ def _assemble(
         _write_header(images, np.dtype(np.float16), shape)
         _write_header(labels, np.dtype(np.uint8), shape)
         for index, case in enumerate(cases):
-            part = parts.read_part(_part(folder, case))
+            part = prepare_case.read_part(_part(folder, case))
             images.write(zscore(part.image, *scales[index]).astype(np.float16).data)
             labels.write(part.label.data)
             foreground[index, : len(part.foreground)] = part.foreground

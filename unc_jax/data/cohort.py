@@ -9,8 +9,8 @@ import numpy as np
 
 from unc_jax.data import assembly, lock
 from unc_jax.data.assembly import RECORDS, OnCase
-from unc_jax.data.decathlon import Case, Task
-from unc_jax.data.parts import MAX_FOREGROUND
+from unc_jax.data.dataset import Case, Task
+from unc_jax.data.prepare_case import MAX_FOREGROUND
 from unc_jax.data.split import Split, read_split
 from unc_jax.errors import InputError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.data import atomic, dicom, nifti
+from unc_jax.data import dicom, files, nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 
@@ -34,18 +34,19 @@ def write_segmentation(
     path: Path,
     mask: np.ndarray,
     geometry: Geometry,
-    files: tuple[Path, ...],
+    slice_files: tuple[Path, ...],
     *,
     target: str,
     version: str,
 ) -> None:
-    """Writes one binary segment that refers to the slices `files` it lies on.
+    """Writes one binary segment that refers to the slices `slice_files` it lies on.
 
-    mask: bool (x, y, z), canonical, on the grid that `dicom.read_series(files)` gave
-    with `geometry`. target: "liver" or "tumor". Empty planes are left out unless all
-    are empty. The same mask of the same series gets the same identifiers. Raises
-    InputError when highdicom is missing or the series lacks what a segmentation copies
-    from it (patient and study).
+    mask: bool (x, y, z), canonical, on the grid that
+    `dicom.read_series(slice_files)` gave with `geometry`. target: "liver" or
+    "tumor". Empty planes are left out unless all are empty. The same mask of the
+    same series gets the same identifiers. Raises InputError when highdicom is
+    missing or the series lacks what a segmentation copies from it (patient and
+    study).
     """
     require()
     import highdicom as hd
@@ -53,9 +54,11 @@ def write_segmentation(
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
 
-    slices = [pydicom.dcmread(file) for file in dicom.ordered(files)]
+    slices = [pydicom.dcmread(file) for file in dicom.ordered(slice_files)]
     if not slices[0].get("SOPClassUID"):
-        raise InputError(f"{files[0]}: does not say what it is (SOPClassUID is empty)")
+        raise InputError(
+            f"{slice_files[0]}: does not say what it is (SOPClassUID is empty)"
+        )
     planes = nifti.to_scan_order(mask, geometry).transpose(2, 1, 0)
     category, kind = _CODES[target]
     content = hashlib.sha256(np.packbits(planes).tobytes()).hexdigest()
@@ -99,7 +102,7 @@ def write_segmentation(
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{files[0]}: its series allows no segmentation ({reason})"
+            f"{slice_files[0]}: its series allows no segmentation ({reason})"
         ) from None
-    with atomic.replacing(path) as temporary, open(temporary, "wb") as file:
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
         segmentation.save_as(file)

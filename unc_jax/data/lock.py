@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from unc_jax import hosts
+from unc_jax import runtime
 from unc_jax.errors import InputError
 
 
@@ -45,6 +45,6 @@ def hold_for_all(folder: Path, doing: str) -> Iterator[None]:
 
     Raises InputError in the first, as `hold` does.
     """
-    with hold(folder, doing) if hosts.leads() else contextlib.nullcontext():
-        hosts.meet()
+    with hold(folder, doing) if runtime.leads() else contextlib.nullcontext():
+        runtime.meet()
         yield

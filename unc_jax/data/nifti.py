@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
-from unc_jax.data.atomic import replacing
+from unc_jax.data.files import replacing
 from unc_jax.errors import InputError
 
 _BLOCK_BYTES = 1 << 24

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from unc_jax.data.atomic import write_json
+from unc_jax.data.files import write_json
 from unc_jax.errors import InputError
 
 _PARTS = ("train", "validation", "test")

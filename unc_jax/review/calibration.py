@@ -7,7 +7,8 @@ from pathlib import Path
 from unc_jax.errors import InputError
 from unc_jax.review import quality, worklist
 from unc_jax.review.worklist import Row
-from unc_jax.study import records
+from unc_jax.study import cases_table
+from unc_jax.uncertainty.measures import MEASURES
 
 
 def read_calibration(path: Path) -> list[Row]:
@@ -17,7 +18,7 @@ def read_calibration(path: Path) -> list[Row]:
             header = next(csv.reader(file), [])
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; name a cases.csv") from None
-    read = records.read_rows if "split" in header else worklist.read_rows
+    read = cases_table.read_rows if "split" in header else worklist.read_rows
     rows = [row for row in read(path) if row["dice"] is not None]
     if not rows:
         raise InputError(f"{path}: no case has a Dice; score with --references first")
@@ -29,7 +30,7 @@ def distributions(known: list[Row]) -> dict[str, list[float]]:
     validation = [row for row in known if row.get("split") == "validation"] or known
     return {
         measure: [float(v) for row in validation if (v := row[measure]) is not None]
-        for measure in records.MEASURES
+        for measure in MEASURES
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from unc_jax.review.preparation import Range
+from unc_jax.review.prepare_scan import Range
 from unc_jax.review.quality import SIGNS
 
 _AIR_HU, _BONE_HU = -200, 150

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from unc_jax.data import atomic
+from unc_jax.data import files
 
 _STYLE = """
 :root{color-scheme:light;--ink:#1b1f24;--soft:#57606a;--line:#d5dae0;--mark:#1f4e9c}
@@ -92,7 +92,7 @@ def write_page(path: Path, title: str, body: Iterable[str]) -> None:
         "base-uri 'none'; form-action 'none'"
     )
     with (
-        atomic.replacing(Path(path)) as temporary,
+        files.replacing(Path(path)) as temporary,
         open(temporary, "w", encoding="utf-8") as file,
     ):
         file.write(

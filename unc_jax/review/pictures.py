@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from unc_jax.data import atomic
+from unc_jax.data import files
 from unc_jax.review.slices import Plane, choose_slices, surroundings
 from unc_jax.study.figures import MAX_UNCERTAINTY
 
@@ -48,7 +48,7 @@ def write_picture(
         window=window,
         uncertainty_max=uncertainty_max,
     )
-    with atomic.replacing(Path(path)) as temporary:
+    with files.replacing(Path(path)) as temporary:
         temporary.write_bytes(content)
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from unc_jax.errors import InputError
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 # Sign of the relation with Dice that each measure is meant to have.
-SIGNS = {"cv": -1, "d_pw": 1, "u_labelled": -1}
+SIGNS = {name: MEASURES[name].sign for name in PAPER_MEASURES}
 _FEWEST = 3
 _FOLDS = 10
 

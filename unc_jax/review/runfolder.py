@@ -12,15 +12,15 @@ import numpy as np
 from absl import logging
 
 from unc_jax.config import read_config
-from unc_jax.data import atomic
+from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import Config
-from unc_jax.review import preparation, quality, rule
-from unc_jax.review.preparation import Preparation, Range
+from unc_jax.review import prepare_scan, quality, rule
+from unc_jax.review.prepare_scan import Preparation, Range
 from unc_jax.review.quality import SIGNS, Quality
-from unc_jax.study import records
-from unc_jax.study.records import Row
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import Row
 
 # What review.json reports on the test cases.
 TARGET_DICE, REVIEW_FRACTION, LEVEL = 0.9, 0.1, 0.9
@@ -41,8 +41,8 @@ def store(workdir: Path, config: Config, cohort: Cohort, rows: list[Row]) -> Non
 
     Without enough validation cases there is no quality.json; a warning says so.
     """
-    described = preparation.describe(config, cohort, _ranges(rows))
-    atomic.write_json(workdir / "preparation.json", described)
+    described = prepare_scan.describe(config, cohort, _ranges(rows))
+    files.write_json(workdir / "preparation.json", described)
     held_out = sum(row["split"] == "validation" for row in rows)
     # Too few validation cases for the level: training cases help out, each predicted
     # by a map that does not know it.
@@ -54,13 +54,13 @@ def store(workdir: Path, config: Config, cohort: Cohort, rows: list[Row]) -> Non
         for name in ("quality.json", "review.json"):
             (workdir / name).unlink(missing_ok=True)
         return
-    atomic.write_json(workdir / "quality.json", quality.to_json(found))
-    atomic.write_json(workdir / "review.json", _appraisals(rows, found))
+    files.write_json(workdir / "quality.json", quality.to_json(found))
+    files.write_json(workdir / "review.json", _appraisals(rows, found))
 
 
 def load(path: Path) -> Run:
     """Reads a run folder. Raises InputError for one that is incomplete or broken."""
-    described = preparation.from_json(
+    described = prepare_scan.from_json(
         _read(path / "preparation.json", "run --stage evaluate first"),
         str(path / "preparation.json"),
     )
@@ -73,7 +73,7 @@ def load(path: Path) -> Run:
         read_config(path / "config.json"),
         described,
         found,
-        records.read_rows(path / "cases.csv"),
+        cases_table.read_rows(path / "cases.csv"),
     )
 
 
@@ -91,7 +91,7 @@ def _ranges(rows: list[Row]) -> dict[str, Range]:
     known = [row for row in rows if row["split"] != "test"]
     ranges = {}
     for name in (*SIGNS, "volume_ml"):
-        values = records.column(known, name)
+        values = cases_table.column(known, name)
         values = values[~np.isnan(values)]
         if len(values):
             ranges[name] = float(values.min()), float(values.max())
@@ -120,7 +120,7 @@ def _estimates(rows: list[Row], split: str, found: Quality) -> np.ndarray:
     """(3, cases): predicted Dice, lower bound, true Dice."""
     chosen = [row for row in rows if row["split"] == split and row["status"] == "ok"]
     estimates = [quality.predict(found, row, LEVEL) for row in chosen]
-    dice = records.column(chosen, "dice")
+    dice = cases_table.column(chosen, "dice")
     return np.array(
         [[one.predicted for one in estimates], [one.lower for one in estimates], dice]
     ).reshape(3, len(chosen))

@@ -14,8 +14,8 @@ from unc_jax.review import page
 from unc_jax.review.card import LABELS
 from unc_jax.review.markup import from_markdown
 from unc_jax.review.page import name
-from unc_jax.study.records import MEASURES
 from unc_jax.study.tables import UNDEFINED, format_p
+from unc_jax.uncertainty.measures import MEASURES
 
 _FIGURES = {
     "progress.png": "Training loss and mean validation Dice over the steps.",

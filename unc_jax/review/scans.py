@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from unc_jax.data import decathlon, dicom, nifti
+from unc_jax.data import dataset, dicom, nifti
 from unc_jax.data.verify import ENDINGS
 from unc_jax.errors import InputError
 
@@ -50,7 +50,7 @@ def find_scans(source: Path) -> list[Scan]:
     """
     source = Path(source)
     if (source / "dataset.json").exists():
-        task = decathlon.read_task(source)
+        task = dataset.read_task(source)
         found = [(case.id, case.image) for case in (*task.training, *task.test)]
     elif source.is_dir():
         files = sorted(p for p in source.iterdir() if p.is_file() and _is_scan(p))

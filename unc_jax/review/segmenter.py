@@ -11,10 +11,10 @@ from unc_jax.data import dicom_seg
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
-from unc_jax.review import runfolder, samples, segmentation
+from unc_jax.review import read_samples, runfolder, segment_scan
 from unc_jax.review.runfolder import Run
 from unc_jax.review.scans import Scan
-from unc_jax.review.segmentation import Extras, FindOrgan, Organ, Segmenter
+from unc_jax.review.segment_scan import Extras, FindOrgan, Organ, Segmenter
 from unc_jax.study import evaluate
 from unc_jax.study.predictor import load_predictor
 
@@ -68,7 +68,7 @@ def _organ_from_run(liver: Segmenter) -> FindOrgan:
     """
 
     def find(scan: Scan, array: np.ndarray, geometry: Geometry) -> Organ:
-        found = segmentation.segment(scan, array, geometry, liver)
+        found = segment_scan.segment(scan, array, geometry, liver)
         sure = evaluate.measure(found.prediction, found.voxel_ml)
         note = (
             f"liver found by {liver.run.path.name} (D_pw {sure['d_pw']:.3f}, CV "
@@ -85,11 +85,11 @@ def _organ_from_masks(folder: Path) -> FindOrgan:
         raise InputError(f"--liver-masks {folder}: no such folder")
 
     def find(scan: Scan, array: np.ndarray, geometry: Geometry) -> Organ:
-        path = samples.beside(folder, scan.case)
+        path = read_samples.beside(folder, scan.case)
         if path is None:
             raise InputError(f"{folder}: no {scan.case}.nii.gz or {scan.case}.nii")
-        mask = samples.read_mask(path)
-        if not samples.same_grid(geometry, mask.geometry):
+        mask = read_samples.read_mask(path)
+        if not read_samples.same_grid(geometry, mask.geometry):
             raise InputError(f"{path}: lies on another grid than {scan.path}")
         return Organ(mask.array)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.data import atomic
+from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.study.records import MEASURES
+from unc_jax.uncertainty.measures import MEASURES
 
 COLUMNS = (
     *("case", "status", "flag", "reason", "predicted_dice", "dice_lower"),
@@ -70,7 +70,7 @@ def write_rows(path: Path, rows: list[Row]) -> None:
     writer.writeheader()
     for row in rows:
         writer.writerow({name: _to_field(row[name]) for name in COLUMNS})
-    atomic.write_text(path, text.getvalue())
+    files.write_text(path, text.getvalue())
 
 
 def read_rows(path: Path) -> list[Row]:

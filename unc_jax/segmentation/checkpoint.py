@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from unc_jax import hosts
+from unc_jax import runtime
 from unc_jax.errors import InputError
 
 _LATEST_KEPT = 2
@@ -164,7 +164,7 @@ class Checkpoints:
             except Exception as error:  # Orbax raises bare Exceptions for torn files.
                 reason = str(error).splitlines()[0][:200]
             # All processes go on from the same step, or none.
-            if not hosts.greatest(restored is None):
+            if not runtime.greatest(restored is None):
                 return restored
             reasons.append(f"step {step}: {reason}")
             logging.warning("checkpoint skipped, %s", reasons[-1])

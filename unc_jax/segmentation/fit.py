@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from unc_jax import hosts
+from unc_jax import runtime
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import Config, flat_config
@@ -94,7 +94,7 @@ class _Run(NamedTuple):
     def to_the_end(self, state: TrainState, model) -> TrainState:
         train, step = self.config.train, int(state.step)
         log = MetricLog(self.workdir / "metrics.jsonl")
-        if hosts.leads():
+        if runtime.leads():
             log.rewind(step)
         progress = Progress("train", train.steps, "steps", done=step)
         feed = build_feed(
@@ -102,13 +102,13 @@ class _Run(NamedTuple):
         )
         first, note = step, ""
         missing = self._is_due(step) and not log.has(step, "validation_dice")
-        if hosts.hear(str(missing)) == str(True):  # it was stopped before
+        if runtime.hear(str(missing)) == str(True):  # it was stopped before
             self._validate_and_save(state, step, log)
         while step < train.steps:
             state, losses = feed(state, step)
             step += train.steps_per_call
             loss = _finite_mean(losses, step)
-            if hosts.leads():
+            if runtime.leads():
                 log.write(step, loss=loss)
             if self._is_due(step):
                 score = self._validate_and_save(state, step, log)
@@ -134,7 +134,7 @@ class _Run(NamedTuple):
             self._save_and_stop(state, step)
         _warn_if_empty(score, step)
         # Logged first: from a checkpoint without it, a killed run would not log it.
-        if hosts.leads():
+        if runtime.leads():
             log.write(step, validation_dice=score)
             plot_curves(log.read(), self.workdir / "progress.png")
         self.checkpoints.save(step, state, self.recorded, score)
@@ -146,7 +146,7 @@ class _Run(NamedTuple):
 
     def _signal(self) -> int:
         """Of any process, whenever it came: all stop at the same step. 0 for none."""
-        return hosts.greatest(self.received[0] if self.received else 0)
+        return runtime.greatest(self.received[0] if self.received else 0)
 
 
 def _warn_if_empty(score: float, step: int) -> None:

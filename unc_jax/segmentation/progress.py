@@ -8,8 +8,8 @@ from typing import Any, TextIO
 
 from matplotlib.figure import Figure
 
-from unc_jax import hosts
-from unc_jax.data.atomic import replacing, write_text
+from unc_jax import runtime
+from unc_jax.data.files import replacing, write_text
 
 _LINE_EVERY_S = 10.0  # when the output is a file or a pipe
 _REDRAW_EVERY_S = 0.2  # on a terminal
@@ -37,7 +37,7 @@ class Progress:
         self._stream, self._shown, self._paused = stream, 0.0, 0.0
 
     def __call__(self, done: int, note: str = "") -> None:
-        if not hosts.leads():
+        if not runtime.leads():
             return
         now = time.monotonic()
         terminal = self._stream.isatty()

@@ -11,12 +11,8 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
 from unc_jax.errors import InputError
-from unc_jax.segmentation.dropout import (
-    channel_factors,
-    drop_elements,
-    scale_channels,
-)
-from unc_jax.segmentation.upsampled import convolve
+from unc_jax.segmentation.cpu_conv.upsampled import convolve
+from unc_jax.segmentation.dropout import channel_factors, drop_elements, scale_channels
 
 DROPOUT_PLACEMENTS = ("all", "bottleneck")
 NORMS = ("batch", "group", "none")

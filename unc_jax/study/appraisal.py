@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.data.split import natural_order
-from unc_jax.study import records, runs, selective, statistics
-from unc_jax.study.runs import Run
-from unc_jax.study.tables import MEASURES
+from unc_jax.study import cases_table, run_folder, selective, statistics
+from unc_jax.study.run_folder import Run
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 # Dice below which a segmentation counts as failed, and above which as good.
 DICE_THRESHOLDS = (0.5, 0.7, 0.8, 0.9)
@@ -26,15 +26,15 @@ class Scores(NamedTuple):
 
 def scores(run: Run, policy: str = "exclude") -> Scores:
     """The test cases of `run`, empty ones under `policy` (see `with_empty_cases`)."""
-    rows = runs.with_empty_cases(run.rows, policy)
+    rows = run_folder.with_empty_cases(run.rows, policy)
     test = {str(row["case"]): row for row in rows if row["split"] == "test"}
     ids = tuple(natural_order(test))
     ordered = [test[case] for case in ids]
     return Scores(
         ids,
-        records.column(ordered, "dice"),
-        records.column(ordered, "reference_ml"),
-        {name: records.column(ordered, name) for name in records.MEASURES},
+        cases_table.column(ordered, "dice"),
+        cases_table.column(ordered, "reference_ml"),
+        {name: cases_table.column(ordered, name) for name in MEASURES},
     )
 
 
@@ -46,7 +46,7 @@ def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
     below each threshold of Dice; referral gain, and the referral curve of the first
     run. p is the largest of the runs.
     """
-    sign = records.CONFIDENCE_SIGN[name]
+    sign = MEASURES[name].sign
     pairs = [(t.measures[name], t.dice) for t in tests]
     plain = [statistics.spearman(values, dice) for values, dice in pairs]
     areas = [selective.areas(1.0 - dice, sign * values) for values, dice in pairs]
@@ -70,7 +70,7 @@ def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
         "failure_auroc": {str(t): _failures(pairs, sign, t) for t in DICE_THRESHOLDS},
         "referral_gain": spread(gains),
         # Of the paper's measures only: it has an entry for every case.
-        **({"referral": _referral(*pairs[0], sign)} if name in MEASURES else {}),
+        **({"referral": _referral(*pairs[0], sign)} if name in PAPER_MEASURES else {}),
     }
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.data import annotations, maps, nifti, preprocess
+from unc_jax.data import annotations, nifti, preprocess, scan_maps
 from unc_jax.data.cohort import Cohort
-from unc_jax.study import voxels
+from unc_jax.study import voxel_agreement
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.prediction import Prediction
 
@@ -35,7 +35,7 @@ def assess_voxels(
             return
         image = np.asarray(prepared.images[index], np.float32)
         label = np.asarray(prepared.labels[index])
-        found: dict = voxels.assess(prediction.mean, single(image), label)
+        found: dict = voxel_agreement.assess(prediction.mean, single(image), label)
         found["raters"] = None
         files = annotations.rater_files(raters_of, case)
         if len(files) > 1:
@@ -44,10 +44,10 @@ def assess_voxels(
                 files, box=box, shape=shape, values=values
             )
             samples = measures.unpack_masks(prediction.masks, shape[2])
-            found["raters"] = voxels.against_raters(
+            found["raters"] = voxel_agreement.against_raters(
                 prediction.uncertainty, np.asarray(samples), marked
             )
-        voxels.write_case(folder / f"{case}.json", found)
+        voxel_agreement.write_case(folder / f"{case}.json", found)
 
     return assess
 
@@ -59,7 +59,9 @@ def save_maps(prepared: Cohort, folder: Path) -> OnPrediction:
         record = prepared.records[index]
         geometry = nifti.Geometry.from_json(record["geometry"])
         box = preprocess.box_of(record["box"])
-        found = maps.on_scan(prediction.mean, prediction.uncertainty, geometry, box)
-        maps.write_maps(folder / prepared.ids[index], found, geometry)
+        found = scan_maps.on_scan(
+            prediction.mean, prediction.uncertainty, geometry, box
+        )
+        scan_maps.write_maps(folder / prepared.ids[index], found, geometry)
 
     return save

@@ -10,12 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.study import claims, paired, records, runs, statistics, voxel_report
+from unc_jax.study import (
+    cases_table,
+    claims,
+    paired,
+    run_folder,
+    statistics,
+    voxel_report,
+)
 from unc_jax.study.appraisal import Scores, appraise, between, scores, spread
 from unc_jax.study.claims import Cell
 from unc_jax.study.models import Model
 from unc_jax.study.paired import Estimate, Finding
-from unc_jax.study.tables import MEASURES
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 
 class Resamples(NamedTuple):
@@ -48,8 +55,8 @@ def compare(
     for model in models:
         tests = [scores(run, policy) for run in model.runs]
         found = correlations(model, tests, resamples)
-        for name in MEASURES:
-            sign = records.CONFIDENCE_SIGN[name]
+        for name in PAPER_MEASURES:
+            sign = MEASURES[name].sign
             rho = found[name]
             cell = Cell(model.target, model.loss, model.size, model.variant, name)
             value = None if rho.value is None else sign * rho.value
@@ -93,7 +100,7 @@ def correlations(
             [paired.resampled_spearman(t.measures[name], t.dice, drawn) for t in tests],
             chosen,
         )
-        for name in records.MEASURES
+        for name in MEASURES
     }
 
 
@@ -122,7 +129,7 @@ def _describe(
                 **_finding(paired.finding(found[name])),
                 **appraise(tests, name),
             }
-            for name in records.MEASURES
+            for name in MEASURES
         },
     }
 
@@ -132,9 +139,11 @@ def _dice(
 ) -> dict[str, Any]:
     """Mean Dice by split; of the test cases with an interval."""
     result = {}
-    for split in records.SPLITS:
+    for split in cases_table.SPLITS:
         columns = [
-            records.column(runs.with_empty_cases(run.rows, policy), "dice", split)
+            cases_table.column(
+                run_folder.with_empty_cases(run.rows, policy), "dice", split
+            )
             for run in model.runs
         ]
         defined = [one[~np.isnan(one)] for one in columns]
@@ -173,7 +182,7 @@ def _empty_cases(model: Model) -> dict[str, Any]:
             row["volume_ml"] == 0 and row["reference_ml"] == 0 for row in test
         ),
     }
-    for policy in runs.EMPTY_CASES:
+    for policy in run_folder.EMPTY_CASES:
         one = scores(run, policy)
         defined = one.dice[~np.isnan(one.dice)]
         result[policy] = {
@@ -181,7 +190,7 @@ def _empty_cases(model: Model) -> dict[str, Any]:
             "n": len(defined),
             **{
                 name: statistics.spearman(one.measures[name], one.dice)._asdict()
-                for name in MEASURES
+                for name in PAPER_MEASURES
             },
         }
     return result

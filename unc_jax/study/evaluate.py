@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import logging
 
-from unc_jax import hosts
+from unc_jax import runtime
 from unc_jax.errors import InputError
-from unc_jax.study import finished, metrics, records, statistics
-from unc_jax.study.records import OK, SPLITS, Panel, Row
+from unc_jax.study import cases_table, finished, metrics, statistics
+from unc_jax.study.cases_table import OK, SPLITS, Panel, Row
 from unc_jax.uncertainty import measures
+from unc_jax.uncertainty.measures import MEASURES
 from unc_jax.uncertainty.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def evaluate_cases(
     rows = finished.open_rows(directory, fingerprint, cohort.fingerprint, split_of)
     pending = [c for c in wanted if c not in rows or rows[c]["status"] != OK]
     # All volumes are of one shape, so equal numbers of cases are equal work.
-    share = pending[hosts.number() :: hosts.count()]
+    share = pending[runtime.number() :: runtime.count()]
     varied = any(_row_varies(row) for row in rows.values())
     own: dict[str, Row] = {}
     for case in share:
@@ -78,14 +79,14 @@ def evaluate_cases(
             varied = varied or _samples_vary(prediction)
             _check_samples(prediction, samples, varied, case)
             panel = _panel(cohort, index, prediction)
-            records.write_panel(directory / "panels" / f"{case}.npz", panel)
+            cases_table.write_panel(directory / "panels" / f"{case}.npz", panel)
             if on_prediction is not None:
                 on_prediction(index, prediction)
         own[case] = row
         finished.keep(directory, rows, own, split_of)
         if on_case is not None:
             # Supposing that the other processes keep pace.
-            left = max(len(pending) - len(own) * hosts.count(), 0)
+            left = max(len(pending) - len(own) * runtime.count(), 0)
             on_case(len(wanted) - left, len(wanted), row)
     rows = finished.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])
@@ -104,13 +105,13 @@ def summarise(rows: list[Row], *, resamples: int = 2000, seed: int = 0) -> dict:
 
 
 def _summary_of(rows: list[Row], split: str, resamples: int, seed: int) -> dict:
-    dice = records.column(rows, "dice", split)
+    dice = cases_table.column(rows, "dice", split)
     status = [row["status"] for row in rows if row["split"] == split]
     defined = dice[~np.isnan(dice)]
     mean_interval = statistics.bootstrap_mean(dice, resamples=resamples, seed=seed)
     correlations = {}
-    for name in records.MEASURES:
-        values = records.column(rows, name, split)
+    for name in MEASURES:
+        values = cases_table.column(rows, name, split)
         rho, p, n = statistics.spearman(values, dice)
         interval = statistics.bootstrap_spearman(
             values, dice, resamples=resamples, seed=seed
@@ -152,11 +153,11 @@ def _evaluate_case(
         logging.exception("case %s failed", case)
         words = " ".join(str(error).split())[:200]
         reason = f"failed: {type(error).__name__}: {words}"
-        return records.new_row(case=case, split=split, status=reason), None
+        return cases_table.new_row(case=case, split=split, status=reason), None
     seconds = round(time.perf_counter() - started, 3)
     label, voxel_ml = cohort.labels[index], float(cohort.records[index]["voxel_ml"])
     mask = np.asarray(prediction.mean) >= measures.THRESHOLD
-    row = records.new_row(
+    row = cases_table.new_row(
         case=case,
         split=split,
         status=OK,

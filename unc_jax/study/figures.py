@@ -14,9 +14,9 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from unc_jax.data import atomic
-from unc_jax.study import metrics, records, statistics
-from unc_jax.study.records import Panel, Row
+from unc_jax.data import files
+from unc_jax.study import cases_table, metrics, statistics
+from unc_jax.study.cases_table import Panel, Row
 from unc_jax.study.tables import format_p
 
 # The largest value that -p log p takes, so that colours mean the same in every figure.
@@ -53,7 +53,9 @@ def figure1(rows: list[Row], panels: Path, path: Path) -> Path | None:
     if not chosen:
         path.unlink(missing_ok=True)
         return None
-    slices = [records.read_panel(panels / f"{r['case']}.npz") for r in chosen.values()]
+    slices = [
+        cases_table.read_panel(panels / f"{r['case']}.npz") for r in chosen.values()
+    ]
     height = _WIDTH_INCHES * max(_height_to_width(panel) for panel in slices)
     size = (_WIDTH_INCHES * len(chosen) + 1.2, 2 * height + 0.9)
     figure = Figure(figsize=size, layout="constrained")
@@ -143,20 +145,21 @@ def draw_uncertainty(ax: Axes, panel: Panel) -> AxesImage:
 def draw_scatter(ax: Axes, rows: list[Row], measure: str) -> None:
     """Dice against one measure, one mark per case, with the test correlation above."""
     for split, (color, marker, size) in _SPLIT_STYLES.items():
-        values = records.column(rows, measure, split)
-        dice = records.column(rows, "dice", split)
+        values = cases_table.column(rows, measure, split)
+        dice = cases_table.column(rows, "dice", split)
         ax.scatter(
             values, dice, s=size, c=color, marker=marker, alpha=0.85, linewidths=0
         )
     rho, p, n = statistics.spearman(
-        records.column(rows, measure, "test"), records.column(rows, "dice", "test")
+        cases_table.column(rows, measure, "test"),
+        cases_table.column(rows, "dice", "test"),
     )
     found = "undefined" if rho is None else f"{rho:.2f} (p = {format_p(p)})"
     found = found.replace("-", "\N{MINUS SIGN}")
     ax.set_title(rf"test: $\rho$ = {found}, n = {n}", fontsize=9)
     ax.locator_params(axis="x", nbins=6)
     if measure == "cv":
-        _spread_axis(ax, records.column(rows, measure))
+        _spread_axis(ax, cases_table.column(rows, measure))
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.5)
@@ -216,7 +219,7 @@ def split_handles(rows: list[Row] | None) -> list[Line2D]:
     for split, (color, marker, size) in _SPLIT_STYLES.items():
         label = split
         if rows is not None:
-            n = int(np.isfinite(records.column(rows, "dice", split)).sum())
+            n = int(np.isfinite(cases_table.column(rows, "dice", split)).sum())
             label = f"{split} (n = {n})"
         style = {"color": color, "marker": marker, "markersize": size**0.5}
         handles.append(Line2D([], [], linestyle="none", label=label, **style))
@@ -225,6 +228,6 @@ def split_handles(rows: list[Row] | None) -> list[Line2D]:
 
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG whole, atomically; returns its path."""
-    with atomic.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=_DPI)
     return path

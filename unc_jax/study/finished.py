@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from unc_jax import hosts
-from unc_jax.data import atomic
-from unc_jax.study import records
-from unc_jax.study.records import OK, Row
+from unc_jax import runtime
+from unc_jax.data import files
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import OK, Row
 
 _TABLE, _STAMP, _PARTS = "cases.csv", "evaluation.json", "cases.part-*.csv"
 
@@ -27,33 +27,33 @@ def open_rows(
     cohort: the fingerprint of the cohort, noted for readers. order: all cases.
     """
     rows: Rows = {}
-    if hosts.leads():
+    if runtime.leads():
         rows = _stored(directory, fingerprint, cohort)
         _merge_parts(directory, rows, order)
-    return json.loads(hosts.hear(_to_text(rows)))
+    return json.loads(runtime.hear(_to_text(rows)))
 
 
 def keep(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> None:
     """Writes what this process has to: all rows, or of several processes its own."""
-    if hosts.count() == 1:
-        records.write_rows(directory / _TABLE, _ordered({**rows, **own}, order))
+    if runtime.count() == 1:
+        cases_table.write_rows(directory / _TABLE, _ordered({**rows, **own}, order))
     else:
-        path = directory / _PARTS.replace("*", str(hosts.number()))
-        records.write_rows(path, _ordered(own, order))
+        path = directory / _PARTS.replace("*", str(runtime.number()))
+        cases_table.write_rows(path, _ordered(own, order))
 
 
 def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> Rows:
     """All rows, once every process has finished its own; cases.csv then holds them."""
     order = list(order)
-    if hosts.count() == 1:
+    if runtime.count() == 1:
         return {**rows, **own}
     # By way of the runtime: a shared folder may show new files late.
-    for process in range(hosts.count()):
-        rows = {**rows, **json.loads(hosts.hear(_to_text(own), of=process))}
-    if hosts.leads():
-        records.write_rows(directory / _TABLE, _ordered(rows, order))
-    hosts.meet()
-    path = directory / _PARTS.replace("*", str(hosts.number()))
+    for process in range(runtime.count()):
+        rows = {**rows, **json.loads(runtime.hear(_to_text(own), of=process))}
+    if runtime.leads():
+        cases_table.write_rows(directory / _TABLE, _ordered(rows, order))
+    runtime.meet()
+    path = directory / _PARTS.replace("*", str(runtime.number()))
     path.unlink(missing_ok=True)
     return rows
 
@@ -64,10 +64,10 @@ def _stored(directory: Path, fingerprint: str, cohort: str) -> Rows:
         # In this order a kill in between can only lose rows, never relabel old ones.
         for path in (table, *directory.glob(_PARTS)):
             path.unlink(missing_ok=True)
-        atomic.write_json(stamp, {"fingerprint": fingerprint, "cohort": cohort})
+        files.write_json(stamp, {"fingerprint": fingerprint, "cohort": cohort})
     if not table.exists():
         return {}
-    return {str(row["case"]): row for row in records.read_rows(table)}
+    return {str(row["case"]): row for row in cases_table.read_rows(table)}
 
 
 def _stored_fingerprint(path: Path) -> str | None:
@@ -80,12 +80,12 @@ def _stored_fingerprint(path: Path) -> str | None:
 def _merge_parts(directory: Path, rows: Rows, order: Iterable[str]) -> None:
     """Into `rows` and cases.csv, what processes that are no more left behind."""
     parts = sorted(directory.glob(_PARTS))
-    for row in (row for part in parts for row in records.read_rows(part)):
+    for row in (row for part in parts for row in cases_table.read_rows(part)):
         known = rows.get(str(row["case"]))
         if known is None or known["status"] != OK:
             rows[str(row["case"])] = row
     if parts:
-        records.write_rows(directory / _TABLE, _ordered(rows, order))
+        cases_table.write_rows(directory / _TABLE, _ordered(rows, order))
     for part in parts:
         part.unlink()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unc_jax.errors import InputError
-from unc_jax.study.runs import TARGETS, Run, check_comparable
+from unc_jax.study.run_folder import TARGETS, Run, check_comparable
 
 _PLACES = (
     *("data.root", "data.prepared", "data.split_file", "data.skip_bad_cases"),

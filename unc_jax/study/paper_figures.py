@@ -16,11 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from unc_jax.errors import InputError
-from unc_jax.study import figures, records, runs
+from unc_jax.study import cases_table, figures, run_folder
+from unc_jax.study.cases_table import Panel, Row
 from unc_jax.study.models import Model
-from unc_jax.study.records import Panel, Row
-from unc_jax.study.runs import TARGETS, Run
-from unc_jax.study.tables import MEASURES
+from unc_jax.study.run_folder import TARGETS, Run
+from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 # Wider figures would be shrunk on a page until their text could not be read.
 _WIDTH_INCHES = 11.0
@@ -92,11 +92,11 @@ def figure1(models: Sequence[Model], path: Path) -> Path | None:
 def figure2(models: Sequence[Model], path: Path, *, policy: str = "exclude") -> Path:
     """Dice against CV, D_pw and U_labelled, a row per model, splits in colour."""
     figure = Figure(figsize=(11.0, 3.2 * len(models) + 0.6), layout="constrained")
-    axes = figure.subplots(len(models), len(MEASURES), squeeze=False)
+    axes = figure.subplots(len(models), len(PAPER_MEASURES), squeeze=False)
     rows: list[Row] = []
     for model, line in zip(models, axes, strict=True):
-        rows = runs.with_empty_cases(model.runs[0].rows, policy)
-        for ax, measure in zip(line, MEASURES, strict=True):
+        rows = run_folder.with_empty_cases(model.runs[0].rows, policy)
+        for ax, measure in zip(line, PAPER_MEASURES, strict=True):
             figures.draw_scatter(ax, rows, measure)
             ax.set_xlabel(figures.MEASURE_LABELS[measure], fontsize=9)
             ax.sharey(line[0])
@@ -222,7 +222,7 @@ def _panel_path(run: Run, case: str) -> Path:
 def _panel(run: Run, case: str) -> Panel:
     path = _panel_path(run, case)
     try:
-        return records.read_panel(path)
+        return cases_table.read_panel(path)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         cause = " ".join(str(error).split())
         raise InputError(f"{path}: is no slice of a case ({cause})") from None

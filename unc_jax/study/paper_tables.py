@@ -11,8 +11,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from unc_jax.study.records import CONFIDENCE_SIGN
-from unc_jax.study.tables import MEASURES, PAPER, UNDEFINED, PaperRow, format_p
+from unc_jax.study.tables import PAPER, UNDEFINED, PaperRow, format_p
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 _NUMBER = {"liver": 1, "tumor": 2}
 _TITLES = {
@@ -35,6 +35,7 @@ _CLAIMS = (
     "U_labelled, so that a measure that works is positive. p is corrected for all "
     "claims together (Holm, 1979)."
 )
+
 _SEEDS = " and seeds; ± standard deviation over seeds; p the largest of the seeds"
 
 
@@ -105,7 +106,7 @@ def empty_note(statistics: dict[str, Any], target: str) -> list[str]:
             + ", ".join(
                 f"{name} {_number(one[policy][name]['rho'])} "
                 f"(n = {one[policy][name]['n']})"
-                for name in MEASURES
+                for name in PAPER_MEASURES
             )
             for policy in ("exclude", "zero")
         )
@@ -123,7 +124,7 @@ def _measured(model: dict[str, Any], best: dict[str, float]) -> str:
     value = _number(test["mean"])
     shown = f"**{value}**" if _is_best(test["mean"], best, "dice") else value
     cells = [f"{shown}{_sd(test)} ({_number(train['mean'])}) {_interval(test)}"]
-    for name in MEASURES:
+    for name in PAPER_MEASURES:
         one = model["measures"][name]
         rho = one["rho"]["mean"]
         if rho is None:
@@ -147,7 +148,7 @@ def _paper(loss: str, size: str, row: PaperRow, best: dict[str, float]) -> str:
     value = f"{row.dice_test:.2f}"
     value = f"**{value}**" if row.dice_test == best["dice"] else value
     cells = [f"{value} ({row.dice_train:.2f})"]
-    for name in MEASURES:
+    for name in PAPER_MEASURES:
         rho, p = getattr(row, name)
         shown = f"**{rho:.2f}**" if abs(rho) == best[name] else f"{rho:.2f}"
         cells.append(f"{shown} ({format_p(p)})")
@@ -163,7 +164,7 @@ def _best_measured(models: Sequence[dict[str, Any]]) -> dict[str, float]:
     if len(models) < 2:
         return {}
     columns = {"dice": [model["dice"]["test"]["mean"] for model in models]}
-    for name in MEASURES:
+    for name in PAPER_MEASURES:
         rhos = [model["measures"][name]["rho"]["mean"] for model in models]
         columns[name] = [None if rho is None else _strength(name, rho) for rho in rhos]
     kept = {name: [v for v in c if v is not None] for name, c in columns.items()}
@@ -172,7 +173,9 @@ def _best_measured(models: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def _best_paper(target: str) -> dict[str, float]:
     rows = [row for (of, _, _), row in PAPER.items() if of == target]
-    best = {name: max(abs(getattr(row, name)[0]) for row in rows) for name in MEASURES}
+    best = {
+        name: max(abs(getattr(row, name)[0]) for row in rows) for name in PAPER_MEASURES
+    }
     return {"dice": max(row.dice_test for row in rows), **best}
 
 
@@ -182,13 +185,13 @@ def _is_best(value: float | None, best: dict[str, float], name: str) -> bool:
 
 
 def _strength(name: str, rho: float) -> float:
-    return CONFIDENCE_SIGN[name] * rho
+    return MEASURES[name].sign * rho
 
 
 def _counts(model: dict[str, Any]) -> str:
     """One number where all agree, else of Dice, CV, D_pw, U_labelled (fewest seed)."""
     counts = [min(model["dice"]["test"]["n"])]
-    counts += [min(model["measures"][name]["n"]) for name in MEASURES]
+    counts += [min(model["measures"][name]["n"]) for name in PAPER_MEASURES]
     return str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
 
 
@@ -209,7 +212,7 @@ def _flat(model: dict[str, Any]) -> dict[str, Any]:
         "dice_test_sd": test["sd"],
         "dice_train": model["dice"]["train"]["mean"],
     }
-    for name in MEASURES:
+    for name in PAPER_MEASURES:
         one = model["measures"][name]
         low, high = one["ci95"] or (None, None)
         row |= {
@@ -223,7 +226,7 @@ def _flat(model: dict[str, Any]) -> dict[str, Any]:
     paper = PAPER.get((model["target"], model["loss"], model["size"]))
     row["paper_dice_test"] = paper and paper.dice_test
     row["paper_dice_train"] = paper and paper.dice_train
-    for name in MEASURES:
+    for name in PAPER_MEASURES:
         rho, p = getattr(paper, name) if paper else (None, None)
         row |= {f"paper_{name}_rho": rho, f"paper_{name}_p": p}
     return row

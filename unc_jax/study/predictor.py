@@ -14,18 +14,14 @@ from unc_jax.segmentation.checkpoint import Checkpoints, Restored, folder_of
 from unc_jax.segmentation.sliding import build_point_prediction, plane_window
 from unc_jax.segmentation.train import build_model, empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
-from unc_jax.uncertainty.prediction import Prediction
-from unc_jax.uncertainty.sampling import (
-    build_monte_carlo,
-    default_chunk,
-    volume_key,
-)
-from unc_jax.uncertainty.sources import (
+from unc_jax.uncertainty.ensembles import (
     FLIPS,
     PointPrediction,
     build_ensemble,
     build_flips,
 )
+from unc_jax.uncertainty.prediction import Prediction
+from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk, volume_key
 
 Predict = Callable[[np.ndarray, int], Prediction]
 

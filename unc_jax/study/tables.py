@@ -7,7 +7,8 @@ counts the cases with both values defined, smallest over the three measures.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-MEASURES = ("cv", "d_pw", "u_labelled")
+from unc_jax.uncertainty.measures import PAPER_MEASURES
+
 UNDEFINED = "n/a"
 
 _PATCHES: dict[tuple[int, ...], str] = {(128, 128, 16): "large", (64, 64, 16): "small"}
@@ -24,7 +25,7 @@ _HEADER = (
 
 
 class PaperRow(NamedTuple):
-    """One row as printed: mean Dice, and (rho, p) of each of `MEASURES`."""
+    """One row as printed: mean Dice, and (rho, p) of each of `PAPER_MEASURES`."""
 
     dice_test: float
     dice_train: float
@@ -88,7 +89,7 @@ def table_row(
 ) -> str:
     """One Markdown row from summary.json; what is undefined or absent reads n/a."""
     test = summary.get("test")
-    correlations = [test["measures"][m] if test else None for m in MEASURES]
+    correlations = [test["measures"][m] if test else None for m in PAPER_MEASURES]
     counts = [one["n"] for one in correlations if one is not None]
     return _line(
         [
@@ -120,7 +121,7 @@ def paper_row(*, loss: str, patch: Sequence[int], target: str) -> str | None:
             loss,
             _patch_name(patch),
             f"{paper.dice_test:.2f} ({paper.dice_train:.2f})",
-            *(_correlation(*getattr(paper, measure)) for measure in MEASURES),
+            *(_correlation(*getattr(paper, measure)) for measure in PAPER_MEASURES),
             UNDEFINED,
         ]
     )

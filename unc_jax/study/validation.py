@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from unc_jax import hosts
+from unc_jax import runtime
 from unc_jax.data.cohort import Cohort
 from unc_jax.fields import Config
 from unc_jax.segmentation import devices
@@ -38,15 +38,15 @@ def build_validation(
     ) -> float | None:
         variables = devices.replicate(variables, own=True)
         scores = np.full(len(indices), np.nan)
-        for first in range(0, len(indices), hosts.count()):
+        for first in range(0, len(indices), runtime.count()):
             if giving_up():
                 return None
-            place = first + hosts.number()
+            place = first + runtime.number()
             if place < len(indices):
                 mean = np.asarray(predict(variables, cohort.images[indices[place]]))
                 scores[place] = dice(mean >= 0.5, cohort.labels[indices[place]] > 0)
-        of_process = np.arange(len(indices)) % hosts.count()
-        scores = hosts.gather(scores)[of_process, np.arange(len(indices))]
+        of_process = np.arange(len(indices)) % runtime.count()
+        scores = runtime.gather(scores)[of_process, np.arange(len(indices))]
         defined = scores[~np.isnan(scores)]
         return float(np.mean(defined)) if len(defined) else 0.0
 

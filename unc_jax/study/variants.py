@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.data import patches
-from unc_jax.study import paired, records, selective
-from unc_jax.study.records import CONFIDENCE_SIGN, MEASURES, Row
+from unc_jax.study import cases_table, paired, selective
+from unc_jax.study.cases_table import Row
 from unc_jax.study.statistics import spearman
 from unc_jax.study.tables import UNDEFINED
+from unc_jax.uncertainty.measures import MEASURES
 
 SAMPLES = (2, 5, 10, 20, 50)
 _RATES = (0.05, 0.1, 0.2, 0.5)
@@ -121,22 +122,22 @@ def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
     return {
         "n": len(ids),
         "samples": rows[0]["n_samples"],
-        "dice": _mean(records.column(rows, "dice")),
-        "seconds": _mean(records.column(rows, "seconds")),
+        "dice": _mean(cases_table.column(rows, "dice")),
+        "seconds": _mean(cases_table.column(rows, "seconds")),
         "measures": {name: _measure(rows, name, drawn) for name in MEASURES},
         "d_pw_change": {"value": change.value, "ci95": _interval(change)},
     }
 
 
 def _rho(rows: list[Row], name: str, drawn: np.ndarray) -> paired.Estimate:
-    values, dice = records.column(rows, name), records.column(rows, "dice")
+    values, dice = cases_table.column(rows, name), cases_table.column(rows, "dice")
     return paired.Estimate(
         spearman(values, dice).rho, paired.resampled_spearman(values, dice, drawn)
     )
 
 
 def _measure(rows: list[Row], name: str, drawn: np.ndarray) -> dict[str, Any]:
-    values, dice = records.column(rows, name), records.column(rows, "dice")
+    values, dice = cases_table.column(rows, name), cases_table.column(rows, "dice")
     rho, p, n = spearman(values, dice)
     return {
         "mean": _mean(values),
@@ -144,7 +145,7 @@ def _measure(rows: list[Row], name: str, drawn: np.ndarray) -> dict[str, Any]:
         "p": p,
         "n": n,
         "ci95": _interval(paired.finding(_rho(rows, name, drawn))),
-        "aurc": selective.areas(1.0 - dice, CONFIDENCE_SIGN[name] * values).aurc,
+        "aurc": selective.areas(1.0 - dice, MEASURES[name].sign * values).aurc,
     }
 
 
@@ -183,7 +184,7 @@ def _shown(name: str, one: dict[str, Any]) -> str:
     text = _number(one["rho"], 2)
     if one["ci95"] is None:
         return text
-    ends = [CONFIDENCE_SIGN[name] * end for end in one["ci95"]]
+    ends = [MEASURES[name].sign * end for end in one["ci95"]]
     return f"**{text}**" if min(ends) > 0 else text
 
 

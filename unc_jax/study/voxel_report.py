@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from unc_jax.errors import InputError
-from unc_jax.study import calibration, figures, voxels
+from unc_jax.study import calibration, figures, voxel_agreement
 from unc_jax.study.appraisal import spread
 from unc_jax.study.tables import UNDEFINED
-from unc_jax.study.voxels import NEAR_VOXELS, PLACES, SOURCES
+from unc_jax.study.voxel_agreement import NEAR_VOXELS, PLACES, SOURCES
 
 _RATERS = ("cross_correlation", "cross_correlation_near", "energy_distance")
 _NAMES = {"mean": "mean of the samples", "single": "one pass, no dropout"}
@@ -46,7 +46,7 @@ def describe(contents: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None
     if not found:
         return None
     try:
-        tallies = [voxels.read_tallies(content) for content in found]
+        tallies = [voxel_agreement.read_tallies(content) for content in found]
         rated = [_mean_over_cases(content["raters"]) for content in found]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

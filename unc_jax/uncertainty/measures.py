@@ -10,6 +10,7 @@ The paper's own measures carry plain names; variants of the literature say so in
 """
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,46 @@ from jax.scipy.special import xlog1py, xlogy
 from jax.typing import ArrayLike
 
 THRESHOLD = 0.5
+
+
+class Measure(NamedTuple):
+    """One uncertainty measure of a case, as tables, figures and reports show it.
+
+    Attributes:
+      label: short name, in tables.
+      title: long name, on axes and in the report.
+      unit: of the value; "" for a ratio.
+      sign: of the correlation with Dice of a measure that works: 1 for agreement of the
+        samples, -1 for disagreement.
+      in_paper: one of the three measures of Hoebel et al.
+    """
+
+    label: str
+    title: str
+    unit: str
+    sign: int
+    in_paper: bool
+
+
+# By their columns in cases.csv.
+MEASURES = {
+    "cv": Measure("CV", "coefficient of variation CV", "voxels", -1, True),
+    "d_pw": Measure("D_pw", "mean pairwise Dice D_pw", "", 1, True),
+    "u_labelled": Measure(
+        "U_labelled", "mean labelled uncertainty U_labelled", "nats", -1, True
+    ),
+    "cv_roy": Measure("CV (Roy)", "sd / mean of the sample volumes", "", -1, False),
+    "u_labelled_binary": Measure(
+        "U_labelled, binary", "mean sample entropy in the mask", "nats", -1, False
+    ),
+    "predictive_entropy": Measure(
+        "predictive entropy", "mean predictive entropy in the mask", "nats", -1, False
+    ),
+    "mutual_information": Measure(
+        "mutual information", "mean mutual information in the mask", "nats", -1, False
+    ),
+}
+PAPER_MEASURES = tuple(name for name, one in MEASURES.items() if one.in_paper)
 
 
 def voxelwise_uncertainty(samples: ArrayLike) -> Array:

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from unc_jax.segmentation.cpu_conv.upsampled import convolve
 from unc_jax.segmentation.unet import UNet3D, max_pool
-from unc_jax.segmentation.upsampled import convolve
 
 _EPSILON = 1e-5  # of flax.linen.BatchNorm
 # Standard deviations of the number of kept channels that fit in a convolution's width.

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import atomic, nifti
+from unc_jax.data import files, nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review import pictures, worklist
-from unc_jax.review.samples import beside, read_mask, read_sample, same_grid
+from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
 from unc_jax.review.tally import Outcome, Tally
 from unc_jax.review.worklist import Row
-from unc_jax.study import evaluate, figures, metrics, records
-from unc_jax.study.records import OK
+from unc_jax.study import cases_table, evaluate, figures, metrics
+from unc_jax.study.cases_table import OK
 from unc_jax.uncertainty.measures import THRESHOLD
 
 _TAKEN = ("pictures", "study")
@@ -75,14 +75,14 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
 def write_study(rows: list[Row], folder: Path) -> None:
     """The statistics of a study over the cases with a reference, all of them "test"."""
     studied = [
-        records.new_row(
-            **{name: row.get(name) for name in records.COLUMNS if name != "split"},
+        cases_table.new_row(
+            **{name: row.get(name) for name in cases_table.COLUMNS if name != "split"},
             split="test",
         )
         for row in rows
     ]
-    records.write_rows(folder / "cases.csv", studied)
-    atomic.write_json(folder / "summary.json", evaluate.summarise(studied))
+    cases_table.write_rows(folder / "cases.csv", studied)
+    files.write_json(folder / "summary.json", evaluate.summarise(studied))
     figures.figure2(studied, folder / "figure2.png")
 
 

@@ -4,14 +4,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.data.anatomy import lesion, liver, protocol
-from unc_jax.data.anatomy.ambiguity import Ambiguity, draw_ambiguity
-from unc_jax.data.anatomy.field import generator
-from unc_jax.data.anatomy.lesion import Lesion
-from unc_jax.data.anatomy.liver import LiverShape, Tree
-from unc_jax.data.anatomy.mask import Mask
-from unc_jax.data.anatomy.protocol import Extent, Protocol
-from unc_jax.data.anatomy.shape import Points
+from unc_jax.data.phantom import lesion, liver, protocol
+from unc_jax.data.phantom.ambiguity import Ambiguity, draw_ambiguity
+from unc_jax.data.phantom.field import generator
+from unc_jax.data.phantom.lesion import Lesion
+from unc_jax.data.phantom.liver import LiverShape, Tree
+from unc_jax.data.phantom.mask import Mask
+from unc_jax.data.phantom.protocol import Extent, Protocol
+from unc_jax.data.phantom.shape import Points
 
 # Mean HU of portal venous, arterial and native scans.
 _TISSUES = {

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unc_jax.errors import InputError
-from unc_jax.study import records
-from unc_jax.study.records import OK, Row
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import OK, Row
+from unc_jax.uncertainty.measures import MEASURES
 
 EMPTY_CASES = ("exclude", "zero")
 TARGETS = ("liver", "tumor")
@@ -73,7 +74,7 @@ def read_run(path: Path) -> Run:
             "they must be three numbers of voxels and a whole number"
         )
     try:
-        rows = records.read_rows(table)
+        rows = cases_table.read_rows(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         cause = " ".join(str(error).split())
         raise InputError(f"{table}: cannot be read ({cause})") from None
@@ -95,7 +96,7 @@ def with_empty_cases(rows: list[Row], policy: str) -> list[Row]:
     """
     if policy == "exclude":
         return rows
-    names = ("dice", *records.MEASURES)
+    names = ("dice", *MEASURES)
     return [
         {**row, **{name: row[name] if row[name] is not None else 0.0 for name in names}}
         if row["status"] == OK
@@ -148,9 +149,11 @@ def _check_rows(rows: list[Row], table: Path) -> None:
     twice = {case for case in cases if cases.count(case) > 1}
     if twice:
         raise InputError(f"{table}: case {min(map(str, twice))} has several rows")
-    strange = {str(row["split"]) for row in rows} - set(records.SPLITS)
+    strange = {str(row["split"]) for row in rows} - set(cases_table.SPLITS)
     if strange:
-        raise InputError(f"{table}: split {min(strange)!r} is none of {records.SPLITS}")
+        raise InputError(
+            f"{table}: split {min(strange)!r} is none of {cases_table.SPLITS}"
+        )
     test = [row for row in rows if row["split"] == "test"]
     scored = [row for row in test if row["dice"] is not None]
     if len(scored) < 3:

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data.anatomy import protocol
-from unc_jax.data.anatomy.mask import Mask
-from unc_jax.data.anatomy.patient import Patient
+from unc_jax.data.phantom import protocol
+from unc_jax.data.phantom.mask import Mask
+from unc_jax.data.phantom.patient import Patient
 
 
 class Grid(NamedTuple):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from unc_jax.data.anatomy import liver
-from unc_jax.data.anatomy.field import SmoothField, generator
-from unc_jax.data.anatomy.patient import Patient
-from unc_jax.data.anatomy.shape import (
+from unc_jax.data.phantom import liver
+from unc_jax.data.phantom.field import SmoothField, generator
+from unc_jax.data.phantom.patient import Patient
+from unc_jax.data.phantom.shape import (
     Box,
     Segment,
     Vector,
@@ -14,7 +14,7 @@ from unc_jax.data.anatomy.shape import (
     smooth_union,
     tube,
 )
-from unc_jax.data.anatomy.slab import Slab
+from unc_jax.data.phantom.slab import Slab
 
 _GAS_HU = -900.0
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from unc_jax.segmentation.winograd import (
+from unc_jax.segmentation.cpu_conv.winograd import (
     F4,
     Transform,
     combine,

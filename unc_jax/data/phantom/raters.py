@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from unc_jax.data.anatomy.ambiguity import Part
-from unc_jax.data.anatomy.field import SmoothField, generator
-from unc_jax.data.anatomy.patient import Patient
-from unc_jax.data.anatomy.shape import Points
-from unc_jax.data.anatomy.slab import Window
+from unc_jax.data.phantom.ambiguity import Part
+from unc_jax.data.phantom.field import SmoothField, generator
+from unc_jax.data.phantom.patient import Patient
+from unc_jax.data.phantom.shape import Points
+from unc_jax.data.phantom.slab import Window
 
 _PITCH_MM = 22.0
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.data import nifti
-from unc_jax.data.atomic import replacing
-from unc_jax.data.decathlon import Case
+from unc_jax.data.dataset import Case
+from unc_jax.data.files import replacing
 from unc_jax.data.preprocess import (
     Box,
     Moments,

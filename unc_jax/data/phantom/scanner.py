@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from unc_jax.data.anatomy import liver, protocol
-from unc_jax.data.anatomy.field import SmoothField, generator
-from unc_jax.data.anatomy.grid import Grid
-from unc_jax.data.anatomy.lesion import Lesion
-from unc_jax.data.anatomy.mask import Mask
-from unc_jax.data.anatomy.noise import Noise
-from unc_jax.data.anatomy.organs import Organs
-from unc_jax.data.anatomy.patient import Patient
-from unc_jax.data.anatomy.raters import Rater, beyond
-from unc_jax.data.anatomy.shape import Points, ellipsoid_box, tube
-from unc_jax.data.anatomy.slab import Slab, Window, blend, coverage
-from unc_jax.data.anatomy.torso import Torso
+from unc_jax.data.phantom import liver, protocol
+from unc_jax.data.phantom.field import SmoothField, generator
+from unc_jax.data.phantom.grid import Grid
+from unc_jax.data.phantom.lesion import Lesion
+from unc_jax.data.phantom.mask import Mask
+from unc_jax.data.phantom.noise import Noise
+from unc_jax.data.phantom.organs import Organs
+from unc_jax.data.phantom.patient import Patient
+from unc_jax.data.phantom.raters import Rater, beyond
+from unc_jax.data.phantom.shape import Points, ellipsoid_box, tube
+from unc_jax.data.phantom.slab import Slab, Window, blend, coverage
+from unc_jax.data.phantom.torso import Torso
 
 _SLAB_VOXELS = 1 << 21
 _THICK_MM = 2.6  # thicker slices are averaged from several planes

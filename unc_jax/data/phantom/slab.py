@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data.anatomy.shape import Box, Points
+from unc_jax.data.phantom.shape import Box, Points
 
 Window = tuple[slice, slice, slice]
 

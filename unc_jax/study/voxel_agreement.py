@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from unc_jax.data import atomic
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study import calibration, raters
 from unc_jax.study.calibration import Tally
@@ -74,7 +74,7 @@ def against_raters(
 
 
 def write_case(path: Path, found: dict[str, Any]) -> None:
-    atomic.write_json(path, found)
+    files.write_json(path, found)
 
 
 def collect(folder: Path, cases: Sequence[str]) -> dict[str, Any] | None:

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 
-from unc_jax.data import atomic, nifti
-from unc_jax.data.anatomy.grid import grid_of, grid_on
-from unc_jax.data.anatomy.mask import mask_files, read_mask
-from unc_jax.data.anatomy.patient import draw_patient, facts
-from unc_jax.data.anatomy.scanner import Scanner
+from unc_jax.data import files, nifti
+from unc_jax.data.phantom.grid import grid_of, grid_on
+from unc_jax.data.phantom.mask import mask_files, read_mask
+from unc_jax.data.phantom.patient import draw_patient, facts
+from unc_jax.data.phantom.scanner import Scanner
 from unc_jax.errors import InputError
 
 Size = tuple[int, int, int]
@@ -100,7 +100,7 @@ def write_cohort(
             _write_case(output, index, case)
         if on_case is not None:
             on_case(index + 1, cases)
-    atomic.write_json(output / "dataset.json", _dataset(cases))
+    files.write_json(output / "dataset.json", _dataset(cases))
 
 
 def _checked(size: Size | None) -> Size | None:
@@ -126,7 +126,7 @@ def _claim(output: Path, settings: dict[str, Any]) -> None:
         )
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} is not empty and holds no synthetic cohort")
-    atomic.write_json(path, settings)
+    files.write_json(path, settings)
 
 
 def _name(index: int) -> str:
@@ -155,7 +155,7 @@ def _write_case(output: Path, index: int, case: PhantomCase) -> None:
         [label, *raters], [case.label, *case.raters], strict=True
     ):
         nifti.write(path, annotation, geometry, np.uint8)
-    atomic.write_json(record, case.facts)
+    files.write_json(record, case.facts)
 
 
 def _geometry(case: PhantomCase) -> nifti.Geometry:
@@ -217,7 +217,3 @@ def main() -> None:
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from absl import logging
 
-from unc_jax import hosts
+from unc_jax import runtime
 from unc_jax.errors import InputError, words_of_system
 from unc_jax.review.rule import Rule
 
@@ -47,13 +47,13 @@ def guarded(
     try:
         sys.exit(run(arguments))
     except (InputError, OSError) as error:
-        if arguments.debug and hosts.count() == 1:
+        if arguments.debug and runtime.count() == 1:
             raise
         known = isinstance(error, InputError)
         words = str(error) if known else words_of_system(error, arguments.output)
-        hosts.end_all(f"error: {' '.join(words.split())}", USER_ERROR)
+        runtime.end_all(f"error: {' '.join(words.split())}", USER_ERROR)
     except Exception as error:
-        hosts.fail(error)
+        runtime.fail(error)
 
 
 def rule_text(rule: Rule) -> str:

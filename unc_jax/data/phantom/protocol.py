@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data.anatomy.field import generator
+from unc_jax.data.phantom.field import generator
 
 SLICES = (75, 400)
 DEGRADED = 0.3  # share of cases

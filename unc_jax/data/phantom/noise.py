@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from unc_jax.data.anatomy.grid import Grid
-from unc_jax.data.anatomy.protocol import Protocol
+from unc_jax.data.phantom.grid import Grid
+from unc_jax.data.phantom.protocol import Protocol
 
 
 class Noise:

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.data.anatomy.field import generator
-from unc_jax.data.anatomy.protocol import Protocol
-from unc_jax.data.anatomy.shape import Points, Vector
+from unc_jax.data.phantom.field import generator
+from unc_jax.data.phantom.protocol import Protocol
+from unc_jax.data.phantom.shape import Points, Vector
 
 
 class Part(NamedTuple):

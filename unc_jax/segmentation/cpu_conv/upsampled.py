@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from unc_jax.segmentation.conv3d import conv3d, is_small
+from unc_jax.segmentation.cpu_conv.conv3d import conv3d, is_small
 
 # Kernels of the three products along z, from the taps.
 _SUMS = np.array([[1, 0, 0], [1, 1, 1], [0, 0, 1]], np.float32)

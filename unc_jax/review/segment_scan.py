@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import atomic, dicom_seg, maps
-from unc_jax.data.maps import Maps
+from unc_jax.cli import versions
+from unc_jax.data import dicom_seg, files, scan_maps
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
+from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
 from unc_jax.review import checks, pictures, worklist
-from unc_jax.review.commandline import versions
-from unc_jax.review.preparation import prepare_scan
+from unc_jax.review.prepare_scan import prepare_scan
 from unc_jax.review.runfolder import Run
 from unc_jax.review.scans import Scan
 from unc_jax.review.worklist import Row
@@ -76,7 +76,7 @@ def finished_row(folder: Path, scan: Scan, fingerprint: str) -> Row | None:
     try:
         stored = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         same = stored["fingerprint"] == fingerprint and stored["scan"] == scan.stamp()
-        whole = all((folder / f"{name}.nii.gz").is_file() for name in maps.MAPS)
+        whole = all((folder / f"{name}.nii.gz").is_file() for name in scan_maps.MAPS)
         return worklist.new_row(**stored["row"]) if same and whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -110,7 +110,7 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
         row = _row(scan, segmented, segmenter.run, ["intensities"] if foreign else [])
     folder = output / scan.case
     (folder / _RECORD).unlink(missing_ok=True)
-    maps.write_maps(folder, found, geometry)
+    scan_maps.write_maps(folder, found, geometry)
     warnings += _write_extras(folder, scan, found, segmented, geometry, segmenter)
     row |= {
         "warnings": "; ".join(warnings),
@@ -127,7 +127,7 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
         window=(float(window[0]), float(window[1])),
     )
     record = {"fingerprint": segmenter.fingerprint, "scan": stamp, "row": row}
-    atomic.write_json(folder / _RECORD, record)
+    files.write_json(folder / _RECORD, record)
     return row
 
 
@@ -149,7 +149,7 @@ def segment(
     prediction = segmenter.predictor.predict(prepared.image, _number(prepared.image))
     if not np.isfinite(prediction.mean).all():
         raise FloatingPointError("probabilities are not finite")
-    found = maps.on_scan(
+    found = scan_maps.on_scan(
         prediction.mean, prediction.uncertainty, geometry, prepared.box
     )
     return Segmented(found, prediction, prepared.voxel_ml, prepared.box)
@@ -166,7 +166,7 @@ def _write_extras(
     """Returns warnings: a series that allows no segmentation object is no failure."""
     if segmenter.extras.samples and segmented is not None:
         masks, shape = segmented.prediction.masks, segmented.prediction.mean.shape
-        maps.write_samples(folder, masks, shape, geometry, segmented.box)
+        scan_maps.write_samples(folder, masks, shape, geometry, segmented.box)
     if segmenter.extras.dicom_seg and scan.series:
         try:
             dicom_seg.write_segmentation(

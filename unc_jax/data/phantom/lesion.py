@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data.anatomy.field import generator
-from unc_jax.data.anatomy.shape import Points, Vector, ellipsoid
+from unc_jax.data.phantom.field import generator
+from unc_jax.data.phantom.shape import Points, Vector, ellipsoid
 
 TUMOUR_FREE = 0.1
 

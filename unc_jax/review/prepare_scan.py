@@ -6,13 +6,7 @@ import numpy as np
 
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.nifti import Geometry
-from unc_jax.data.preprocess import (
-    Box,
-    moments,
-    prepare_liver,
-    prepare_tumor,
-    zscore,
-)
+from unc_jax.data.preprocess import Box, moments, prepare_liver, prepare_tumor, zscore
 from unc_jax.errors import InputError
 from unc_jax.fields import Config
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from unc_jax.segmentation import kernel_gradient, winograd
-from unc_jax.segmentation.winograd import conv2d, pad_z
+from unc_jax.segmentation.cpu_conv import kernel_gradient, winograd
+from unc_jax.segmentation.cpu_conv.winograd import conv2d, pad_z
 
 _SMALL_WORK = 2**21
 # From where on the kernel's gradient is faster with all three axes transformed.

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from unc_jax.data.anatomy import liver
-from unc_jax.data.anatomy.field import SmoothField, generator
-from unc_jax.data.anatomy.patient import Patient
-from unc_jax.data.anatomy.shape import Box, Points, ellipsoid, ellipsoid_box
-from unc_jax.data.anatomy.slab import Slab, blend, coverage
+from unc_jax.data.phantom import liver
+from unc_jax.data.phantom.field import SmoothField, generator
+from unc_jax.data.phantom.patient import Patient
+from unc_jax.data.phantom.shape import Box, Points, ellipsoid, ellipsoid_box
+from unc_jax.data.phantom.slab import Slab, blend, coverage
 
 _WALL_MM = 12.0
 _RIB_PERIOD_MM = 29.0

@@ -13,22 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import atomic
+from unc_jax.data import files
 from unc_jax.errors import InputError
+from unc_jax.uncertainty.measures import MEASURES
 
 SPLITS = ("train", "validation", "test")
-MEASURES = (
-    "cv",
-    "d_pw",
-    "u_labelled",
-    "cv_roy",
-    "u_labelled_binary",
-    "predictive_entropy",
-    "mutual_information",
-)
-# The sign of a measure's correlation with quality if it works: D_pw is a measure of
-# agreement, the others of disagreement.
-CONFIDENCE_SIGN = {name: 1.0 if name == "d_pw" else -1.0 for name in MEASURES}
 COLUMNS = (
     *("case", "split", "n_samples", "dice"),
     *MEASURES,
@@ -73,7 +62,7 @@ def write_rows(path: Path, rows: list[Row]) -> None:
     writer.writeheader()
     for row in rows:
         writer.writerow({name: _to_field(row[name]) for name in COLUMNS})
-    atomic.write_text(path, text.getvalue())
+    files.write_text(path, text.getvalue())
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -97,7 +86,7 @@ def column(rows: list[Row], name: str, split: str | None = None) -> np.ndarray:
 
 def write_panel(path: Path, panel: Panel) -> None:
     """Writes one panel as compressed .npz, atomically."""
-    with atomic.replacing(path) as temporary, open(temporary, "wb") as file:
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **panel._asdict())
 
 

@@ -100,7 +100,7 @@ def verify(
 def main(arguments: list[str]) -> int:
     """Prints the problems of a data set: 0 when none is an error, otherwise 2."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m unc_jax.data.decathlon ROOT", file=sys.stderr)
+        print("usage: python -m unc_jax.data.dataset ROOT", file=sys.stderr)
         return 2
 
     def progress(done: int, total: int) -> None:
