@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unc_jax.data import dicom, dicom_seg
+from unc_jax.data import dicom
 from unc_jax.errors import InputError
 from unc_jax.review.scans import find_scans
 
@@ -122,7 +122,7 @@ def test_a_mask_becomes_a_segmentation_of_its_series(series):
     path = series / "out" / "mask.dcm"
     identifiers = set()
     for _ in range(2):
-        dicom_seg.write_segmentation(
+        dicom.write_segmentation(
             path, mask, geometry, files, target="liver", version="1"
         )
         found = pydicom.dcmread(path)
@@ -136,9 +136,7 @@ def test_a_mask_becomes_a_segmentation_of_its_series(series):
     place = frame.PlanePositionSequence[0].ImagePositionPatient
     assert list(place) == [10.0, 20.0, 30.0]
     mask[:] = False
-    dicom_seg.write_segmentation(
-        path, mask, geometry, files, target="tumor", version="1"
-    )
+    dicom.write_segmentation(path, mask, geometry, files, target="tumor", version="1")
     assert not pydicom.dcmread(path).pixel_array.any()
     assert pydicom.dcmread(path).SOPInstanceUID not in identifiers
 
@@ -148,7 +146,7 @@ def test_a_series_without_patient_gives_no_segmentation(series):
     (files,) = dicom.find_series(series).values()
     _, geometry = dicom.read_series(files)
     with pytest.raises(InputError, match="allows no segmentation"):
-        dicom_seg.write_segmentation(
+        dicom.write_segmentation(
             series / "mask.dcm",
             np.ones((3, 2, 3), bool),
             geometry,

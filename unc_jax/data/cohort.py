@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.data import assembly, lock
-from unc_jax.data.assembly import RECORDS, OnCase
+from unc_jax.data import lock, write_cohort
 from unc_jax.data.dataset import Case, Task
 from unc_jax.data.prepare_case import MAX_FOREGROUND
 from unc_jax.data.split import Split, read_split
+from unc_jax.data.write_cohort import RECORDS, OnCase
 from unc_jax.errors import InputError
 
 _FORMAT = 1  # raise it when the same settings would give other arrays
@@ -95,11 +95,11 @@ def prepare(
     _check(settings)
     cases = _cases(source, split)
     content = {"format": _FORMAT, "settings": settings, "split": split._asdict()}
-    key = assembly.digest({**content, "files": _stamps(source.root, cases)})
+    key = write_cohort.digest({**content, "files": _stamps(source.root, cases)})
     folder = Path(destination) / f"{target}-{key[:12]}"
-    if not assembly.is_finished(folder):
+    if not write_cohort.is_finished(folder):
         with lock.hold(folder, "preparation"):
-            assembly.finish(folder, cases, split, content, on_case)
+            write_cohort.finish(folder, cases, split, content, on_case)
     return open_cohort(folder)
 
 
@@ -182,5 +182,5 @@ def _stamps(root: Path, cases: Sequence[Case]) -> list[list[Any]]:
             continue
         name = path.relative_to(root) if path.is_relative_to(root) else path
         stamps.append([str(name), status.st_size, status.st_mtime_ns])
-    assembly.raise_all(problems, len(cases))
+    write_cohort.raise_all(problems, len(cases))
     return stamps

@@ -79,6 +79,15 @@ def read_task(root: Path) -> Task:
     )
 
 
+def rater_files(root: Path, case: str) -> list[Path]:
+    """Lists ROOT/raters/CASE_r0.nii.gz, ..., in natural order; empty without any.
+
+    They hold label maps of further raters on the grid of the case's own label.
+    """
+    names = {path.name for path in (root / "raters").glob(f"{case}_r*.nii.gz")}
+    return [root / "raters" / name for name in natural_order(names)]
+
+
 def verify(
     task: Task, on_case: Callable[[int, int], None] | None = None
 ) -> list[Problem]:

@@ -20,6 +20,7 @@ from unc_jax.data.preprocess import (
     moments,
     prepare_liver,
     prepare_tumor,
+    resample,
     resampled_affine,
     select,
 )
@@ -114,6 +115,18 @@ def _grids(
         "spacing_mm": np.linalg.norm(affine[:3, :3], axis=0).tolist(),
         "voxel_ml": float(abs(np.linalg.det(affine[:3, :3]))) / 1000.0,
     }
+
+
+def prepare_raters(
+    files: Sequence[Path], *, box: Box, shape: Sequence[int], values: Sequence[int]
+) -> np.ndarray:
+    """Returns the raters' masks of the labels `values`, bool (raters, x, y, z).
+
+    Cropped to `box` (canonical voxels of the scan) and brought to `shape` by nearest
+    voxel, as the label of the cohort was. Raises InputError naming an unreadable file.
+    """
+    maps = (nifti.read(file, labels=True).array for file in files)
+    return np.stack([select(resample(one[box], shape, 0), values) for one in maps])
 
 
 def organ_size(case: Case, liver_labels: Sequence[int]) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
+from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
 
 DEFAULT_PATTERN = "{case}/{sample}"
@@ -67,15 +68,15 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[P
         hint += " is {case} and what {sample}" if others else ""
         raise InputError(f"{root}: no .nii.gz, .nii or .npz fits {pattern!r}{hint}")
     if pattern == DEFAULT_PATTERN and all(_LIKE_SAMPLES.fullmatch(c) for c in found):
-        first = min(found, key=_natural)
+        first = natural_order(found)[0]
         raise InputError(
             f"{root}: folders such as {first} look like samples, not cases; say "
             "--pattern '*{sample}/{case}', or --pattern '{case}/{sample}*' if they "
             "are cases"
         )
     return {
-        case: [files[sample] for sample in sorted(files, key=_natural)]
-        for case, files in sorted(found.items(), key=lambda item: _natural(item[0]))
+        case: [found[case][sample] for sample in natural_order(found[case])]
+        for case in natural_order(found)
     }
 
 
@@ -152,11 +153,6 @@ def _files(root: Path, depth: int) -> list[Path]:
 
 def _suffix(path: Path) -> str:
     return next(s for s in _SUFFIXES if path.name.endswith(s))
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    parts = re.findall(r"\d+|\D+", name)
-    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
 
 
 def _foreground(array: np.ndarray, labels: Sequence[int], path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unc_jax.cli import versions
-from unc_jax.data import dicom_seg, files, scan_maps
+from unc_jax.data import dicom, files, scan_maps
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.scan_maps import Maps
@@ -169,7 +169,7 @@ def _write_extras(
         scan_maps.write_samples(folder, masks, shape, geometry, segmented.box)
     if segmenter.extras.dicom_seg and scan.series:
         try:
-            dicom_seg.write_segmentation(
+            dicom.write_segmentation(
                 folder / "mask.dcm",
                 found.mask,
                 geometry,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.data import dicom_seg
+from unc_jax.data import dicom
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
@@ -39,7 +39,7 @@ def build_segmenter(trained: Run, arguments: argparse.Namespace) -> Segmenter:
             )
     extras = Extras(arguments.samples_too, arguments.dicom_seg)
     if extras.dicom_seg:
-        dicom_seg.require()
+        dicom.require_highdicom()
     predictor = load_predictor(trained.config, trained.path, trained.preparation.shape)
     content = {
         "config": flat_config(trained.config),

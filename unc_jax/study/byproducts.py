@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.data import annotations, nifti, preprocess, scan_maps
+from unc_jax.data import dataset, nifti, prepare_case, preprocess, scan_maps
 from unc_jax.data.cohort import Cohort
 from unc_jax.study import voxel_agreement
 from unc_jax.uncertainty import measures
@@ -37,10 +37,10 @@ def assess_voxels(
         label = np.asarray(prepared.labels[index])
         found: dict = voxel_agreement.assess(prediction.mean, single(image), label)
         found["raters"] = None
-        files = annotations.rater_files(raters_of, case)
+        files = dataset.rater_files(raters_of, case)
         if len(files) > 1:
             box = preprocess.box_of(prepared.records[index]["box"])
-            marked = annotations.prepare_raters(
+            marked = prepare_case.prepare_raters(
                 files, box=box, shape=shape, values=values
             )
             samples = measures.unpack_masks(prediction.masks, shape[2])
