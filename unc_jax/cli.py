@@ -1,10 +1,13 @@
-"""What the commands of a review share: flags, versions, errors as one line."""
+"""Command-line style of all commands: flags, one-line errors, exit codes.
+
+Exit codes: 0 done, 1 a fault of the program (with its traceback), 2 wrong input,
+3 training diverged, 4 some cases failed, 130 interrupted, 141 output closed by its
+reader.
+"""
 
 import argparse
-import importlib.metadata
-import platform
+import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -13,69 +16,91 @@ from absl import logging
 
 from unc_jax import runtime
 from unc_jax.errors import InputError, words_of_system
-from unc_jax.review.rule import Rule
 
-USER_ERROR, SOME_FAILED = 2, 4
+USER_ERROR, DIVERGED, SOME_FAILED, INTERRUPTED, OUTPUT_CLOSED = 2, 3, 4, 130, 141
 
 
 class Parser(argparse.ArgumentParser):
-    """Mistakes in flags are one line, as every other mistake."""
+    """Parser of one command: its --debug, its example in --help, one-line mistakes."""
+
+    def __init__(self, module: str, description: str, *, example: str) -> None:
+        """Names the command `python -m MODULE`; `example` are its flags in an example.
+
+        `description` may be several lines, which --help shows as they are.
+        """
+        super().__init__(
+            prog=f"python -m {module}",
+            description=description,
+            epilog=f"example:\n  python -m {module} {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument(
+            "--debug", action="store_true", help="show progress notes and tracebacks"
+        )
+
+    def add_output(self, help: str = "folder to write") -> None:
+        """Adds --output, required, a path."""
+        self.add_argument(
+            "--output", type=Path, required=True, metavar="DIR", help=help
+        )
 
     def error(self, message: str) -> NoReturn:
+        """Prints a mistake in the flags in one line and exits with 2."""
         print(f"error: {message}; --help lists the flags", file=sys.stderr)
         sys.exit(USER_ERROR)
 
 
-def add_review_flags(parser: argparse.ArgumentParser) -> None:
-    """--calibrate, --target-dice, --review-fraction, --level and --debug."""
-    parser.add_argument("--calibrate", type=Path, help="cases.csv with known Dice")
-    parser.add_argument("--target-dice", type=float, help="review what may be below")
-    parser.add_argument("--review-fraction", type=float, help="review the worst share")
-    parser.add_argument("--level", type=float, default=0.9, help="%(default)s")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+def labels(text: str) -> tuple[int | str, ...]:
+    """Returns the labels of "1,2" or "liver,tumour": numbers from 1 up, or names."""
+    parts = [part.strip() for part in text.split(",")]
+    found = tuple(int(part) if part.isdecimal() else part for part in parts)
+    if "" in found or 0 in found:
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers from 1 up, or names")
+    return found
 
 
-def guarded(
-    run: Callable[[argparse.Namespace], int],
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None,
+def run_command(
+    function: Callable[[argparse.Namespace], int | None],
+    parser: Parser,
+    argv: Sequence[str] | None = None,
 ) -> NoReturn:
-    """Exits with what `run` returns; errors that a user can mend are one line."""
+    """Parses the flags, calls `function` with them and exits with what it returns.
+
+    argv: None reads the command line. None as a result is exit code 0.
+    """
     arguments = parser.parse_args(argv)
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO if arguments.debug else logging.ERROR)
+    output = getattr(arguments, "output", None)
+    run_guarded(lambda: function(arguments), debug=arguments.debug, output=output)
+
+
+def run_guarded(
+    function: Callable[[], int | None], *, debug: bool, output: Path | None = None
+) -> NoReturn:
+    """Exits with what `function` returns; errors that a user can mend are one line.
+
+    Args:
+      debug: let the traceback of such an error through.
+      output: folder that the message names when an error of the system names no file.
+    """
     try:
-        sys.exit(run(arguments))
-    except (InputError, OSError) as error:
-        if arguments.debug and runtime.count() == 1:
+        code = function() or 0
+        sys.stdout.flush()  # so that a closed pipe is met here, not at exit
+        sys.exit(code)
+    except KeyboardInterrupt:
+        runtime.end_all("interrupted; what is finished is kept", INTERRUPTED)
+    except BrokenPipeError:
+        # Python would flush once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        runtime.end_all("error: the output was closed by its reader", OUTPUT_CLOSED)
+    except (InputError, OSError, FloatingPointError) as error:
+        if debug and runtime.count() == 1:
             raise
-        known = isinstance(error, InputError)
-        words = str(error) if known else words_of_system(error, arguments.output)
-        runtime.end_all(f"error: {' '.join(words.split())}", USER_ERROR)
+        system = isinstance(error, OSError)
+        words = words_of_system(error, output or Path()) if system else str(error)
+        diverged = isinstance(error, FloatingPointError)
+        code = DIVERGED if diverged else USER_ERROR
+        runtime.end_all(f"error: {' '.join(words.split())}", code)
     except Exception as error:
         runtime.fail(error)
-
-
-def rule_text(rule: Rule) -> str:
-    """The rule in words."""
-    parts = ["every case that failed, came out empty or is unlike the training cases"]
-    if rule.target_dice is not None:
-        parts.append(
-            f"cases whose lower bound of Dice (level {rule.level:g}) is below "
-            f"{rule.target_dice:g}"
-        )
-    if rule.review_fraction is not None:
-        parts.append(f"the worst {100 * rule.review_fraction:g} %")
-    return f"To review: {'; '.join(parts)}."
-
-
-def versions() -> dict[str, str]:
-    """Of the program and what its numbers may depend on, and the time."""
-    found = {}
-    for name in ("unc_jax", "jax", "flax", "numpy"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a folder of sources
-            found[name] = "not installed"
-    made = time.strftime("%Y-%m-%d %H:%M")
-    return {**found, "python": platform.python_version(), "made": made}

@@ -20,14 +20,7 @@ import jax
 from absl import logging
 
 from unc_jax import runtime
-from unc_jax.cli import (
-    SOME_FAILED,
-    Parser,
-    add_review_flags,
-    guarded,
-    rule_text,
-    versions,
-)
+from unc_jax.cli import SOME_FAILED, Parser, run_command
 from unc_jax.compilation import kept_in
 from unc_jax.data import files, lock
 from unc_jax.errors import InputError
@@ -109,7 +102,11 @@ def _write_report(
     """run.json and report.html; `judged` by cases of known Dice and by a rule."""
     trained, output = segmenter.run, arguments.output
     known, wanted = judged
-    facts = {"run": str(trained.path), "scans": str(arguments.input), **versions()}
+    facts = {
+        "run": str(trained.path),
+        "scans": str(arguments.input),
+        **report.versions(),
+    }
     details = {
         "config": flat_config(trained.config),
         "steps": segmenter.predictor.steps,
@@ -126,7 +123,7 @@ def _write_report(
         facts=facts,
         pictures=output / "pictures",
         validation=calibration.distributions(known),
-        rule_text=rule_text(wanted),
+        rule_text=rule.describe(wanted),
     )
 
 
@@ -191,14 +188,15 @@ def _with_quality(row: Row, model: Quality | None, level: float) -> Row:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; exits with 2 and one line on wrong input, 4 if a case failed."""
+def _parser() -> Parser:
     parser = Parser(
-        prog="unc_jax.predict", description="Segment scans; say which to review."
+        "unc_jax.predict",
+        "Segments scans and lists those a human should review first.",
+        example="--run runs/liver --input scans --output review --target-dice 0.9",
     )
     parser.add_argument("--run", type=Path, required=True, help="trained run")
     parser.add_argument("--input", type=Path, required=True, help="scan or folder")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_output()
     parser.add_argument("--liver-masks", type=Path, help="folder of CASE.nii.gz")
     parser.add_argument("--liver-run", type=Path, help="run that finds the liver")
     parser.add_argument(
@@ -210,8 +208,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--distributed", action="store_true", help="one of several processes of a run"
     )
-    add_review_flags(parser)
-    guarded(run, parser, argv)
+    rule.add_flags(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits with 2 on wrong input, with 4 if a case failed."""
+    run_command(run, _parser(), argv)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,7 @@ from pathlib import Path
 
 from absl import logging
 
-from unc_jax.cli import (
-    SOME_FAILED,
-    Parser,
-    add_review_flags,
-    guarded,
-    rule_text,
-    versions,
-)
+from unc_jax.cli import SOME_FAILED, Parser, run_command
 from unc_jax.data import files, lock
 from unc_jax.errors import InputError
 from unc_jax.review import (
@@ -81,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             facts=facts,
             pictures=output / "pictures",
             validation=calibration.distributions(known),
-            rule_text=rule_text(wanted),
+            rule_text=rule.describe(wanted),
         )
     failed = sum(str(row["status"]).startswith("failed") for row in rows)
     flagged = sum(row["flag"] == "yes" for row in rows)
@@ -146,7 +139,7 @@ def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:
         **asked,
         "pictures": "scan" if arguments.images else "mean of the samples, 0 to 1",
         "samples a case": ", ".join(map(str, counts)) or "none",
-        **versions(),
+        **report.versions(),
     }
 
 
@@ -157,10 +150,14 @@ def _labels(text: str) -> tuple[int, ...]:
     return labels
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="unc_jax.score", description="Review list of any samples.")
+def _parser() -> Parser:
+    parser = Parser(
+        "unc_jax.score",
+        "Measures samples of any tool and lists the cases to review first.",
+        example="--samples folds --pattern 'fold_{sample}/{case}' --output review",
+    )
     parser.add_argument("--samples", type=Path, required=True, help="folder of samples")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_output()
     parser.add_argument(
         "--pattern",
         default=read_samples.DEFAULT_PATTERN,
@@ -179,12 +176,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("LOW", "HIGH"),
         help="of the images, %(default)s",
     )
-    add_review_flags(parser)
+    rule.add_flags(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    guarded(run, _parser(), argv)
+    """Runs the command line; exits with 2 on wrong input, with 4 if a case failed."""
+    run_command(run, _parser(), argv)
 
 
 if __name__ == "__main__":

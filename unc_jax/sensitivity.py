@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unc_jax import stages
-from unc_jax.cli import Parser, guarded
+from unc_jax.cli import Parser, run_command
 from unc_jax.config import check, read_config
 from unc_jax.data import files, lock
 from unc_jax.data.cohort import Cohort
@@ -99,14 +99,15 @@ def with_fields(config: Config, fields: dict[str, Any]) -> Config:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line; exits with 2 and one line on wrong input."""
     parser = Parser(
-        prog="unc_jax.sensitivity", description="Evaluate a run in other ways."
+        "unc_jax.sensitivity",
+        "Evaluates the test cases of a run again, one choice changed at a time.",
+        example="runs/liver --output sensitivity --only 'samples N'",
     )
     parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_output()
     parser.add_argument("--members", type=Path, nargs="+", default=[], metavar="RUN")
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="e.g. 'samples N'")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    guarded(run, parser, argv)
+    run_command(run, parser, argv)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """The report of a review: one page, the cases that need a human first."""
 
+import importlib.metadata
 import math
+import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +66,18 @@ def write_report(
     }
     body = _body(ordered, title, facts, Path(pictures), places, rule_text)
     page.write_page(path, title, body)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that numbers may depend on, and the time ("made")."""
+    found = {}
+    for package in ("unc_jax", "jax", "flax", "numpy"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # run from a folder of sources
+            found[package] = "not installed"
+    made = time.strftime("%Y-%m-%d %H:%M")
+    return {**found, "python": platform.python_version(), "made": made}
 
 
 def _body(

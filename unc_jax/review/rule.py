@@ -1,6 +1,8 @@
 """Which cases a human should see, why, and what that would have saved."""
 
+import argparse
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +38,27 @@ def check(rule: Rule) -> None:
         )
     if not 0 < rule.level < 1:
         raise InputError(f"--level is {rule.level}, must lie in (0, 1)")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of a rule, and --calibrate, which its bounds may come from."""
+    parser.add_argument("--calibrate", type=Path, help="cases.csv with known Dice")
+    parser.add_argument("--target-dice", type=float, help="review what may be below")
+    parser.add_argument("--review-fraction", type=float, help="review the worst share")
+    parser.add_argument("--level", type=float, default=0.9, help="%(default)s")
+
+
+def describe(rule: Rule) -> str:
+    """Returns the rule in words, one sentence."""
+    parts = ["every case that failed, came out empty or is unlike the training cases"]
+    if rule.target_dice is not None:
+        parts.append(
+            f"cases whose lower bound of Dice (level {rule.level:g}) is below "
+            f"{rule.target_dice:g}"
+        )
+    if rule.review_fraction is not None:
+        parts.append(f"the worst {100 * rule.review_fraction:g} %")
+    return f"To review: {'; '.join(parts)}."
 
 
 def decide(rows: list[Row], rule: Rule) -> list[Row]:

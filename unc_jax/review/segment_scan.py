@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.cli import versions
 from unc_jax.data import dicom, files, scan_maps
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
-from unc_jax.review import checks, pictures, worklist
+from unc_jax.review import checks, pictures, report, worklist
 from unc_jax.review.prepare_scan import prepare_scan
 from unc_jax.review.runfolder import Run
 from unc_jax.review.scans import Scan
@@ -175,7 +174,7 @@ def _write_extras(
                 geometry,
                 scan.series,
                 target=segmenter.run.preparation.target,
-                version=versions()["unc_jax"],
+                version=report.versions()["unc_jax"],
             )
         except InputError as error:
             return [f"no mask.dcm: {error}"]

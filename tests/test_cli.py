@@ -1,0 +1,95 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unc_jax import cli
+from unc_jax.errors import InputError
+
+
+def ended(function, capfd, *flags):
+    parser = cli.Parser("unc_jax.toy", "Does a thing.", example="--output there")
+    parser.add_output()
+    with pytest.raises(SystemExit) as end:
+        cli.run_command(function, parser, ["--output", "there", *flags])
+    return end.value.code, capfd.readouterr().err
+
+
+def raising(error):
+    def function(arguments):
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("wrong\nscan"), 2, "error: wrong scan\n"),
+        (FloatingPointError("NaN loss"), 3, "error: NaN loss\n"),
+        (KeyboardInterrupt(), 130, "interrupted; what is finished is kept\n"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(error, code, line, capfd):
+    assert ended(raising(error), capfd) == (code, line)
+
+
+def test_an_error_of_the_system_names_the_output(capfd):
+    code, line = ended(raising(OSError(28, "full")), capfd)
+    assert code == 2
+    assert line.startswith("error: there: no space left")
+    assert line.count("\n") == 1
+
+
+def test_debug_lets_the_traceback_through():
+    parser = cli.Parser("unc_jax.toy", "Does a thing.", example="--debug")
+    with pytest.raises(InputError):
+        cli.run_command(raising(InputError("wrong")), parser, ["--debug"])
+
+
+def test_a_fault_of_the_program_is_no_user_error():
+    parser = cli.Parser("unc_jax.toy", "Does a thing.", example="")
+    with pytest.raises(ZeroDivisionError):
+        cli.run_command(raising(ZeroDivisionError()), parser, [])
+
+
+@pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (4, 4)])
+def test_the_result_is_the_exit_code(result, code, capfd):
+    assert ended(lambda arguments: result, capfd) == (code, "")
+
+
+def test_a_closed_pipe_is_one_line():
+    program = (
+        "from unc_jax import cli\n"
+        "parser = cli.Parser('toy', 'Prints.', example='')\n"
+        "cli.run_command(lambda a: print('x' * 10_000_000), parser, [])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    with process.stderr:
+        errors = process.stderr.read()
+    assert process.wait() == 141
+    assert errors == "error: the output was closed by its reader\n"
+
+
+def test_help_ends_with_an_example(capsys):
+    parser = cli.Parser("unc_jax.toy", "Does a thing.", example="--output there")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    assert capsys.readouterr().out.endswith("python -m unc_jax.toy --output there\n")
+
+
+def test_labels_are_numbers_or_names():
+    assert cli.labels("1, liver,2") == (1, "liver", 2)
+    for wrong in ("0", "1,,2", ""):
+        with pytest.raises(cli.argparse.ArgumentTypeError):
+            cli.labels(wrong)
