@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from unc_jax.data.split import make_split
 from unc_jax.review import quality
 from unc_jax.study import cases_table
+from unc_jax.study.cases_table import EVALUATION_COLUMNS
 
 _LEVELS = (0.8, 0.9)
 _MEASURES = ("dice", *quality.SIGNS)
@@ -77,7 +78,7 @@ def main() -> None:
     for path in arguments.tables:
         rows = [
             {name: row[name] for name in _MEASURES}
-            for row in cases_table.read_rows(path)
+            for row in cases_table.read_rows(path, EVALUATION_COLUMNS)
             if all(row[name] is not None for name in _MEASURES)
         ]
         cohorts[str(path)] = rows

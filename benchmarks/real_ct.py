@@ -16,19 +16,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from unc_jax.data import dataset, nifti
-from unc_jax.review import worklist
-from unc_jax.study import metrics
+from unc_jax.study import cases_table, metrics
+from unc_jax.study.cases_table import REVIEW_COLUMNS
 
 _LIVER = (1, 2)
 _COLUMNS = ("predicted_dice", "dice_lower", "d_pw", "cv", "u_labelled", "volume_ml")
 
 
-def review(run: Path, folder: Path, output: Path) -> dict[str, worklist.Row]:
+def review(run: Path, folder: Path, output: Path) -> dict[str, cases_table.Row]:
     """Rows of `predict`, by case."""
     flags = ["--run", str(run), "--input", str(folder), "--output", str(output)]
     command = [sys.executable, "-m", "unc_jax.predict", *flags]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1], stdout=2)
-    return {str(row["case"]): row for row in worklist.read_rows(output / "cases.csv")}
+    return {
+        str(row["case"]): row
+        for row in cases_table.read_rows(output / "cases.csv", REVIEW_COLUMNS)
+    }
 
 
 def dice_of(case: dataset.Case, output: Path) -> str:

@@ -17,7 +17,7 @@ from unc_jax.study import (
     run_folder,
     tables,
 )
-from unc_jax.study.cases_table import Panel
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, Panel
 from unc_jax.uncertainty.measures import MEASURES
 
 COUNTS = {"train": 12, "validation": 4, "test": 16}
@@ -42,7 +42,7 @@ def write_run(folder, *, noise=1.0, seed=0, panels=False, rows=None, **fields):
         for i in range(count):
             bad = i / count + noise * 0.1 * rng.normal()
             made.append(
-                cases_table.new_row(
+                cases_table.new_row(EVALUATION_COLUMNS, 
                     case=f"{split}_{i}", split=split, n_samples=10, status="ok",
                     dice=0.95 - 0.5 * i / count, cv=10 + 5 * bad, d_pw=0.9 - 0.2 * bad,
                     u_labelled=0.1 + 0.05 * bad, volume_ml=10.0 + i % 5,
@@ -50,7 +50,7 @@ def write_run(folder, *, noise=1.0, seed=0, panels=False, rows=None, **fields):
                 )
             )  # fmt: skip
     made = rows(made) if rows else made
-    cases_table.write_rows(folder / "cases.csv", made)
+    cases_table.write_rows(folder / "cases.csv", made, EVALUATION_COLUMNS)
     if panels:
         mask = np.zeros((6, 8), bool)
         mask[2:4, 2:5] = True
@@ -85,7 +85,7 @@ def write_six(root, **options):
 
 
 def grouped(*folders):
-    return models.group([run_folder.read_run(folder) for folder in folders])
+    return models.group(run_folder.open_comparable(folders))
 
 
 FAST = comparison.Resamples(200)
@@ -173,7 +173,7 @@ def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):
 
 def test_statistics_are_those_of_the_rows(tmp_path):
     folder = write_run(tmp_path / "run", noise=3.0)
-    rows = cases_table.read_rows(folder / "cases.csv")
+    rows = cases_table.read_rows(folder / "cases.csv", EVALUATION_COLUMNS)
     dice = cases_table.column(rows, "dice", "test")
     found = comparison.compare(grouped(folder), resamples=FAST)["models"][0]
     for name in ("cv", "d_pw", "mutual_information"):

@@ -7,6 +7,7 @@ import pytest
 
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
+from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.evaluate import evaluate_cases
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.prediction import Prediction
@@ -98,7 +99,7 @@ def table_lines(directory):
 def test_rows_hold_what_the_measures_say(cohort, tmp_path):
     predict = Predictor()
     rows = evaluate(predict, cohort, tmp_path)
-    assert cases_table.read_rows(tmp_path / "cases.csv") == rows
+    assert cases_table.read_rows(tmp_path / "cases.csv", EVALUATION_COLUMNS) == rows
     assert predict.asked == ["a", "b", "c", "d", "e", "f"]
     assert [row["split"] for row in rows] == [
         *("train", "train", "validation", "test", "test", "test")

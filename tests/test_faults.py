@@ -20,9 +20,10 @@ from unc_jax import predict, stages
 from unc_jax.data import files, lock
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
-from unc_jax.review import worklist
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.train import build_model, create_state
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import REVIEW_COLUMNS
 
 PAGE = 4096
 
@@ -213,13 +214,13 @@ def test_prediction_goes_on_when_there_is_room_again(
         assert f"error: {output}" in errors
         assert "no space left; free some and run again" in errors
         assert_no_leftovers(output)
-        done = worklist.read_rows(output / "cases.csv")
+        done = cases_table.read_rows(output / "cases.csv", REVIEW_COLUMNS)
         assert 0 < len(done) < 6
-        assert {row["status"] for row in done} <= {worklist.OK, worklist.EMPTY}
+        assert {row["status"] for row in done} <= {cases_table.OK, cases_table.EMPTY}
         assert maps(output).items() < maps(undisturbed).items()
     assert review(output) == 0
     assert maps(output) == maps(undisturbed)
-    assert len(worklist.read_rows(output / "cases.csv")) == 6
+    assert len(cases_table.read_rows(output / "cases.csv", REVIEW_COLUMNS)) == 6
 
 
 def test_the_lock_says_who_holds_it_and_outlives_nobody(tmp_path):

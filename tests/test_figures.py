@@ -4,7 +4,7 @@ from matplotlib import image as images
 from matplotlib.figure import Figure
 
 from unc_jax.study import cases_table, figures
-from unc_jax.study.cases_table import Panel
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, Panel
 
 
 def panel(spacing_mm=(1.0, 1.0)):
@@ -24,7 +24,7 @@ def panel(spacing_mm=(1.0, 1.0)):
 
 def rows_of(dices, split="test"):
     return [
-        cases_table.new_row(
+        cases_table.new_row(EVALUATION_COLUMNS, 
             case=f"{split}_{i}", split=split, dice=d, cv=i + 1.0, d_pw=0.9,
             u_labelled=0.1 + i / 100, status="ok",
         )

@@ -17,10 +17,10 @@ import test_evaluate as small
 
 from unc_jax import runtime
 from unc_jax.errors import InputError
-from unc_jax.review import worklist
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.train import build_model, empty_state
 from unc_jax.study import cases_table
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
 
 COUNT = 2
 LONG = {
@@ -153,7 +153,7 @@ def rows_of(folder, name="cases.csv"):
     """By case, without the time it took."""
     if not (folder / name).exists():
         return {}
-    rows = cases_table.read_rows(folder / name)
+    rows = cases_table.read_rows(folder / name, EVALUATION_COLUMNS)
     return {row["case"]: {**row, "seconds": 0} for row in rows}
 
 
@@ -190,15 +190,24 @@ def test_processes_share_the_cases_and_leave_none_of_a_dead_one(tmp_path):
 def test_a_process_on_its_own_takes_over_what_several_left(tmp_path):
     predict, cohort = small.Predictor(), small.small_cohort()
     small.evaluate(predict, cohort, tmp_path)
-    rows = cases_table.read_rows(tmp_path / "cases.csv")
+    rows = cases_table.read_rows(tmp_path / "cases.csv", EVALUATION_COLUMNS)
     (tmp_path / "cases.csv").unlink()
-    late = [cases_table.new_row(case=c, split="x", status="failed: late") for c in "bd"]
-    cases_table.write_rows(tmp_path / "cases.part-0.csv", [*rows[0:5:2], late[1]])
-    cases_table.write_rows(tmp_path / "cases.part-7.csv", [late[0], rows[3]])
+    late = [
+        cases_table.new_row(
+            EVALUATION_COLUMNS, case=c, split="x", status="failed: late"
+        )
+        for c in "bd"
+    ]
+    cases_table.write_rows(
+        tmp_path / "cases.part-0.csv", [*rows[0:5:2], late[1]], EVALUATION_COLUMNS
+    )
+    cases_table.write_rows(
+        tmp_path / "cases.part-7.csv", [late[0], rows[3]], EVALUATION_COLUMNS
+    )
     predict.asked.clear()
     again = small.evaluate(predict, cohort, tmp_path)
     assert predict.asked == ["b", "f"]
-    assert cases_table.read_rows(tmp_path / "cases.csv") == again
+    assert cases_table.read_rows(tmp_path / "cases.csv", EVALUATION_COLUMNS) == again
     assert [row["seconds"] for row in again[2:5]] == [r["seconds"] for r in rows[2:5]]
     assert not list(tmp_path.glob("*.part-*"))
 
@@ -367,7 +376,9 @@ predict.main(sys.argv[1:])
         assert codes == [0] * len(environments), errors
     tables = []
     for workdir in ("alone", "run"):
-        table = worklist.read_rows(tmp_path / f"predicted_{workdir}" / "cases.csv")
+        table = cases_table.read_rows(
+            tmp_path / f"predicted_{workdir}" / "cases.csv", REVIEW_COLUMNS
+        )
         tables.append([{**row, "seconds": 0} for row in table])
     assert len(tables[0]) == 6
     assert tables[0] == tables[1]

@@ -13,9 +13,8 @@ from unc_jax import predict, stages
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
-from unc_jax.review import worklist
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import COLUMNS
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
 
 
 def run_all(config, workdir):
@@ -40,7 +39,7 @@ def test_all_stages_twice(tiny_config, tmp_path):
 
     with open(tmp_path / "run" / "cases.csv") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == EVALUATION_COLUMNS
     assert len(rows) == 6
     assert {row["status"] for row in rows} == {"ok"}
     assert all(0 <= float(row["d_pw"]) <= 1 for row in rows)
@@ -79,7 +78,7 @@ def review(run, source, output, *flags, failed=0):
     with pytest.raises(SystemExit) as done:
         predict.main([*argv, "--review-fraction", "0.5", *flags])
     assert done.value.code == (4 if failed else 0)
-    rows = worklist.read_rows(output / "cases.csv")
+    rows = cases_table.read_rows(output / "cases.csv", REVIEW_COLUMNS)
     assert sum(row["status"].startswith("failed") for row in rows) == failed
     return {row["case"]: row for row in rows}
 
@@ -96,7 +95,7 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
     rows = review(tmp_path / "elsewhere", source, output, failed=1)
 
     # The same networks saw the same voxels: the same numbers as in the evaluation.
-    for known in cases_table.read_rows(run / "cases.csv"):
+    for known in cases_table.read_rows(run / "cases.csv", EVALUATION_COLUMNS):
         row = rows[known["case"]]
         assert row["status"] == "ok"
         for name in ("cv", "d_pw", "u_labelled", "volume_ml"):
@@ -137,7 +136,7 @@ def test_tumour_run_reaches_a_table(tiny_config, tmp_path):
     task = Path(tiny_config.data.root)
     livers = tmp_path / "livers"
     shutil.copytree(task / "labelsTr", livers)
-    case = cases_table.read_rows(run / "cases.csv")[0]["case"]
+    case = cases_table.read_rows(run / "cases.csv", EVALUATION_COLUMNS)[0]["case"]
     path = livers / f"{case}.nii.gz"
     label = nib.load(path)
     nib.save(nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), path)
@@ -147,7 +146,7 @@ def test_tumour_run_reaches_a_table(tiny_config, tmp_path):
     assert (rows[case]["status"], rows[case]["flag"]) == ("no_liver", "yes")
     assert not nib.load(output / case / "mask.nii.gz").get_fdata().any()
     assert not (output / case / "samples").exists()
-    for known in cases_table.read_rows(run / "cases.csv")[1:]:
+    for known in cases_table.read_rows(run / "cases.csv", EVALUATION_COLUMNS)[1:]:
         if rows[known["case"]]["status"] != "ok":
             continue
         samples = sorted((output / known["case"] / "samples").iterdir())

@@ -7,8 +7,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from unc_jax.review import page, pictures, strips, worklist
+from unc_jax.review import page, pictures, strips
 from unc_jax.review.report import write_report
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import REVIEW_COLUMNS
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -42,7 +44,9 @@ class Page(html.parser.HTMLParser):
 def row(case, **values):
     defaults = {"status": "ok", "flag": "no", "n_samples": 10, "volume_ml": 1500.0}
     measured = {"cv": 20.0, "d_pw": 0.95, "u_labelled": 0.05}
-    return worklist.new_row(**{**defaults, **measured, **values, "case": case})
+    return cases_table.new_row(
+        REVIEW_COLUMNS, **{**defaults, **measured, **values, "case": case}
+    )
 
 
 def written(path, rows, **changes):
@@ -86,7 +90,9 @@ def test_worst_first_with_links_to_every_case(tmp_path):
 
 def test_summary_counts(tmp_path):
     rows = [row(f"c{i}", flag="yes" if i < 3 else "no") for i in range(8)]
-    rows.append(worklist.new_row(case="f", status="failed: x", flag="yes"))
+    rows.append(
+        cases_table.new_row(REVIEW_COLUMNS, case="f", status="failed: x", flag="yes")
+    )
     text = " ".join(written(tmp_path / "r.html", rows).text.split())
     summary = text[text.index("9cases") :]
     assert summary.startswith("9cases4to review (44 %)5without a flag1failed")

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from unc_jax.errors import InputError
-from unc_jax.review import rule, worklist
+from unc_jax.review import rule
 from unc_jax.review.rule import Rule
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import REVIEW_COLUMNS
 
 
 def row(status="ok", lower=0.95, predicted=0.95, unlike=""):
-    return worklist.new_row(
+    return cases_table.new_row(
+        REVIEW_COLUMNS,
         case="a",
         status=status,
         dice_lower=lower,
@@ -86,3 +89,20 @@ def test_appraisal_of_nothing_is_undefined():
 def test_senseless_rules_are_refused(wanted):
     with pytest.raises(InputError, match="must lie in"):
         rule.check(wanted)
+
+
+def test_worst_come_first():
+    rows = [
+        {**row(lower=lower, predicted=predicted), "case": case, "flag": flag}
+        for case, flag, lower, predicted in (
+            ("fine", "no", 0.9, 0.95),
+            ("flagged", "yes", 0.99, 0.99),
+            ("unbounded", "yes", None, 0.9),
+            ("worse", "yes", 0.2, 0.9),
+            ("better", "no", 0.95, 0.95),
+        )
+    ]
+    broken = row("failed: truncated", None, None)
+    rows.insert(4, {**broken, "case": "broken", "flag": "yes"})
+    names = [one["case"] for one in rule.order(rows)]
+    assert names == ["broken", "unbounded", "worse", "flagged", "fine", "better"]

@@ -5,6 +5,7 @@ import pytest
 from unc_jax.errors import InputError
 from unc_jax.review import runreport
 from unc_jax.study import cases_table, evaluate, figures
+from unc_jax.study.cases_table import EVALUATION_COLUMNS
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -12,7 +13,7 @@ HOSTILE = "<script>alert(1)</script>"
 @pytest.fixture
 def run(tmp_path):
     rows = [
-        cases_table.new_row(
+        cases_table.new_row(EVALUATION_COLUMNS, 
             case=f"c{i}", split="test" if i < 6 else "train", status="ok",
             dice=0.9 - i / 100, cv=1.0 + i, d_pw=0.95 - i / 50, u_labelled=0.1,
         )

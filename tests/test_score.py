@@ -11,9 +11,10 @@ from unc_jax import score
 from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
-from unc_jax.review import worklist
 from unc_jax.review.read_samples import find_samples, read_sample, same_grid
 from unc_jax.review.tally import Tally
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import REVIEW_COLUMNS
 from unc_jax.uncertainty import measures
 
 SHAPE = (14, 12, 10)
@@ -90,7 +91,10 @@ def run(capsys, *flags):
 
 
 def rows_of(output):
-    return {row["case"]: row for row in worklist.read_rows(output / "cases.csv")}
+    return {
+        row["case"]: row
+        for row in cases_table.read_rows(output / "cases.csv", REVIEW_COLUMNS)
+    }
 
 
 def test_measures_of_probabilities_agree_with_numpy():

@@ -3,13 +3,14 @@ import json
 import pytest
 
 from unc_jax.study import cases_table, tables
+from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.evaluate import summarise
 
 
 def row_of(case, split, dice, **values):
     status = values.pop("status", "ok")
     return cases_table.new_row(
-        case=case, split=split, dice=dice, status=status, **values
+        EVALUATION_COLUMNS, case=case, split=split, dice=dice, status=status, **values
     )
 
 

@@ -9,6 +9,7 @@ from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
 from unc_jax.study import cases_table, variants, variants_figure
+from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.variants import Variant
 
 
@@ -16,7 +17,7 @@ def rows_of(dice, **measures):
     listed = []
     for i, value in enumerate(dice):
         own = {name: float(values[i]) for name, values in measures.items()}
-        row = cases_table.new_row(
+        row = cases_table.new_row(EVALUATION_COLUMNS, 
             case=f"c{i}", split="test", n_samples=10, dice=float(value), seconds=2.0,
             status="ok", **own,
         )  # fmt: skip
@@ -166,10 +167,12 @@ def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
     tiny_config.evaluate.source = "ensemble"
     tiny_config.evaluate.members = tuple(map(str, runs))
     table = stages.evaluate_run(tiny_config, prepared, tmp_path / "ensemble")
-    rows = cases_table.read_rows(tmp_path / "ensemble" / "cases.csv")
+    rows = cases_table.read_rows(
+        tmp_path / "ensemble" / "cases.csv", EVALUATION_COLUMNS
+    )
     assert len(rows) == 6
     folder = output / "source_ensemble_of_2" / "cases.csv"
-    for row in cases_table.read_rows(folder):
+    for row in cases_table.read_rows(folder, EVALUATION_COLUMNS):
         again = next(one for one in rows if one["case"] == row["case"])
         assert again["d_pw"] == row["d_pw"]
     assert "ensemble" in table

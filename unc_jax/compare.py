@@ -37,7 +37,7 @@ def compare(
     """Reads and checks all runs, then writes everything under `output`."""
     if resamples < _FEWEST_RESAMPLES:
         raise InputError(f"--resamples is {resamples}; give at least 1000")
-    grouped = models.group([run_folder.read_run(folder) for folder in folders])
+    grouped = models.group(run_folder.open_comparable(folders))
     statistics = comparison.compare(
         grouped,
         policy=policy,

@@ -24,24 +24,22 @@ from unc_jax.cli import SOME_FAILED, Parser, run_command
 from unc_jax.compilation import kept_in
 from unc_jax.data import files, lock
 from unc_jax.errors import InputError
-from unc_jax.fields import flat_config
 from unc_jax.review import (
     calibration,
     quality,
     report,
     rule,
-    runfolder,
     scans,
     segment_scan,
-    worklist,
 )
 from unc_jax.review.quality import Quality
-from unc_jax.review.runfolder import Run
 from unc_jax.review.scans import Scan
 from unc_jax.review.segment_scan import Segmenter
 from unc_jax.review.segmenter import build_segmenter
-from unc_jax.review.worklist import Row
 from unc_jax.segmentation.progress import Progress
+from unc_jax.study import cases_table, run_folder
+from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
+from unc_jax.study.run_folder import Run
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     rule.check(wanted)
     if arguments.distributed:
         runtime.join()
-    trained = runfolder.load(arguments.run)
+    trained = run_folder.open_run(arguments.run)
     known, model = _known_quality(trained, arguments)
     found = scans.find_scans(arguments.input)
     output = arguments.output
@@ -72,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             _write_table(output, rows)
             _write_report(arguments, rows, segmenter, found, (known, wanted))
         runtime.leave()
-    failed = sum(str(row["status"]).startswith(worklist.FAILED) for row in rows)
+    failed = sum(str(row["status"]).startswith(cases_table.FAILED) for row in rows)
     flagged = sum(row["flag"] == "yes" for row in rows)
     if runtime.leads():
         print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
@@ -81,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_table(output: Path, rows: list[Row]) -> None:
-    worklist.write_rows(output / "cases.csv", worklist.order(rows))
+    cases_table.write_rows(output / "cases.csv", rule.order(rows), REVIEW_COLUMNS)
 
 
 def _of_all(own: list[Row]) -> list[Row]:
@@ -108,10 +106,10 @@ def _write_report(
         **report.versions(),
     }
     details = {
-        "config": flat_config(trained.config),
+        "config": trained.config,
         "steps": segmenter.predictor.steps,
         "fingerprint": segmenter.fingerprint,
-        "seed": trained.config.seed,
+        "seed": trained.seed,
         "device": str(jax.devices()[0].device_kind),
         "sha256": {str(scan.case): scan.digest() for scan in found},
     }
@@ -131,7 +129,7 @@ def _known_quality(
     trained: Run, arguments: argparse.Namespace
 ) -> tuple[list[Row], Quality | None]:
     """Cases with a known Dice, and the quality map calibrated with them."""
-    known, model = trained.rows, trained.quality
+    known, model = trained.rows, calibration.quality_of(trained)
     if arguments.calibrate:
         known = calibration.read_calibration(arguments.calibrate)
         model = quality.fit(trained.rows, calibration=known)
@@ -174,17 +172,21 @@ def _attempt(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
         if not isinstance(error, InputError):
             logging.exception("case %s failed", scan.case)
             words = f"{type(error).__name__}: {words}"
-        return worklist.new_row(
-            case=scan.case, status=worklist.FAILED + words, input=str(scan.path)
+        return cases_table.new_row(
+            REVIEW_COLUMNS,
+            case=scan.case,
+            status=cases_table.FAILED + words,
+            input=str(scan.path),
         )
 
 
 def _with_quality(row: Row, model: Quality | None, level: float) -> Row:
-    if model is None or not worklist.is_usable(row):
+    if model is None or not cases_table.is_usable(row):
         return row
     found = quality.predict(model, row, level)
-    return worklist.new_row(
-        **{**row, "predicted_dice": found.predicted, "dice_lower": found.lower}
+    return cases_table.new_row(
+        REVIEW_COLUMNS,
+        **{**row, "predicted_dice": found.predicted, "dice_lower": found.lower},
     )
 
 

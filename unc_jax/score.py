@@ -26,10 +26,10 @@ from unc_jax.review import (
     report,
     rule,
     score_case,
-    worklist,
 )
-from unc_jax.review.worklist import Row
 from unc_jax.segmentation.progress import Progress
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
             for name, reason in model.left_out.items():
                 print(f"{name} is left out: {reason}", file=sys.stderr)
             rows = [model.apply(row, arguments.level) for row in rows]
-        rows = worklist.order(_decided(rows, wanted, model is not None))
-        worklist.write_rows(output / "cases.csv", rows)
+        rows = rule.order(_decided(rows, wanted, model is not None))
+        cases_table.write_rows(output / "cases.csv", rows, REVIEW_COLUMNS)
         if arguments.references:
             score_case.write_study(rows, output / "study")
         facts = _facts(arguments, rows)
@@ -104,8 +104,8 @@ def _failed_row(case: str, paths: list[Path], error: Exception) -> Row:
     if not isinstance(error, InputError):
         logging.exception("case %s failed", case)
         words = f"{type(error).__name__}: {words}"
-    return worklist.new_row(
-        case=case, status=f"failed: {words}", input=str(paths[0].parent)
+    return cases_table.new_row(
+        REVIEW_COLUMNS, case=case, status=f"failed: {words}", input=str(paths[0].parent)
     )
 
 

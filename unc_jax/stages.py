@@ -13,7 +13,7 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
 from unc_jax.fields import Config, flat_config
-from unc_jax.review import runfolder, runreport
+from unc_jax.review import calibration, prepare_scan, runreport
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
@@ -126,7 +126,8 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     summed = voxel_agreement.collect(workdir / "voxels", prepared.split.test)
     if summed is not None:
         files.write_json(workdir / "voxels.json", summed)
-    runfolder.store(workdir, config, prepared, rows)
+    prepare_scan.store_preparation(workdir, config, prepared, rows)
+    calibration.store_quality(workdir, rows)
     return summarise(config, rows, workdir)
 
 

@@ -1,14 +1,55 @@
-"""Cases with a known Dice, by which the quality of others is predicted."""
+"""Cases with a known Dice, by which the quality of others is predicted.
+
+Evaluation stores in a run: quality.json (the map to predicted Dice) and review.json
+(what reviewing by it would have saved on the test cases).
+"""
 
 import csv
 import statistics
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from absl import logging
+
+from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import quality, worklist
-from unc_jax.review.worklist import Row
+from unc_jax.review import quality, rule
+from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
+from unc_jax.study.run_folder import Run
 from unc_jax.uncertainty.measures import MEASURES
+
+# What review.json reports on the test cases.
+TARGET_DICE, REVIEW_FRACTION, LEVEL = 0.9, 0.1, 0.9
+
+
+def store_quality(workdir: Path, rows: list[Row]) -> None:
+    """Writes RUN/quality.json and RUN/review.json from the rows of cases.csv.
+
+    Without enough validation cases there are none; a warning says so.
+    """
+    held_out = sum(row["split"] == "validation" for row in rows)
+    # Too few validation cases for the level: training cases help out, each predicted
+    # by a map that does not know it.
+    method = "split" if quality.greatest_level(held_out) >= LEVEL else "cross"
+    try:
+        found = quality.fit(rows, method=method)
+    except InputError as error:
+        logging.warning("no predicted quality: %s", error)
+        for name in ("quality.json", "review.json"):
+            (workdir / name).unlink(missing_ok=True)
+        return
+    files.write_json(workdir / "quality.json", quality.to_json(found))
+    files.write_json(workdir / "review.json", _appraisals(rows, found))
+
+
+def quality_of(run: Run) -> Quality | None:
+    """Returns the quality map of a run; None where it had too few cases."""
+    if run.quality is None:
+        return None
+    return quality.from_json(run.quality, str(run.path / "quality.json"))
 
 
 def read_calibration(path: Path) -> list[Row]:
@@ -18,8 +59,9 @@ def read_calibration(path: Path) -> list[Row]:
             header = next(csv.reader(file), [])
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; name a cases.csv") from None
-    read = cases_table.read_rows if "split" in header else worklist.read_rows
-    rows = [row for row in read(path) if row["dice"] is not None]
+    columns = EVALUATION_COLUMNS if "split" in header else REVIEW_COLUMNS
+    rows = cases_table.read_rows(path, columns)
+    rows = [row for row in rows if row["dice"] is not None]
     if not rows:
         raise InputError(f"{path}: no case has a Dice; score with --references first")
     return rows
@@ -78,11 +120,11 @@ class Calibration:
 
     def apply(self, row: Row, level: float) -> Row:
         """The row with predicted Dice and lower bound, if it has a segmentation."""
-        if not worklist.is_usable(row):
+        if not cases_table.is_usable(row):
             return row
         estimate = quality.predict(self._quality, {**row, **self._constant}, level)
         predicted = {"predicted_dice": estimate.predicted, "dice_lower": estimate.lower}
-        return worklist.new_row(**{**row, **predicted})
+        return cases_table.new_row(REVIEW_COLUMNS, **{**row, **predicted})
 
     @property
     def support(self) -> str:
@@ -94,3 +136,31 @@ class Calibration:
             f"{n} cases ({self._quality.method}{bound}); they support levels up to "
             f"{greatest:.3f}"
         )
+
+
+def _appraisals(rows: list[Row], found: Quality) -> dict[str, Any]:
+    """Both rules on the test cases; the fraction's threshold is of validation cases."""
+    held_out = {name: _estimates(rows, name, found) for name in ("validation", "test")}
+    predicted, lower, dice = held_out["test"]
+    edge = rule.threshold(held_out["validation"][0], REVIEW_FRACTION)
+    return {
+        "level": LEVEL,
+        "method": found.method,
+        "greatest_level": quality.greatest_level(len(found.residuals)),
+        "target_dice": rule.appraise(dice, ~(lower >= TARGET_DICE), TARGET_DICE),
+        "review_fraction": {
+            "fraction": REVIEW_FRACTION,
+            "threshold": edge if np.isfinite(edge) else None,
+            **rule.appraise(dice, predicted <= edge, TARGET_DICE),
+        },
+    }
+
+
+def _estimates(rows: list[Row], split: str, found: Quality) -> np.ndarray:
+    """(3, cases): predicted Dice, lower bound, true Dice."""
+    chosen = [row for row in rows if row["split"] == split and row["status"] == OK]
+    estimates = [quality.predict(found, row, LEVEL) for row in chosen]
+    dice = cases_table.column(chosen, "dice")
+    return np.array(
+        [[one.predicted for one in estimates], [one.lower for one in estimates], dice]
+    ).reshape(3, len(chosen))

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from unc_jax.review import page, strips
 from unc_jax.review.page import name
-from unc_jax.review.worklist import Row
-from unc_jax.study.cases_table import OK
+from unc_jax.study.cases_table import OK, Row
 from unc_jax.uncertainty.measures import MEASURES
 
 LABELS = {

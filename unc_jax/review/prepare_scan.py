@@ -1,14 +1,24 @@
-"""What a run stores so that scans of other origin can be prepared and compared."""
+"""Preparation of a scan of other origin as a run prepared its training cases.
 
+Evaluation stores the recipe, and what the training cases were like, in
+RUN/preparation.json.
+"""
+
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box, moments, prepare_liver, prepare_tumor, zscore
 from unc_jax.errors import InputError
 from unc_jax.fields import Config
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import Row
+from unc_jax.study.run_folder import Run
+from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 Range = tuple[float, float]
 
@@ -42,6 +52,28 @@ class Prepared(NamedTuple):
     image: np.ndarray
     box: Box
     voxel_ml: float
+
+
+def store_preparation(
+    workdir: Path, config: Config, cohort: Cohort, rows: list[Row]
+) -> None:
+    """Writes RUN/preparation.json; ranges are of training and validation cases."""
+    known = [row for row in rows if row["split"] != "test"]
+    ranges = {}
+    for name in (*PAPER_MEASURES, "volume_ml"):
+        values = cases_table.column(known, name)
+        values = values[~np.isnan(values)]
+        if len(values):
+            ranges[name] = float(values.min()), float(values.max())
+    files.write_json(workdir / "preparation.json", describe(config, cohort, ranges))
+
+
+def preparation_of(run: Run) -> Preparation:
+    """Returns how scans are prepared for a run; InputError when it does not say."""
+    path = run.path / "preparation.json"
+    if run.preparation is None:
+        raise InputError(f"no {path}: run --stage evaluate first")
+    return from_json(run.preparation, str(path))
 
 
 def describe(

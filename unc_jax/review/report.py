@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.review import card, page, worklist
+from unc_jax.review import card, page, rule
 from unc_jax.review.page import name, text
-from unc_jax.review.worklist import Row
+from unc_jax.study.cases_table import Row
 
 _HOW_TO_READ = (
     "Pictures: the axial, coronal and sagittal slice with the most uncertainty, and "
@@ -59,7 +59,7 @@ def write_report(
 
     Every text may be hostile; nothing is taken for markup.
     """
-    ordered = worklist.order(rows)
+    ordered = rule.order(rows)
     places = {
         measure: [v for v in values if v is not None and math.isfinite(v)]
         for measure, values in (validation or {}).items()

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from unc_jax.errors import InputError
-from unc_jax.review import worklist
-from unc_jax.review.worklist import Row
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import Row
 
 
 class Rule(NamedTuple):
@@ -73,11 +73,26 @@ def decide(rows: list[Row], rule: Rule) -> list[Row]:
     decided = []
     for number, row in enumerate(rows):
         reasons = _reasons(row, rule)
-        if number in worst and worklist.is_usable(row):
+        if number in worst and cases_table.is_usable(row):
             reasons.append(f"worst {100 * (rule.review_fraction or 0):.0f} %")
         flag = "yes" if reasons else "no"
         decided.append({**row, "flag": flag, "reason": "; ".join(reasons)})
     return decided
+
+
+def order(rows: list[Row]) -> list[Row]:
+    """Returns the rows worst first: without a segmentation, flagged, then the rest.
+
+    Within each by lower bound, predicted Dice and D_pw. A row without a number comes
+    before those with one; ties stay in their order.
+    """
+
+    def rank(row: Row) -> tuple:
+        bounds = [row["dice_lower"], row["predicted_dice"], row["d_pw"]]
+        known = [(b is not None, 0.0 if b is None else float(b)) for b in bounds]
+        return cases_table.is_usable(row), row["flag"] != "yes", *known
+
+    return sorted(rows, key=rank)
 
 
 def threshold(predicted: ArrayLike, fraction: float) -> float:
@@ -121,11 +136,11 @@ def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[st
 
 def _reasons(row: Row, rule: Rule) -> list[str]:
     status = str(row["status"])
-    if status == worklist.NO_LIVER:
+    if status == cases_table.NO_LIVER:
         return ["no liver found"]
-    if status == worklist.EMPTY:
+    if status == cases_table.EMPTY:
         return ["empty segmentation"]
-    if status != worklist.OK:
+    if status != cases_table.OK:
         return ["failed"]
     reasons = []
     if row["unlike"]:

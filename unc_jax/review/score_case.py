@@ -9,12 +9,11 @@ import numpy as np
 from unc_jax.data import files, nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
-from unc_jax.review import pictures, worklist
+from unc_jax.review import pictures
 from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
 from unc_jax.review.tally import Outcome, Tally
-from unc_jax.review.worklist import Row
 from unc_jax.study import cases_table, evaluate, figures, metrics
-from unc_jax.study.cases_table import OK
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
 from unc_jax.uncertainty.measures import THRESHOLD
 
 _TAKEN = ("pictures", "study")
@@ -76,12 +75,13 @@ def write_study(rows: list[Row], folder: Path) -> None:
     """The statistics of a study over the cases with a reference, all of them "test"."""
     studied = [
         cases_table.new_row(
-            **{name: row.get(name) for name in cases_table.COLUMNS if name != "split"},
+            EVALUATION_COLUMNS,
+            **{name: row.get(name) for name in EVALUATION_COLUMNS if name != "split"},
             split="test",
         )
         for row in rows
     ]
-    cases_table.write_rows(folder / "cases.csv", studied)
+    cases_table.write_rows(folder / "cases.csv", studied, EVALUATION_COLUMNS)
     files.write_json(folder / "summary.json", evaluate.summarise(studied))
     figures.figure2(studied, folder / "figure2.png")
 
@@ -141,7 +141,8 @@ def _row(
     if reference is not None:
         known["dice"] = metrics.dice(mask, reference)
         known["reference_ml"] = metrics.volume_ml(reference, voxel_ml)
-    return worklist.new_row(
+    return cases_table.new_row(
+        REVIEW_COLUMNS,
         case=case,
         status=OK if mask.any() else "empty",
         n_samples=len(paths),

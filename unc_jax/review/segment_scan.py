@@ -14,13 +14,13 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
-from unc_jax.review import checks, pictures, report, worklist
-from unc_jax.review.prepare_scan import prepare_scan
-from unc_jax.review.runfolder import Run
+from unc_jax.review import checks, pictures, report
+from unc_jax.review.prepare_scan import Preparation, prepare_scan
 from unc_jax.review.scans import Scan
-from unc_jax.review.worklist import Row
-from unc_jax.study import evaluate
+from unc_jax.study import cases_table, evaluate
+from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
 from unc_jax.study.predictor import Predictor
+from unc_jax.study.run_folder import Run
 from unc_jax.uncertainty.prediction import Prediction
 
 _SMALLEST = 8  # voxels along an axis
@@ -54,6 +54,7 @@ class Segmenter(NamedTuple):
     """
 
     run: Run
+    preparation: Preparation
     predictor: Predictor
     fingerprint: str
     find_organ: FindOrgan | None = None
@@ -76,7 +77,11 @@ def finished_row(folder: Path, scan: Scan, fingerprint: str) -> Row | None:
         stored = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         same = stored["fingerprint"] == fingerprint and stored["scan"] == scan.stamp()
         whole = all((folder / f"{name}.nii.gz").is_file() for name in scan_maps.MAPS)
-        return worklist.new_row(**stored["row"]) if same and whole else None
+        return (
+            cases_table.new_row(REVIEW_COLUMNS, **stored["row"])
+            if same and whole
+            else None
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -92,8 +97,8 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
     stamp = scan.stamp()
     array, geometry = scan.read()
     _check(array)
-    foreign = _foreign(array, segmenter.run)
-    warnings = [*foreign, *_geometry_warnings(geometry, segmenter.run)]
+    foreign = _foreign(array, segmenter.preparation)
+    warnings = [*foreign, *_geometry_warnings(geometry, segmenter.preparation)]
     organ = segmenter.find_organ and segmenter.find_organ(scan, array, geometry)
     if organ and organ.note:
         warnings.append(organ.note)
@@ -101,12 +106,16 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
     if organ and not organ.mask.any():
         empty = np.zeros(array.shape, np.float32)
         found = Maps(empty > 0, empty, empty)
-        row = worklist.new_row(case=scan.case, status=worklist.NO_LIVER)
+        row = cases_table.new_row(
+            REVIEW_COLUMNS, case=scan.case, status=cases_table.NO_LIVER
+        )
     else:
         segmented = segment(scan, array, geometry, segmenter, organ and organ.mask)
         found = segmented.maps
         warnings += checks.border_warnings(found.mask)
-        row = _row(scan, segmented, segmenter.run, ["intensities"] if foreign else [])
+        row = _row(
+            scan, segmented, segmenter.preparation, ["intensities"] if foreign else []
+        )
     folder = output / scan.case
     (folder / _RECORD).unlink(missing_ok=True)
     scan_maps.write_maps(folder, found, geometry)
@@ -116,7 +125,7 @@ def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
         "input": str(scan.path),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    window = segmenter.run.preparation.window_hu or (array.min(), array.max())
+    window = segmenter.preparation.window_hu or (array.min(), array.max())
     pictures.write_picture(
         output / "pictures" / f"{scan.case}.png",
         array,
@@ -142,7 +151,7 @@ def segment(
     The masks of the samples depend on the scan's content, not on its name or company.
     """
     try:
-        prepared = prepare_scan(array, geometry, segmenter.run.preparation, organ)
+        prepared = prepare_scan(array, geometry, segmenter.preparation, organ)
     except ValueError as error:
         raise InputError(f"{scan.path}: {error}") from None
     prediction = segmenter.predictor.predict(prepared.image, _number(prepared.image))
@@ -173,7 +182,7 @@ def _write_extras(
                 found.mask,
                 geometry,
                 scan.series,
-                target=segmenter.run.preparation.target,
+                target=segmenter.preparation.target,
                 version=report.versions()["unc_jax"],
             )
         except InputError as error:
@@ -181,12 +190,14 @@ def _write_extras(
     return []
 
 
-def _row(scan: Scan, segmented: Segmented, run: Run, odd: list[str]) -> Row:
+def _row(
+    scan: Scan, segmented: Segmented, preparation: Preparation, odd: list[str]
+) -> Row:
     numbers = evaluate.measure(segmented.prediction, segmented.voxel_ml)
-    status = worklist.OK if segmented.maps.mask.any() else worklist.EMPTY
-    odd = [*odd, *checks.unlike(numbers, run.preparation.ranges)]
-    return worklist.new_row(
-        case=scan.case, status=status, unlike=", ".join(odd), **numbers
+    status = cases_table.OK if segmented.maps.mask.any() else cases_table.EMPTY
+    odd = [*odd, *checks.unlike(numbers, preparation.ranges)]
+    return cases_table.new_row(
+        REVIEW_COLUMNS, case=scan.case, status=status, unlike=", ".join(odd), **numbers
     )
 
 
@@ -200,16 +211,16 @@ def _check(array: np.ndarray) -> None:
         raise InputError("has NaN or infinite voxels; mend the scan")
 
 
-def _foreign(array: np.ndarray, run: Run) -> list[str]:
-    windowed = bool(run.preparation.window_hu)  # MR has no scale to hold to
+def _foreign(array: np.ndarray, preparation: Preparation) -> list[str]:
+    windowed = bool(preparation.window_hu)  # MR has no scale to hold to
     return list(checks.intensity_warnings(array)) if windowed else []
 
 
-def _geometry_warnings(geometry: Geometry, run: Run) -> list[str]:
+def _geometry_warnings(geometry: Geometry, preparation: Preparation) -> list[str]:
     found = []
     if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
         found.append("no geometry in the header: spacing and sides are a guess")
-    trained = run.preparation.spacing_mm
+    trained = preparation.spacing_mm
     return [*found, *checks.spacing_warnings(geometry.spacing_mm, trained)]
 
 

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from unc_jax.config import read_config
 from unc_jax.data import dicom
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.fields import flat_config
-from unc_jax.review import read_samples, runfolder, segment_scan
-from unc_jax.review.runfolder import Run
+from unc_jax.review import prepare_scan, read_samples, segment_scan
 from unc_jax.review.scans import Scan
 from unc_jax.review.segment_scan import Extras, FindOrgan, Organ, Segmenter
-from unc_jax.study import evaluate
+from unc_jax.study import evaluate, run_folder
 from unc_jax.study.predictor import load_predictor
+from unc_jax.study.run_folder import Run
 
 
 def build_segmenter(trained: Run, arguments: argparse.Namespace) -> Segmenter:
@@ -24,9 +25,11 @@ def build_segmenter(trained: Run, arguments: argparse.Namespace) -> Segmenter:
 
     Raises InputError for a tumour run without livers, and for a run without a model.
     """
+    config = read_config(trained.path / "config.json")
+    preparation = prepare_scan.preparation_of(trained)
     find_organ, liver = None, None
     masks, liver_run = arguments.liver_masks, arguments.liver_run
-    if trained.preparation.target == "tumor":
+    if preparation.target == "tumor":
         if liver_run is not None:
             liver = _liver_segmenter(liver_run)
             find_organ = _organ_from_run(liver)
@@ -40,24 +43,27 @@ def build_segmenter(trained: Run, arguments: argparse.Namespace) -> Segmenter:
     extras = Extras(arguments.samples_too, arguments.dicom_seg)
     if extras.dicom_seg:
         dicom.require_highdicom()
-    predictor = load_predictor(trained.config, trained.path, trained.preparation.shape)
+    predictor = load_predictor(config, trained.path, preparation.shape)
     content = {
-        "config": flat_config(trained.config),
-        "preparation": trained.preparation,
+        "config": flat_config(config),
+        "preparation": preparation,
         "steps": predictor.steps,
         "liver": liver.fingerprint if liver else str(masks),
         "extras": extras,
     }
     mark = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Segmenter(trained, predictor, mark, find_organ, extras)
+    return Segmenter(trained, preparation, predictor, mark, find_organ, extras)
 
 
 def _liver_segmenter(path: Path) -> Segmenter:
-    trained = runfolder.load(path)
-    if trained.preparation.target != "liver":
+    trained = run_folder.open_run(path)
+    preparation = prepare_scan.preparation_of(trained)
+    if preparation.target != "liver":
         raise InputError(f"--liver-run {path} does not segment the liver")
-    predictor = load_predictor(trained.config, path, trained.preparation.shape)
-    return Segmenter(trained, predictor, f"{path} step {predictor.steps}")
+    config = read_config(path / "config.json")
+    predictor = load_predictor(config, path, preparation.shape)
+    mark = f"{path} step {predictor.steps}"
+    return Segmenter(trained, preparation, predictor, mark)
 
 
 def _organ_from_run(liver: Segmenter) -> FindOrgan:

@@ -1,13 +1,15 @@
-"""What evaluation leaves behind: a row of cases.csv and one slice per case.
+"""The table of cases: one row per case, of an evaluation or of a review.
 
-`cases.csv` has one row per case under the header `COLUMNS`. A number that is undefined
-is an empty field (None in a row), never 0. Floats are written so that reading gives
-them back bitwise.
+An evaluation (`EVALUATION_COLUMNS`) knows every case's reference; a review
+(`REVIEW_COLUMNS`) has cases of a user, most of them without one. An undefined number is
+None in a row and an empty field in the file, never 0. Floats are written so that
+reading gives them back bitwise.
 """
 
 import csv
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,22 +20,32 @@ from unc_jax.errors import InputError
 from unc_jax.uncertainty.measures import MEASURES
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = (
+EVALUATION_COLUMNS = (
     *("case", "split", "n_samples", "dice"),
     *MEASURES,
     *("volume_ml", "volume_sd_ml", "reference_ml", "status"),
     # 5th and 95th percentile of the sample volumes; seconds of segmentation.
     *("volume_low_ml", "volume_high_ml", "seconds"),
 )
-OK = "ok"
-_TEXT = ("case", "split", "status")
+REVIEW_COLUMNS = (
+    *("case", "status", "flag", "reason", "predicted_dice", "dice_lower"),
+    *("n_samples", *MEASURES),
+    *("volume_ml", "volume_sd_ml", "volume_low_ml", "volume_high_ml"),
+    *("unlike", "warnings", "dice", "reference_ml", "seconds", "input"),
+)
+_TEXT = ("case", "split", "status", "flag", "reason", "unlike", "warnings", "input")
 _WHOLE = ("n_samples",)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would execute the field
+
+# Values of "status".
+OK, EMPTY, NO_LIVER = "ok", "empty", "no_liver"
+FAILED = "failed: "  # and the reason
 
 Row = dict[str, str | int | float | None]
 
 
 class Panel(NamedTuple):
-    """One axial slice of a case, what Figure 1 is drawn from; arrays are (x, y)."""
+    """One axial slice of a case, as the figures show it; arrays are (x, y)."""
 
     image: np.ndarray  # float16, as the network saw it
     reference: np.ndarray  # bool
@@ -43,43 +55,63 @@ class Panel(NamedTuple):
     z: int
 
 
-def new_row(**values: str | int | float | None) -> Row:
-    """A row of all `COLUMNS`; None where no value or NaN or infinity is given."""
-    unknown = set(values) - set(COLUMNS)
+def new_row(columns: Sequence[str], **values: str | int | float | None) -> Row:
+    """Returns a row of all `columns`; text defaults to "", numbers to None.
+
+    NaN and infinity become None. Raises KeyError for a column that does not exist.
+    """
+    unknown = set(values) - set(columns)
     if unknown:
         raise KeyError(f"no such column: {sorted(unknown)}")
-    row: Row = dict.fromkeys(COLUMNS)
+    row: Row = {name: "" if name in _TEXT else None for name in columns}
     for name, value in values.items():
-        defined = isinstance(value, str) or (value is not None and math.isfinite(value))
-        row[name] = value if defined else None
+        if isinstance(value, str) or (value is not None and math.isfinite(value)):
+            row[name] = value
     return row
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Writes cases.csv whole, atomically."""
+def is_usable(row: Row) -> bool:
+    """Tells whether the case was segmented and something was found."""
+    return row["status"] == OK
+
+
+def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Writes the table whole, atomically; no field can act as a spreadsheet formula."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _to_field(row[name]) for name in COLUMNS})
+        writer.writerow({name: _to_field(row[name]) for name in columns})
     files.write_text(path, text.getvalue())
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a cases.csv; raises InputError naming file and line if it is none."""
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = set(COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise InputError(
-                f"{path}: no column {', '.join(sorted(missing))}; this is no table of "
-                "an evaluation, delete it and evaluate again"
-            )
-        return [_from_fields(fields, path, reader.line_num) for fields in reader]
+def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """Reads what `write_rows` wrote; InputError names the file and the line."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [one for one in columns if one not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{path}: no column {', '.join(missing)}; this is no table of this "
+                    "version of unc_jax, delete it and run again"
+                )
+            return [
+                _from_fields(fields, columns, f"{path}, line {reader.line_num}")
+                for fields in reader
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: cannot be read ({cause}); name a cases.csv"
+        ) from None
 
 
-def column(rows: list[Row], name: str, split: str | None = None) -> np.ndarray:
-    """One numeric column, float64 (cases,), of one split or all; undefined is NaN."""
+def column(rows: Sequence[Row], name: str, split: str | None = None) -> np.ndarray:
+    """Returns one numeric column, float64 (cases,), NaN where undefined.
+
+    split: of these cases only; None: of all.
+    """
     values = [row[name] for row in rows if split in (None, row["split"])]
     return np.array([math.nan if v is None else float(v) for v in values])
 
@@ -98,32 +130,34 @@ def read_panel(path: Path) -> Panel:
 
 
 def _to_field(value: str | int | float | None) -> str:
-    # repr of a Python float is the shortest text that reads back as the same float.
     if value is None:
         return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    # repr of a Python float is the shortest text that reads back as the same float;
     # NumPy's own scalars would show their type.
-    return value if isinstance(value, str) else repr(np.asarray(value).item())
+    return repr(np.asarray(value).item())
+
+
+def _from_fields(fields: dict[str, str], columns: Sequence[str], place: str) -> Row:
+    row: Row = {}
+    for name in columns:
+        try:
+            row[name] = _from_field(name, fields[name])
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{place}: {name} is {fields[name]!r}, which is no number; mend or "
+                "delete the line"
+            ) from None
+    return row
 
 
 def _from_field(name: str, field: str | None) -> str | int | float | None:
     if field is None:
         raise TypeError("a line that ends early")
     if name in _TEXT:
-        return field
+        guarded = field[:1] == "'" and field[1:].startswith(_FORMULA)
+        return field[1:] if guarded else field
     if field == "":
         return None
     return int(field) if name in _WHOLE else float(field)
-
-
-def _from_fields(fields: dict[str, str], path: Path, line: int) -> Row:
-    row: Row = {}
-    for name in COLUMNS:
-        field = fields[name]
-        try:
-            row[name] = _from_field(name, field)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{path}, line {line}: {name} is {field!r}; delete the line and "
-                "evaluate again"
-            ) from None
-    return row

@@ -22,7 +22,7 @@ from absl import logging
 from unc_jax import runtime
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table, finished, metrics, statistics
-from unc_jax.study.cases_table import OK, SPLITS, Panel, Row
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Panel, Row
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.measures import MEASURES
 from unc_jax.uncertainty.prediction import Prediction
@@ -153,11 +153,14 @@ def _evaluate_case(
         logging.exception("case %s failed", case)
         words = " ".join(str(error).split())[:200]
         reason = f"failed: {type(error).__name__}: {words}"
-        return cases_table.new_row(case=case, split=split, status=reason), None
+        return cases_table.new_row(
+            EVALUATION_COLUMNS, case=case, split=split, status=reason
+        ), None
     seconds = round(time.perf_counter() - started, 3)
     label, voxel_ml = cohort.labels[index], float(cohort.records[index]["voxel_ml"])
     mask = np.asarray(prediction.mean) >= measures.THRESHOLD
     row = cases_table.new_row(
+        EVALUATION_COLUMNS,
         case=case,
         split=split,
         status=OK,

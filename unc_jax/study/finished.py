@@ -12,7 +12,7 @@ from pathlib import Path
 from unc_jax import runtime
 from unc_jax.data import files
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import OK, Row
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, Row
 
 _TABLE, _STAMP, _PARTS = "cases.csv", "evaluation.json", "cases.part-*.csv"
 
@@ -36,10 +36,12 @@ def open_rows(
 def keep(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> None:
     """Writes what this process has to: all rows, or of several processes its own."""
     if runtime.count() == 1:
-        cases_table.write_rows(directory / _TABLE, _ordered({**rows, **own}, order))
+        cases_table.write_rows(
+            directory / _TABLE, _ordered({**rows, **own}, order), EVALUATION_COLUMNS
+        )
     else:
         path = directory / _PARTS.replace("*", str(runtime.number()))
-        cases_table.write_rows(path, _ordered(own, order))
+        cases_table.write_rows(path, _ordered(own, order), EVALUATION_COLUMNS)
 
 
 def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> Rows:
@@ -51,7 +53,9 @@ def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> R
     for process in range(runtime.count()):
         rows = {**rows, **json.loads(runtime.hear(_to_text(own), of=process))}
     if runtime.leads():
-        cases_table.write_rows(directory / _TABLE, _ordered(rows, order))
+        cases_table.write_rows(
+            directory / _TABLE, _ordered(rows, order), EVALUATION_COLUMNS
+        )
     runtime.meet()
     path = directory / _PARTS.replace("*", str(runtime.number()))
     path.unlink(missing_ok=True)
@@ -67,7 +71,10 @@ def _stored(directory: Path, fingerprint: str, cohort: str) -> Rows:
         files.write_json(stamp, {"fingerprint": fingerprint, "cohort": cohort})
     if not table.exists():
         return {}
-    return {str(row["case"]): row for row in cases_table.read_rows(table)}
+    return {
+        str(row["case"]): row
+        for row in cases_table.read_rows(table, EVALUATION_COLUMNS)
+    }
 
 
 def _stored_fingerprint(path: Path) -> str | None:
@@ -80,12 +87,16 @@ def _stored_fingerprint(path: Path) -> str | None:
 def _merge_parts(directory: Path, rows: Rows, order: Iterable[str]) -> None:
     """Into `rows` and cases.csv, what processes that are no more left behind."""
     parts = sorted(directory.glob(_PARTS))
-    for row in (row for part in parts for row in cases_table.read_rows(part)):
+    for row in (
+        row for part in parts for row in cases_table.read_rows(part, EVALUATION_COLUMNS)
+    ):
         known = rows.get(str(row["case"]))
         if known is None or known["status"] != OK:
             rows[str(row["case"])] = row
     if parts:
-        cases_table.write_rows(directory / _TABLE, _ordered(rows, order))
+        cases_table.write_rows(
+            directory / _TABLE, _ordered(rows, order), EVALUATION_COLUMNS
+        )
     for part in parts:
         part.unlink()
 

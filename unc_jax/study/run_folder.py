@@ -1,9 +1,9 @@
-"""Finished runs, read from their folders and checked to be comparable.
+"""Run folders of finished runs, opened without writing to them.
 
-A run is what config.json and cases.csv say; checkpoints are not needed.
+config.json and cases.csv are needed, checkpoints are not; what evaluation wrote beside
+them (evaluation.json, voxels.json, preparation.json, quality.json) is read where it is.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import OK, Row
-from unc_jax.uncertainty.measures import MEASURES
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, Row
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 EMPTY_CASES = ("exclude", "zero")
 TARGETS = ("liver", "tumor")
@@ -22,13 +22,23 @@ _SAME_VOLUME = 1e-6
 
 
 class Run(NamedTuple):
-    """One evaluated training: its folder, flat config and rows of cases.csv."""
+    """One evaluated training.
+
+    Attributes:
+      config: flat, as in config.json: {"train.batch": 8, ...}.
+      rows: of cases.csv.
+      cohort: fingerprint of the prepared cohort, from evaluation.json.
+      voxels, preparation, quality: contents of the JSON files of these names.
+      The last four are None where the run folder does not have them.
+    """
 
     path: Path
     config: dict[str, Any]
     rows: list[Row]
-    cohort: str | None  # the cohort's fingerprint, where the evaluation recorded it
-    voxels: dict[str, Any] | None = None  # voxels.json, where there is one
+    cohort: str | None = None
+    voxels: dict[str, Any] | None = None
+    preparation: dict[str, Any] | None = None
+    quality: dict[str, Any] | None = None
 
     @property
     def seed(self) -> int:
@@ -43,12 +53,8 @@ class Run(NamedTuple):
         return tuple(self.config["train.patch_shape"])
 
 
-def read_run(path: Path) -> Run:
-    """Reads RUN/config.json, RUN/cases.csv and, where present, evaluation and voxels.
-
-    Raises InputError, naming the file, when one of the first two is missing or not of
-    its form, or no measure can be compared with Dice on the test cases.
-    """
+def open_run(path: Path) -> Run:
+    """Reads a run folder; InputError names the file that is missing or broken."""
     if not path.is_dir():
         raise InputError(f"{path}: no such run folder")
     table = path / "cases.csv"
@@ -58,32 +64,28 @@ def read_run(path: Path) -> Run:
             f"--workdir {path} --stage evaluate"
         )
     config = _read_object(path / "config.json")
-    missing = [name for name in _REQUIRED if name not in config]
-    if missing:
-        raise InputError(f"{path / 'config.json'}: has no {', '.join(missing)}")
-    if config["data.target"] not in TARGETS:
-        raise InputError(
-            f"{path / 'config.json'}: data.target is {config['data.target']!r}, "
-            f"not one of {', '.join(TARGETS)}"
-        )
-    patch, seed = config["train.patch_shape"], config["seed"]
-    whole = isinstance(patch, list) and all(isinstance(n, int) for n in patch)
-    if not whole or len(patch) != 3 or not isinstance(seed, int):
-        raise InputError(
-            f"{path / 'config.json'}: train.patch_shape is {patch!r}, seed {seed!r}; "
-            "they must be three numbers of voxels and a whole number"
-        )
-    try:
-        rows = cases_table.read_rows(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(f"{table}: cannot be read ({cause})") from None
-    _check_rows(rows, table)
-    stamp = path / "evaluation.json"
-    cohort = _read_object(stamp).get("cohort") if stamp.exists() else None
-    summed = path / "voxels.json"
-    voxels = _read_object(summed) if summed.exists() else None
-    return Run(path, config, rows, cohort, voxels)
+    _check_config(config, path / "config.json")
+    return Run(
+        path,
+        config,
+        cases_table.read_rows(table, EVALUATION_COLUMNS),
+        (_read_if_there(path / "evaluation.json") or {}).get("cohort"),
+        *(
+            _read_if_there(path / f"{name}.json")
+            for name in ("voxels", "preparation", "quality")
+        ),
+    )
+
+
+def open_comparable(paths: Sequence[Path]) -> list[Run]:
+    """Opens runs whose measures can be compared with Dice on the test cases.
+
+    Raises InputError for a run with too few such cases, or with an impossible table.
+    """
+    runs = [open_run(path) for path in paths]
+    for run in runs:
+        _check_rows(run.rows, run.path / "cases.csv")
+    return runs
 
 
 def with_empty_cases(rows: list[Row], policy: str) -> list[Row]:
@@ -161,12 +163,33 @@ def _check_rows(rows: list[Row], table: Path) -> None:
             f"{table}: {len(scored)} of {len(test)} test cases have a Dice; a rank "
             "correlation needs 3"
         )
-    names = ("cv", "d_pw", "u_labelled")
-    if all(row[name] is None for row in scored for name in names):
+    if all(row[name] is None for row in scored for name in PAPER_MEASURES):
         raise InputError(
-            f"{table}: {', '.join(names)} are undefined in every test case; there is "
-            "nothing to correlate with Dice"
+            f"{table}: {', '.join(PAPER_MEASURES)} are undefined in every test case; "
+            "there is nothing to correlate with Dice"
         )
+
+
+def _check_config(config: dict[str, Any], path: Path) -> None:
+    missing = [name for name in _REQUIRED if name not in config]
+    if missing:
+        raise InputError(f"{path}: has no {', '.join(missing)}")
+    if config["data.target"] not in TARGETS:
+        raise InputError(
+            f"{path}: data.target is {config['data.target']!r}, "
+            f"not one of {', '.join(TARGETS)}"
+        )
+    patch, seed = config["train.patch_shape"], config["seed"]
+    whole = isinstance(patch, list) and all(isinstance(n, int) for n in patch)
+    if not whole or len(patch) != 3 or not isinstance(seed, int):
+        raise InputError(
+            f"{path}: train.patch_shape is {patch!r}, seed {seed!r}; "
+            "they must be three numbers of voxels and a whole number"
+        )
+
+
+def _read_if_there(path: Path) -> dict[str, Any] | None:
+    return _read_object(path) if path.exists() else None
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -6,28 +6,30 @@ import pytest
 
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import Panel
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Panel
 
 
 def rows_of_two():
     return [
-        cases_table.new_row(
+        cases_table.new_row(EVALUATION_COLUMNS, 
             case='liver, "odd"', split="test", n_samples=10, dice=0.1 + 0.2, cv=1e-300,
             d_pw=np.float64(1 / 3), u_labelled=math.nan, cv_roy=0.0, status="ok",
         ),
-        cases_table.new_row(case="b", split="train", status="failed: no, memory"),
+        cases_table.new_row(
+            EVALUATION_COLUMNS, case="b", split="train", status="failed: no, memory"
+        ),
     ]  # fmt: skip
 
 
 def test_rows_read_back_bitwise(tmp_path):
     path = tmp_path / "cases.csv"
-    cases_table.write_rows(path, rows_of_two())
-    assert cases_table.read_rows(path) == rows_of_two()
+    cases_table.write_rows(path, rows_of_two(), EVALUATION_COLUMNS)
+    assert cases_table.read_rows(path, EVALUATION_COLUMNS) == rows_of_two()
     assert [p.name for p in tmp_path.iterdir()] == ["cases.csv"]
 
 
 def test_header_and_empty_fields(tmp_path):
-    cases_table.write_rows(tmp_path / "cases.csv", rows_of_two())
+    cases_table.write_rows(tmp_path / "cases.csv", rows_of_two(), EVALUATION_COLUMNS)
     with open(tmp_path / "cases.csv", newline="") as file:
         header, first, second = csv.reader(file)
     assert header[:15] == [
@@ -54,7 +56,7 @@ def test_column_of_a_split_has_nan_where_undefined():
 
 def test_unknown_column_is_refused():
     with pytest.raises(KeyError, match="score"):
-        cases_table.new_row(case="a", score=1.0)
+        cases_table.new_row(EVALUATION_COLUMNS, case="a", score=1.0)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +71,10 @@ def test_unknown_column_is_refused():
 )
 def test_a_spoilt_table_is_named(tmp_path, spoil, message):
     path = tmp_path / "cases.csv"
-    cases_table.write_rows(path, rows_of_two())
+    cases_table.write_rows(path, rows_of_two(), EVALUATION_COLUMNS)
     path.write_text(spoil(path.read_text()))
     with pytest.raises(InputError, match=message):
-        cases_table.read_rows(path)
+        cases_table.read_rows(path, EVALUATION_COLUMNS)
 
 
 def test_panel_reads_back(tmp_path):
@@ -89,3 +91,43 @@ def test_panel_reads_back(tmp_path):
     for one, other in zip(found, panel, strict=True):
         np.testing.assert_array_equal(one, other)
         assert type(one) is type(other)
+
+
+def test_review_rows_are_read_back_bitwise(tmp_path):
+    rows = [
+        cases_table.new_row(
+            REVIEW_COLUMNS, case="a", status="ok", d_pw=0.1 + 0.2, n_samples=10
+        ),
+        cases_table.new_row(
+            REVIEW_COLUMNS, case="b, ä\n", status='failed: a "quote"', cv=np.float32(3)
+        ),
+    ]
+    cases_table.write_rows(tmp_path / "cases.csv", rows, REVIEW_COLUMNS)
+    assert cases_table.read_rows(tmp_path / "cases.csv", REVIEW_COLUMNS) == rows
+
+
+@pytest.mark.parametrize("columns", [EVALUATION_COLUMNS, REVIEW_COLUMNS])
+@pytest.mark.parametrize("case", ["=1+1", "+x", "-x", "@SUM(A1)", "'plain", "\tx"])
+def test_no_case_becomes_a_formula(tmp_path, columns, case):
+    path = tmp_path / "cases.csv"
+    cases_table.write_rows(path, [cases_table.new_row(columns, case=case)], columns)
+    field = path.read_text().splitlines()[1].split(",")[0].strip('"')
+    assert not field.startswith(("=", "+", "-", "@", "\t"))
+    assert cases_table.read_rows(path, columns)[0]["case"] == case
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case,dice\na,1\n", "no column"),
+        (",".join(REVIEW_COLUMNS) + "\na,ok\n", "line 2: flag is None"),
+        (",".join(REVIEW_COLUMNS) + "\na,ok,no,,good" + "," * 18, "predicted_dice"),
+    ],
+)
+def test_a_broken_review_table_is_named(tmp_path, text, message):
+    path = tmp_path / "cases.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"cases.csv.*{message}"):
+        cases_table.read_rows(path, REVIEW_COLUMNS)
+    with pytest.raises(InputError, match="cannot be read"):
+        cases_table.read_rows(tmp_path / "none.csv", REVIEW_COLUMNS)
