@@ -11,8 +11,8 @@ import jax
 import pytest
 
 from configs import base
+from unc_jax.config import flat_config
 from unc_jax.data.phantom import draw_cohort
-from unc_jax.fields import flat_config
 
 # A silent broadcast between ranks is how a loss or a measure goes wrong unseen.
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from unc_jax.data import lock, nifti
+from unc_jax.data import files, nifti
 from unc_jax.data.cohort import open_cohort, prepare
 from unc_jax.data.dataset import read_task
 from unc_jax.data.prepare_case import MAX_FOREGROUND, draw_foreground
@@ -268,7 +268,7 @@ def test_kill_at_any_moment_and_run_again(tmp_path):
 def test_a_second_process_is_told_who_holds_the_folder(task, tmp_path):
     cohort = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
     (cohort.path / "cases.json").unlink()
-    holding = lock.hold(cohort.path, "somebody")
+    holding = files.hold(cohort.path, "somebody")
     with holding, pytest.raises(InputError, match=f"somebody, process {os.getpid()}"):
         prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
     assert prepare(task, SPLIT, tmp_path / "out", **SETTINGS).fingerprint

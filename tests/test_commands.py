@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from configs import base, hippocampus
+from configs import hippocampus
 from launch import commands, split
-from unc_jax.config import check
+from unc_jax.check_config import check_config
 
 
 def lines_of(*arguments):
@@ -61,7 +61,7 @@ def test_every_run_is_a_valid_config(options):
             for parent in parents:
                 old = old[parent]
             old[last] = text if isinstance(old[last], str) else ast.literal_eval(text)
-        check(config, base.get_config())
+        check_config(config)
 
 
 def test_synthetic_patches_keep_the_papers_proportions():

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from unc_jax import compilation, stages
+from unc_jax import runtime, stages
 from unc_jax.segmentation.feed import build_feed
 from unc_jax.segmentation.train import (
     build_model,
@@ -59,7 +59,7 @@ def test_a_second_start_compiles_nothing_wherever_the_folder_went(tmp_path):
         if results:
             shutil.copytree(tmp_path / "here", folder)
         jax.clear_caches()  # as a new process
-        with counted() as count, compilation.kept_in(folder):
+        with counted() as count, runtime.cache_compilations(folder):
             results.append(two_steps())
         counts.append(count)
     np.testing.assert_array_equal(*results)
@@ -70,7 +70,7 @@ def test_a_second_start_compiles_nothing_wherever_the_folder_went(tmp_path):
 
 
 def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
-    with compilation.kept_in(tmp_path):
+    with runtime.cache_compilations(tmp_path):
         expected = two_steps()
     entries = list((tmp_path / ".cache").rglob("*-cache"))
     assert entries
@@ -78,7 +78,7 @@ def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
         entry.write_bytes(entry.read_bytes()[:-20])
     jax.clear_caches()
     with (
-        compilation.kept_in(tmp_path),
+        runtime.cache_compilations(tmp_path),
         pytest.warns(UserWarning, match="Error reading persistent compilation cache"),
     ):
         np.testing.assert_array_equal(two_steps(), expected)
@@ -87,7 +87,7 @@ def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
 def test_a_cache_that_the_user_named_is_left(tmp_path, monkeypatch):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
     try:
-        with compilation.kept_in(tmp_path):
+        with runtime.cache_compilations(tmp_path):
             assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
@@ -137,8 +137,8 @@ def test_memory_of_the_compiler_is_returned(monkeypatch):
     class Library:
         malloc_trim = staticmethod(trims.append)
 
-    monkeypatch.setattr(compilation.ctypes, "CDLL", lambda name: Library)
-    with compilation.returning_memory():
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: Library)
+    with runtime.returning_memory():
         jax.monitoring.record_event_duration_secs(_REQUEST, 0.1)
         assert trims == []  # a short one leaves little
         jax.monitoring.record_event_duration_secs(_REQUEST, 2.0)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from configs import base, hippocampus
-from unc_jax.config import check
+from unc_jax.check_config import check_config
 from unc_jax.errors import InputError
 
 FILES = sorted(path.stem for path in Path("configs").glob("[a-z]*.py"))
@@ -24,7 +24,7 @@ def test_the_papers_six_models_are_there():
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_config_passes_the_check(name):
-    check(load(name), base.get_config())
+    check_config(load(name))
 
 
 @pytest.mark.parametrize("name", sorted(PAPER))
@@ -45,7 +45,7 @@ def test_paper_configs_are_what_their_names_say(name):
 )
 def test_hippocampus_variants_pass_the_check(variant):
     config = hippocampus.get_config(variant)
-    check(config, base.get_config())
+    check_config(config)
     assert config.loss.name == variant.split("_")[1]
 
 
@@ -75,17 +75,17 @@ def test_a_wrong_field_is_named(field, value):
     config = base.get_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(InputError, match=field.replace(".", r"\.")) as raised:
-        check(config, base.get_config())
+        check_config(config)
     assert "\n" not in str(raised.value)
 
 
 def test_auto_shape_is_for_tumours_alone():
     config = load("tumor_large_wcc")
     config.data.shape = "auto"
-    check(config, base.get_config())
+    check_config(config)
     config.data.target = "liver"
     with pytest.raises(InputError, match="tumor only"):
-        check(config, base.get_config())
+        check_config(config)
 
 
 def test_unknown_and_missing_fields_are_named():
@@ -93,6 +93,6 @@ def test_unknown_and_missing_fields_are_named():
     config.train.learning_rat = 1.0
     del config.model.depth
     with pytest.raises(InputError) as raised:
-        check(config, base.get_config())
+        check_config(config)
     assert "model.depth is missing" in str(raised.value)
     assert "train.learning_rat is unknown" in str(raised.value)

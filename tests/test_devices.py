@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from unc_jax import stages
-from unc_jax.config import read_config
+from unc_jax.config import flat_config, read_config
 from unc_jax.data import files
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
-from unc_jax.fields import flat_config
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.feed import build_feed
 from unc_jax.segmentation.train import (

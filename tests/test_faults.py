@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from unc_jax import predict, stages
-from unc_jax.data import files, lock
+from unc_jax.config import flat_config
+from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.fields import flat_config
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.train import build_model, create_state
 from unc_jax.study import cases_table
@@ -226,7 +226,7 @@ def test_prediction_goes_on_when_there_is_room_again(
 def test_the_lock_says_who_holds_it_and_outlives_nobody(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from unc_jax.data import lock\n"
-        "with lock.hold(Path(sys.argv[1]), 'the first'):\n"
+        "with files.hold(Path(sys.argv[1]), 'the first'):\n"
         "    print('held', flush=True); time.sleep(100)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -240,10 +240,10 @@ def test_the_lock_says_who_holds_it_and_outlives_nobody(tmp_path):
         since = time.strptime(written.strip().removeprefix(who), "%Y-%m-%d %H:%M:%S %z")
         assert abs(time.mktime(since) + 0 - time.time()) < 24 * 3600
         refused = pytest.raises(InputError, match=re.escape(who))
-        with refused, lock.hold(tmp_path, "the second"):
+        with refused, files.hold(tmp_path, "the second"):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         assert (tmp_path / ".lock").read_text() == written  # the dead one's
-        with lock.hold(tmp_path, "the second"):
+        with files.hold(tmp_path, "the second"):
             assert (tmp_path / ".lock").read_text().startswith("the second, process")

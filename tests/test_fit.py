@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from unc_jax import stages
-from unc_jax.data import lock
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.segmentation import fit
 from unc_jax.segmentation.checkpoint import Checkpoints
@@ -240,10 +240,10 @@ def test_nan_stops_and_names_the_step():
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     with (
-        lock.hold(tmp_path, "the first"),
+        files.hold(tmp_path, "the first"),
         pytest.raises(InputError, match="in use by the first, process"),
-        lock.hold(tmp_path, "the second"),
+        files.hold(tmp_path, "the second"),
     ):
         pass
-    with lock.hold(tmp_path, "free again"):
+    with files.hold(tmp_path, "free again"):
         pass

@@ -70,7 +70,7 @@ def start_code(code, environments, *arguments):
     path = f"{tests.parent}{os.pathsep}{tests}"
     return [
         subprocess.Popen(
-            [sys.executable, "-c", f"from unc_jax import hosts\n{code}", *arguments],
+            [sys.executable, "-c", f"from unc_jax import runtime\n{code}", *arguments],
             env={**os.environ, "PYTHONPATH": path, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,11 +81,15 @@ def start_code(code, environments, *arguments):
 
 
 def test_on_its_own_a_process_is_all_there_is():
-    assert (runtime.count(), runtime.number(), runtime.leads()) == (1, 0, True)
-    assert runtime.hear("word") == "word"
-    assert runtime.greatest(3) == 3
-    np.testing.assert_array_equal(runtime.gather(np.array([0.1])), [[0.1]])
-    runtime.meet()
+    assert (runtime.process_count(), runtime.process_index(), runtime.is_main()) == (
+        1,
+        0,
+        True,
+    )
+    assert runtime.broadcast("word") == "word"
+    assert runtime.all_max(3) == 3
+    np.testing.assert_array_equal(runtime.all_gather(np.array([0.1])), [[0.1]])
+    runtime.barrier()
 
 
 @pytest.mark.parametrize(
@@ -103,12 +107,12 @@ def test_mistakes_in_the_variables(monkeypatch, values, message):
     for name, value in zip(NAMES, values, strict=True):
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
-        runtime.join()
+        runtime.initialize()
 
 
 def test_nobody_there_is_one_line(tmp_path):
     environments = of_processes(tmp_path)[1:]
-    codes, errors = ends(start_code("hosts.join(wait_s=1)", environments))
+    codes, errors = ends(start_code("runtime.initialize(wait_s=1)", environments))
     assert codes == [2]
     assert "not all processes met within 1 s" in errors[0]
     assert "Traceback" not in errors[0]
@@ -118,12 +122,13 @@ def test_nobody_there_is_one_line(tmp_path):
 def test_a_failure_ends_all_wherever_they_are(tmp_path, failing):
     code = f"""
 import numpy as np
-runtime.join()
-assert runtime.hear(f"from {{runtime.number()}}") == "from 0"
-assert runtime.gather(np.array([0.1 + runtime.number()])).tolist() == [[0.1], [1.1]]
-if runtime.number() == {failing}:
-    runtime.end_all("error: the disk is full", 3)
-runtime.meet()
+runtime.initialize()
+assert runtime.broadcast(f"from {{runtime.process_index()}}") == "from 0"
+found = runtime.all_gather(np.array([0.1 + runtime.process_index()]))
+assert found.tolist() == [[0.1], [1.1]]
+if runtime.process_index() == {failing}:
+    runtime.exit_all("error: the disk is full", 3)
+runtime.barrier()
 """
     codes, errors = ends(start_code(code, of_processes(tmp_path)))
     assert codes == [3, 3]
@@ -137,14 +142,14 @@ EVALUATION = """
 import json, os
 from pathlib import Path
 import test_evaluate as small
-runtime.join()
+runtime.initialize()
 broken = {os.environ["DIES_AT"]: KeyboardInterrupt()}
 predict = small.Predictor(broken=broken)
 try:
     small.evaluate(predict, small.small_cohort(), Path(os.environ["FOLDER"]))
 except KeyboardInterrupt:
     os.kill(os.getpid(), 9)
-runtime.leave()
+runtime.shutdown()
 print(json.dumps(predict.asked))
 """
 

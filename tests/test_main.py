@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from unc_jax import predict, stages
+from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.fields import flat_config
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
 

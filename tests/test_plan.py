@@ -8,7 +8,7 @@ import pytest
 
 from unc_jax import plan
 from unc_jax.errors import InputError
-from unc_jax.footprint import footprint
+from unc_jax.plan import footprint
 
 
 def test_a_plan_says_it_all_and_touches_nothing(start_main, tmp_path):

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from unc_jax import sensitivity, stages
+from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.fields import flat_config
 from unc_jax.study import cases_table, variants, variants_figure
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.variants import Variant

@@ -89,18 +89,18 @@ def run_guarded(
         sys.stdout.flush()  # so that a closed pipe is met here, not at exit
         sys.exit(code)
     except KeyboardInterrupt:
-        runtime.end_all("interrupted; what is finished is kept", INTERRUPTED)
+        runtime.exit_all("interrupted; what is finished is kept", INTERRUPTED)
     except BrokenPipeError:
         # Python would flush once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        runtime.end_all("error: the output was closed by its reader", OUTPUT_CLOSED)
+        runtime.exit_all("error: the output was closed by its reader", OUTPUT_CLOSED)
     except (InputError, OSError, FloatingPointError) as error:
-        if debug and runtime.count() == 1:
+        if debug and runtime.process_count() == 1:
             raise
         system = isinstance(error, OSError)
         words = words_of_system(error, output or Path()) if system else str(error)
         diverged = isinstance(error, FloatingPointError)
         code = DIVERGED if diverged else USER_ERROR
-        runtime.end_all(f"error: {' '.join(words.split())}", code)
+        runtime.exit_all(f"error: {' '.join(words.split())}", code)
     except Exception as error:
         runtime.fail(error)

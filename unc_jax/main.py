@@ -5,7 +5,7 @@ python -m unc_jax.main --config configs/liver_large_wcc.py [--workdir W]
     [--distributed]
 
 With --distributed the same command, started on every host, is one run on the devices of
-all; workdir and data must be folders that all see. See `unc_jax.runtime.join`.
+all; workdir and data must be folders that all see. See `unc_jax.runtime.initialize`.
 """
 
 import json
@@ -16,13 +16,12 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from configs import base
-from unc_jax import compilation, plan, runtime, stages
-from unc_jax.config import check
-from unc_jax.data import files, lock
+from unc_jax import plan, runtime, stages
+from unc_jax.check_config import check_config
+from unc_jax.config import Config, flat_config
+from unc_jax.data import files
 from unc_jax.data.cohort import Cohort, open_cohort
 from unc_jax.errors import InputError, words_of_system
-from unc_jax.fields import Config, flat_config
 from unc_jax.segmentation.fit import Stopped
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of the run.")
@@ -48,18 +47,18 @@ def run(argv: list[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"stray argument {argv[1]!r}; fields are --config.field=value")
     config = _CONFIG.value
-    check(config, base.get_config())
+    check_config(config)
     workdir = _workdir()
     if _DISTRIBUTED.value:
-        runtime.join()
+        runtime.initialize()
         _check_same_command(config, workdir)
     if _STAGE.value == "plan":  # touches no folder
         for line in plan.plan(config, workdir):
             _say(line)
         return
     doing = f"unc_jax.main --stage {_STAGE.value}"
-    with lock.hold_for_all(workdir, doing), compilation.kept_in(workdir):
-        if runtime.leads():
+    with files.hold_for_all(workdir, doing), runtime.cache_compilations(workdir):
+        if runtime.is_main():
             files.sweep(workdir)
         prepared = _prepared(config)
         _say(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
@@ -74,35 +73,35 @@ def run(argv: list[str]) -> None:
             _say(f"summary: {workdir / 'summary.json'}")
             _say(f"figures: {workdir / 'figures'}")
             _say(f"report:  {workdir / 'report.html'}")
-        runtime.leave()
+        runtime.shutdown()
 
 
 def _prepared(config: Config) -> Cohort:
     """The first process prepares, the others wait and open what it prepared."""
-    if runtime.leads():
+    if runtime.is_main():
         prepared = stages.prepare(config)
-        runtime.hear(str(prepared.path))
+        runtime.broadcast(str(prepared.path))
         return prepared
-    return open_cohort(Path(runtime.hear("")))
+    return open_cohort(Path(runtime.broadcast("")))
 
 
 def _write_config(config: Config, workdir: Path) -> None:
-    if runtime.leads():
+    if runtime.is_main():
         files.write_json(workdir / "config.json", flat_config(config))
 
 
 def _check_same_command(config: Config, workdir: Path) -> None:
     """Processes that do not the same would wait for each other for ever."""
     own = json.dumps([_STAGE.value, str(workdir.resolve()), flat_config(config)])
-    if runtime.hear(own) != own:
+    if runtime.broadcast(own) != own:
         raise InputError(
-            f"process {runtime.number()} was started with another config, stage or "
-            "workdir than the first"
+            f"process {runtime.process_index()} was started with another config, "
+            "stage or workdir than the first"
         )
 
 
 def _say(line: str) -> None:
-    if runtime.leads():
+    if runtime.is_main():
         print(line)
 
 
@@ -118,16 +117,18 @@ def main(argv: list[str]) -> None:
     try:
         run(argv)
     except Stopped as stop:
-        runtime.leave()
+        runtime.shutdown()
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
     except (InputError, OSError, FloatingPointError) as error:
-        if _DEBUG.value and runtime.count() == 1:
+        if _DEBUG.value and runtime.process_count() == 1:
             raise
         system = isinstance(error, OSError)
         words = words_of_system(error, _workdir()) if system else str(error)
         diverged = isinstance(error, FloatingPointError)
-        runtime.end_all(f"error: {words}", _TRAINING_ERROR if diverged else _USER_ERROR)
+        runtime.exit_all(
+            f"error: {words}", _TRAINING_ERROR if diverged else _USER_ERROR
+        )
     except Exception as error:
         runtime.fail(error)
 

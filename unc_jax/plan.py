@@ -5,7 +5,8 @@ run on zeros for a moment; nothing of the data set is read but its list of cases
 """
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unc_jax.config import Config
 from unc_jax.data import dataset, patches, split
 from unc_jax.errors import InputError
-from unc_jax.fields import Config
-from unc_jax.footprint import footprint
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.feed import memory_bytes
 from unc_jax.segmentation.train import (
@@ -223,3 +223,57 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours = seconds / 3600
     return f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:.0f} h"
+
+
+_RUNS = 2
+
+
+class Footprint(NamedTuple):
+    """Of a program on one device.
+
+    memory: bytes of arguments, results and temporaries together; 0 where XLA does not
+    tell. compile_s: seconds to compile. seconds(): of one run, the fastest of two, on
+    zeros that it allocates.
+    """
+
+    memory: int
+    compile_s: float
+    seconds: Callable[[], float]
+
+
+def footprint(
+    function: Callable, arguments: Any, *, donate: tuple[int, ...] = ()
+) -> Footprint:
+    """Compiles `function` for the shapes of `arguments`; runs and allocates nothing.
+
+    arguments: a tuple of trees of jax.ShapeDtypeStruct. donate: see jax.jit.
+    """
+    started = time.perf_counter()
+    program = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    compile_s = time.perf_counter() - started
+    analysis: Any = program.memory_analysis()
+    memory = 0
+    if analysis is not None:
+        memory = (
+            analysis.argument_size_in_bytes
+            + analysis.output_size_in_bytes
+            + analysis.temp_size_in_bytes
+            - analysis.alias_size_in_bytes
+        )
+
+    def seconds() -> float:
+        times = []
+        for _ in range(_RUNS):
+            zeros = jax.tree.map(_zeros, arguments)
+            started = time.perf_counter()
+            jax.block_until_ready(program(*zeros))
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    return Footprint(memory, compile_s, seconds)
+
+
+def _zeros(shape: Any) -> jax.Array:
+    if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+        return jax.random.split(jax.random.key(0), shape.shape[0])
+    return jnp.zeros(shape.shape, shape.dtype)

@@ -21,8 +21,7 @@ from absl import logging
 
 from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED, Parser, run_command
-from unc_jax.compilation import kept_in
-from unc_jax.data import files, lock
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import (
     calibration,
@@ -49,30 +48,33 @@ def run(arguments: argparse.Namespace) -> int:
     )
     rule.check(wanted)
     if arguments.distributed:
-        runtime.join()
+        runtime.initialize()
     trained = run_folder.open_run(arguments.run)
     known, model = _known_quality(trained, arguments)
     found = scans.find_scans(arguments.input)
     output = arguments.output
-    with lock.hold_for_all(output, "unc_jax.predict"), kept_in(output):
-        if runtime.leads():
+    with (
+        files.hold_for_all(output, "unc_jax.predict"),
+        runtime.cache_compilations(output),
+    ):
+        if runtime.is_main():
             files.sweep(output)
         segmenter = build_segmenter(trained, arguments)
         rows: list[Row] = []
         # Of several processes each segments its share, and the first one writes.
-        share = found[runtime.number() :: runtime.count()]
+        share = found[runtime.process_index() :: runtime.process_count()]
         for row in _segmented(share, segmenter, output):
             rows.append(_with_quality(row, model, arguments.level))
-            if runtime.leads():
+            if runtime.is_main():
                 _write_table(output, rule.decide(rows, wanted))
         rows = rule.decide(_of_all(rows), wanted)
-        if runtime.leads():
+        if runtime.is_main():
             _write_table(output, rows)
             _write_report(arguments, rows, segmenter, found, (known, wanted))
-        runtime.leave()
+        runtime.shutdown()
     failed = sum(str(row["status"]).startswith(cases_table.FAILED) for row in rows)
     flagged = sum(row["flag"] == "yes" for row in rows)
-    if runtime.leads():
+    if runtime.is_main():
         print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
         print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
     return SOME_FAILED if failed else 0
@@ -85,7 +87,10 @@ def _write_table(output: Path, rows: list[Row]) -> None:
 def _of_all(own: list[Row]) -> list[Row]:
     """The rows of all processes, in the order of the scans."""
     told = json.dumps(own, default=lambda number: number.item())
-    shares = [json.loads(runtime.hear(told, of=p)) for p in range(runtime.count())]
+    shares = [
+        json.loads(runtime.broadcast(told, source=p))
+        for p in range(runtime.process_count())
+    ]
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*shares))
     return [row for row in in_turn if row is not None]
 

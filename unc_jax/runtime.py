@@ -6,17 +6,23 @@ on its own is such a run of one, so nothing here needs asking whether there are 
 """
 
 import contextlib
+import ctypes
+import hashlib
 import itertools
 import os
+import platform
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.experimental.compilation_cache import compilation_cache
 
 from unc_jax.errors import InputError
 
@@ -31,7 +37,7 @@ _ended = threading.Lock()  # whoever takes it says the last word of this process
 _left = threading.Event()
 
 
-def join(*, wait_s: int = 300) -> None:
+def initialize(*, wait_s: int = 300) -> None:
     """Joins this process to the others of its run, before anything else uses JAX.
 
     By the variables JAX_COORDINATOR_ADDRESS (host:port of the first process),
@@ -42,7 +48,7 @@ def join(*, wait_s: int = 300) -> None:
     """
     arguments = _from_environment()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # It would swallow SIGTERM; training agrees on its end by itself (`greatest`).
+    # It would swallow SIGTERM; training agrees on its end by itself (`all_max`).
     jax.config.update("jax_enable_preemption_service", False)
     late = threading.Timer(wait_s, _give_up, [wait_s, arguments])
     late.daemon = True
@@ -58,67 +64,67 @@ def join(*, wait_s: int = 300) -> None:
     threading.Thread(target=_listen, daemon=True).start()
 
 
-def leave() -> None:
+def shutdown() -> None:
     """Waits for the others, who must do the same, and then listens to them no more."""
-    meet()
+    barrier()
     _left.set()
 
 
-def count() -> int:
+def process_count() -> int:
     """Processes of the run, 1 on its own."""
     # JAX would start its devices to tell, which a run on its own may not need yet.
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
-def number() -> int:
+def process_index() -> int:
     """Of this process, 0 for the one that leads."""
     return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
-def leads() -> bool:
+def is_main() -> bool:
     """Whether this process writes the records."""
-    return number() == 0
+    return process_index() == 0
 
 
-def meet() -> None:
+def barrier() -> None:
     """Waits until all processes are here."""
-    if count() > 1:
+    if process_count() > 1:
         _client().wait_at_barrier(f"unc_jax/{next(_turn)}", _LONG_MS)
 
 
-def hear(said: str, *, of: int = 0) -> str:
-    """What process `of` says here, on all of them; the others wait for it."""
-    if count() == 1:
-        return said
+def broadcast(value: str, *, source: int = 0) -> str:
+    """Returns the value of process `source`, on all of them; the others wait for it."""
+    if process_count() == 1:
+        return value
     key = f"unc_jax/{next(_turn)}"
-    if number() == of:
-        _client().key_value_set(key, said)
-        return said
+    if process_index() == source:
+        _client().key_value_set(key, value)
+        return value
     return _client().blocking_key_value_get(key, _LONG_MS)
 
 
-def gather(values: np.ndarray) -> np.ndarray:
+def all_gather(values: np.ndarray) -> np.ndarray:
     """The arrays of all processes, of one shape: (processes, *shape), bit by bit."""
     values = np.ascontiguousarray(values)
-    if count() == 1:
+    if process_count() == 1:
         return values[None]
     # As bytes, because JAX would round float64.
     found = multihost_utils.process_allgather(values.reshape(-1).view(np.uint8))
-    return found.view(values.dtype).reshape(count(), *values.shape)
+    return found.view(values.dtype).reshape(process_count(), *values.shape)
 
 
-def greatest(value: int) -> int:
+def all_max(value: int) -> int:
     """The greatest of what the processes give."""
-    return int(gather(np.array([value])).max())
+    return int(all_gather(np.array([value])).max())
 
 
-def end_all(line: str, code: int, details: str = "") -> NoReturn:
+def exit_all(line: str, code: int, details: str = "") -> NoReturn:
     """Ends every process of the run: `line` to standard error, exit code `code`.
 
     They may be anywhere, in a collective that this process will never join. When one
     of them failed before, its line is given, and not `details` of what followed.
     """
-    if count() == 1:
+    if process_count() == 1:
         print(details + line, file=sys.stderr)
         sys.exit(code)
     try:
@@ -132,10 +138,10 @@ def end_all(line: str, code: int, details: str = "") -> NoReturn:
 
 def fail(error: Exception) -> NoReturn:
     """Ends every process by an error that nobody expected; on its own, raises it."""
-    if count() == 1:
+    if process_count() == 1:
         raise error
-    line = f"error: process {number()} failed: {type(error).__name__}: {error}"
-    end_all(line, 1, traceback.format_exc())
+    line = f"error: process {process_index()} failed: {type(error).__name__}: {error}"
+    exit_all(line, 1, traceback.format_exc())
 
 
 def _from_environment() -> dict[str, Any]:
@@ -212,8 +218,90 @@ def _bid_farewell() -> None:
     deadline = time.monotonic() + _FAREWELL_S
     try:
         heard = _client().key_value_increment(_HEARD, 1)
-        while leads() and heard < count() and time.monotonic() < deadline:
+        while is_main() and heard < process_count() and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S / 5)
             heard = _client().key_value_increment(_HEARD, 0)
     except RuntimeError:
         pass  # the first process is gone already
+
+
+_FOLDER = "jax_compilation_cache_dir"
+# Every program is kept, however small: a start has some hundred small ones, and the
+# programs of a whole run take a few megabytes.
+_SETTINGS = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+    # These would put the folder's name into every key: a moved run would miss.
+    "jax_persistent_cache_enable_xla_caches": "none",
+}
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+# Seconds from which on a compilation leaves memory worth returning.
+_LONG = 0.5
+
+
+@contextlib.contextmanager
+def cache_compilations(folder: Path) -> Iterator[None]:
+    """Programs compiled within are kept in folder/.cache/jax, and taken from there.
+
+    What compiling them took of memory goes back to the system (`returning_memory`).
+
+    JAX's own cache, keyed by program, versions and device; an entry that cannot be
+    read or written costs a warning and a compilation. A cache that the user named
+    (JAX_COMPILATION_CACHE_DIR) is used instead.
+    """
+    if getattr(jax.config, _FOLDER):
+        with returning_memory():
+            yield
+        return
+    path = folder / ".cache" / "jax" / _machine()
+    changed = {_FOLDER: str(path.resolve()), **_SETTINGS}
+    before = {name: getattr(jax.config, name) for name in changed}
+    _configure(changed)
+    try:
+        with returning_memory():
+            yield
+    finally:
+        _configure(before)
+
+
+@contextlib.contextmanager
+def returning_memory() -> Iterator[None]:
+    """After each long compilation within, the allocator returns what it has free.
+
+    The compiler's threads leave hundreds of megabytes in their pools of the C library,
+    from which the program's own arrays never take. Where the library is not glibc
+    nothing happens.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+    def after(event: str, duration_secs: float, **_) -> None:
+        if trim is not None and event == _COMPILED and duration_secs > _LONG:
+            trim(0)
+
+    jax.monitoring.register_event_duration_secs_listener(after)
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(after)
+
+
+def _configure(settings: dict) -> None:
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # JAX looks at the folder's name only once
+
+
+def _machine() -> str:
+    """A name for this kind of CPU.
+
+    JAX's key knows a CPU only as "cpu", but its programs use the instructions of the
+    one they were compiled on: a run folder carried to another must not bring them.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    words = ("model name", "flags", "Features")
+    told = {line for line in lines if line.startswith(words)} or set(lines)
+    content = "\n".join([platform.machine(), *sorted(told)])
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

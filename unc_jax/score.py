@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import logging
 
 from unc_jax.cli import SOME_FAILED, Parser, run_command
-from unc_jax.data import files, lock
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import (
     calibration,
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.images,
         tuple(arguments.window),
     )
-    with lock.hold(output, "unc_jax.score"):
+    with files.hold(output, "unc_jax.score"):
         rows = _score(found, request)
         if model is not None:
             model = calibration.Calibration(known, rows)

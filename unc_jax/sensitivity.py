@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from unc_jax import stages
+from unc_jax.check_config import check_config
 from unc_jax.cli import Parser, run_command
-from unc_jax.config import check, read_config
-from unc_jax.data import files, lock
+from unc_jax.config import Config, flat_config, read_config
+from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
-from unc_jax.fields import Config, flat_config
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import evaluate, variants, variants_figure
 from unc_jax.study.cases_table import Row
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     listed = [one for one in listed if one.group in wanted or not one.fields]
     prepared = stages.prepare(config)
     output = arguments.output
-    with lock.hold(output, "unc_jax.sensitivity"):
+    with files.hold(output, "unc_jax.sensitivity"):
         tables = [
             evaluated(one, config, prepared, arguments.run, output) for one in listed
         ]
@@ -92,7 +92,7 @@ def with_fields(config: Config, fields: dict[str, Any]) -> Config:
     for name, value in fields.items():
         group, field = name.split(".")
         changed[group][field] = value
-    check(changed, config)
+    check_config(changed)
     return changed
 
 

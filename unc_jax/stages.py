@@ -8,11 +8,11 @@ from pathlib import Path
 from absl import logging
 
 from unc_jax import runtime
+from unc_jax.config import Config, flat_config
 from unc_jax.data import cohort, dataset, files, split
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
-from unc_jax.fields import Config, flat_config
 from unc_jax.review import calibration, prepare_scan, runreport
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
@@ -101,7 +101,9 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     assess = byproducts.assess_voxels(
         prepared,
         predictor.single,
-        raters_of=Path(runtime.hear(str(data_root(config)) if runtime.leads() else "")),
+        raters_of=Path(
+            runtime.broadcast(str(data_root(config)) if runtime.is_main() else "")
+        ),
         values=data.liver_labels if data.target == "liver" else data.tumor_labels,
         folder=workdir / "voxels",
     )
@@ -121,7 +123,7 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
         on_case=_on_row(prepared),
         on_prediction=on_prediction,
     )
-    if not runtime.leads():
+    if not runtime.is_main():
         return ""
     summed = voxel_agreement.collect(workdir / "voxels", prepared.split.test)
     if summed is not None:

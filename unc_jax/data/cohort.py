@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.data import lock, write_cohort
+from unc_jax.data import files, write_cohort
 from unc_jax.data.dataset import Case, Task
 from unc_jax.data.prepare_case import MAX_FOREGROUND
 from unc_jax.data.split import Split, read_split
@@ -98,7 +98,7 @@ def prepare(
     key = write_cohort.digest({**content, "files": _stamps(source.root, cases)})
     folder = Path(destination) / f"{target}-{key[:12]}"
     if not write_cohort.is_finished(folder):
-        with lock.hold(folder, "preparation"):
+        with files.hold(folder, "preparation"):
             write_cohort.finish(folder, cases, split, content, on_case)
     return open_cohort(folder)
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unc_jax.config import Config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box, moments, prepare_liver, prepare_tumor, zscore
 from unc_jax.errors import InputError
-from unc_jax.fields import Config
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import Run

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.config import read_config
+from unc_jax.config import flat_config, read_config
 from unc_jax.data import dicom
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
-from unc_jax.fields import flat_config
 from unc_jax.review import prepare_scan, read_samples, segment_scan
 from unc_jax.review.scans import Scan
 from unc_jax.review.segment_scan import Extras, FindOrgan, Organ, Segmenter

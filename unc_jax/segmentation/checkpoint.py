@@ -164,7 +164,7 @@ class Checkpoints:
             except Exception as error:  # Orbax raises bare Exceptions for torn files.
                 reason = str(error).splitlines()[0][:200]
             # All processes go on from the same step, or none.
-            if not runtime.greatest(restored is None):
+            if not runtime.all_max(restored is None):
                 return restored
             reasons.append(f"step {step}: {reason}")
             logging.warning("checkpoint skipped, %s", reasons[-1])

@@ -14,10 +14,10 @@ import numpy as np
 from jax import Array, lax
 
 from unc_jax import runtime
+from unc_jax.config import Config
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.patches import draw_corners
 from unc_jax.errors import InputError
-from unc_jax.fields import Config
 from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.train import TrainState
@@ -32,7 +32,7 @@ def fits_device(cohort: Cohort) -> bool:
     """Whether the training set takes at most half of a device's memory, everywhere."""
     cases = len(cohort.split.train)
     size = cases * (cohort.images[0].nbytes + cohort.labels[0].nbytes)
-    return not runtime.greatest(size > 0.5 * memory_bytes())
+    return not runtime.all_max(size > 0.5 * memory_bytes())
 
 
 def memory_bytes() -> int:

@@ -11,9 +11,9 @@ import numpy as np
 from absl import logging
 
 from unc_jax import runtime
+from unc_jax.config import Config, flat_config
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
-from unc_jax.fields import Config, flat_config
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints, folder_of
 from unc_jax.segmentation.feed import build_feed
@@ -94,7 +94,7 @@ class _Run(NamedTuple):
     def to_the_end(self, state: TrainState, model) -> TrainState:
         train, step = self.config.train, int(state.step)
         log = MetricLog(self.workdir / "metrics.jsonl")
-        if runtime.leads():
+        if runtime.is_main():
             log.rewind(step)
         progress = Progress("train", train.steps, "steps", done=step)
         feed = build_feed(
@@ -102,13 +102,13 @@ class _Run(NamedTuple):
         )
         first, note = step, ""
         missing = self._is_due(step) and not log.has(step, "validation_dice")
-        if runtime.hear(str(missing)) == str(True):  # it was stopped before
+        if runtime.broadcast(str(missing)) == str(True):  # it was stopped before
             self._validate_and_save(state, step, log)
         while step < train.steps:
             state, losses = feed(state, step)
             step += train.steps_per_call
             loss = _finite_mean(losses, step)
-            if runtime.leads():
+            if runtime.is_main():
                 log.write(step, loss=loss)
             if self._is_due(step):
                 score = self._validate_and_save(state, step, log)
@@ -134,7 +134,7 @@ class _Run(NamedTuple):
             self._save_and_stop(state, step)
         _warn_if_empty(score, step)
         # Logged first: from a checkpoint without it, a killed run would not log it.
-        if runtime.leads():
+        if runtime.is_main():
             log.write(step, validation_dice=score)
             plot_curves(log.read(), self.workdir / "progress.png")
         self.checkpoints.save(step, state, self.recorded, score)
@@ -146,7 +146,7 @@ class _Run(NamedTuple):
 
     def _signal(self) -> int:
         """Of any process, whenever it came: all stop at the same step. 0 for none."""
-        return runtime.greatest(self.received[0] if self.received else 0)
+        return runtime.all_max(self.received[0] if self.received else 0)
 
 
 def _warn_if_empty(score: float, step: int) -> None:

@@ -37,7 +37,7 @@ class Progress:
         self._stream, self._shown, self._paused = stream, 0.0, 0.0
 
     def __call__(self, done: int, note: str = "") -> None:
-        if not runtime.leads():
+        if not runtime.is_main():
             return
         now = time.monotonic()
         terminal = self._stream.isatty()

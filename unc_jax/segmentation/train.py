@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from unc_jax.fields import Config
+from unc_jax.config import Config
 from unc_jax.keys import key_for
 from unc_jax.segmentation import losses
 from unc_jax.segmentation.unet import CONVOLUTION, UNet3D

@@ -69,7 +69,7 @@ def evaluate_cases(
     rows = finished.open_rows(directory, fingerprint, cohort.fingerprint, split_of)
     pending = [c for c in wanted if c not in rows or rows[c]["status"] != OK]
     # All volumes are of one shape, so equal numbers of cases are equal work.
-    share = pending[runtime.number() :: runtime.count()]
+    share = pending[runtime.process_index() :: runtime.process_count()]
     varied = any(_row_varies(row) for row in rows.values())
     own: dict[str, Row] = {}
     for case in share:
@@ -86,7 +86,7 @@ def evaluate_cases(
         finished.keep(directory, rows, own, split_of)
         if on_case is not None:
             # Supposing that the other processes keep pace.
-            left = max(len(pending) - len(own) * runtime.count(), 0)
+            left = max(len(pending) - len(own) * runtime.process_count(), 0)
             on_case(len(wanted) - left, len(wanted), row)
     rows = finished.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])

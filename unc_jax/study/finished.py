@@ -27,37 +27,37 @@ def open_rows(
     cohort: the fingerprint of the cohort, noted for readers. order: all cases.
     """
     rows: Rows = {}
-    if runtime.leads():
+    if runtime.is_main():
         rows = _stored(directory, fingerprint, cohort)
         _merge_parts(directory, rows, order)
-    return json.loads(runtime.hear(_to_text(rows)))
+    return json.loads(runtime.broadcast(_to_text(rows)))
 
 
 def keep(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> None:
     """Writes what this process has to: all rows, or of several processes its own."""
-    if runtime.count() == 1:
+    if runtime.process_count() == 1:
         cases_table.write_rows(
             directory / _TABLE, _ordered({**rows, **own}, order), EVALUATION_COLUMNS
         )
     else:
-        path = directory / _PARTS.replace("*", str(runtime.number()))
+        path = directory / _PARTS.replace("*", str(runtime.process_index()))
         cases_table.write_rows(path, _ordered(own, order), EVALUATION_COLUMNS)
 
 
 def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> Rows:
     """All rows, once every process has finished its own; cases.csv then holds them."""
     order = list(order)
-    if runtime.count() == 1:
+    if runtime.process_count() == 1:
         return {**rows, **own}
     # By way of the runtime: a shared folder may show new files late.
-    for process in range(runtime.count()):
-        rows = {**rows, **json.loads(runtime.hear(_to_text(own), of=process))}
-    if runtime.leads():
+    for process in range(runtime.process_count()):
+        rows = {**rows, **json.loads(runtime.broadcast(_to_text(own), source=process))}
+    if runtime.is_main():
         cases_table.write_rows(
             directory / _TABLE, _ordered(rows, order), EVALUATION_COLUMNS
         )
-    runtime.meet()
-    path = directory / _PARTS.replace("*", str(runtime.number()))
+    runtime.barrier()
+    path = directory / _PARTS.replace("*", str(runtime.process_index()))
     path.unlink(missing_ok=True)
     return rows
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unc_jax.config import Config
 from unc_jax.errors import InputError
-from unc_jax.fields import Config
 from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints, Restored, folder_of

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from unc_jax import runtime
+from unc_jax.config import Config
 from unc_jax.data.cohort import Cohort
-from unc_jax.fields import Config
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import build_model
@@ -38,15 +38,15 @@ def build_validation(
     ) -> float | None:
         variables = devices.replicate(variables, own=True)
         scores = np.full(len(indices), np.nan)
-        for first in range(0, len(indices), runtime.count()):
+        for first in range(0, len(indices), runtime.process_count()):
             if giving_up():
                 return None
-            place = first + runtime.number()
+            place = first + runtime.process_index()
             if place < len(indices):
                 mean = np.asarray(predict(variables, cohort.images[indices[place]]))
                 scores[place] = dice(mean >= 0.5, cohort.labels[indices[place]] > 0)
-        of_process = np.arange(len(indices)) % runtime.count()
-        scores = runtime.gather(scores)[of_process, np.arange(len(indices))]
+        of_process = np.arange(len(indices)) % runtime.process_count()
+        scores = runtime.all_gather(scores)[of_process, np.arange(len(indices))]
         defined = scores[~np.isnan(scores)]
         return float(np.mean(defined)) if len(defined) else 0.0
 

@@ -1,0 +1,146 @@
+"""Checks of the values of a run's configuration: one readable error per field."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from unc_jax.config import Config, check_fields
+from unc_jax.errors import InputError
+from unc_jax.segmentation.dropout import DROPOUT_KINDS
+from unc_jax.segmentation.feed import RESIDENCES
+from unc_jax.segmentation.train import LOSSES, SCHEDULES
+from unc_jax.segmentation.unet import DROPOUT_PLACEMENTS, NORMS, check_divisible
+from unc_jax.uncertainty.ensembles import SOURCES
+from unc_jax.uncertainty.sampling import MASK_SCOPES
+
+_CHOICES = {
+    "data.target": ("liver", "tumor"),
+    "data.normalisation": ("population", "case"),
+    "model.norm": NORMS,
+    "model.dropout_kind": DROPOUT_KINDS,
+    "model.dropout_placement": DROPOUT_PLACEMENTS,
+    "model.compute_dtype": ("auto", "float32", "bfloat16"),
+    "loss.name": tuple(LOSSES),
+    "train.schedule": SCHEDULES,
+    "train.residence": RESIDENCES,
+    "evaluate.source": SOURCES,
+    "evaluate.mask_scope": MASK_SCOPES,
+    "evaluate.checkpoint": ("best", "latest"),
+}
+_AT_LEAST = {
+    "seed": 0,
+    "data.phantom_cases": 3,
+    "model.features": 1,
+    "model.depth": 2,
+    "train.steps": 1,
+    "train.batch": 1,
+    "train.steps_per_call": 1,
+    "train.validate_every_steps": 1,
+    "train.checkpoint_every_steps": 1,
+    "train.learning_rate": 0,
+    "train.clip_norm": 0,
+    "evaluate.samples": 2,
+    "evaluate.window_batch": 1,
+    "evaluate.chunk": 0,
+    "evaluate.bootstrap": 100,
+}
+_FRACTIONS = ("model.dropout_rate", "train.average_decay")  # in [0, 1)
+
+
+def check_config(config: Config) -> None:
+    """Raises one InputError that names every wrong field of `config`."""
+    check_fields(config)
+    errors = [*_wrong_values(config), *_wrong_shapes(config)]
+    if errors:
+        raise InputError("config: " + "; ".join(errors))
+
+
+def _value(config: Config, path: str):
+    for name in path.split("."):
+        config = config[name]
+    return config
+
+
+def _wrong_values(config: Config) -> Iterator[str]:
+    for path, choices in _CHOICES.items():
+        if (value := _value(config, path)) not in choices:
+            yield f"{path} is {value!r}, choose from {', '.join(choices)}"
+    for path, least in _AT_LEAST.items():
+        if (value := _value(config, path)) < least:
+            yield f"{path} is {value}, must be at least {least}"
+    for path in _FRACTIONS:
+        if not 0 <= (value := _value(config, path)) < 1:
+            yield f"{path} is {value}, must lie in [0, 1)"
+    if not 0 <= (value := config.train.foreground_fraction) <= 1:
+        yield f"train.foreground_fraction is {value}, must lie in [0, 1]"
+    window = config.data.window_hu
+    if window and not (len(window) == 2 and window[0] < window[1]):
+        yield f"data.window_hu is {window}, must be (low, high) or ()"
+    weights = config.loss.wcc_weights
+    if [len(row) for row in weights] != [2, 2] or min(map(min, weights)) < 0:
+        yield f"loss.wcc_weights is {weights}, must be a 2x2 table of numbers >= 0"
+    members = len(config.evaluate.members)
+    if (config.evaluate.source == "ensemble") != (members >= 2):
+        yield (
+            f"evaluate.members names {members} runs; two or more make an ensemble, and "
+            'evaluate.source "ensemble" needs them'
+        )
+    train = config.train
+    for name in ("steps", "validate_every_steps", "checkpoint_every_steps"):
+        if train[name] % train.steps_per_call:
+            yield (
+                f"train.{name} is {train[name]}, must be a multiple of "
+                f"train.steps_per_call ({train.steps_per_call})"
+            )
+
+
+def _wrong_shapes(config: Config) -> Iterator[str]:
+    patch, shape = config.train.patch_shape, config.data.shape
+    if not _is_shape(patch):
+        yield f"train.patch_shape is {patch}, must be three numbers of voxels"
+        return
+    try:
+        check_divisible(patch, config.model.depth)
+    except InputError as error:
+        yield f"train.patch_shape: {error}"
+    if shape == "auto":
+        if config.data.target != "tumor":
+            yield "data.shape 'auto' is the mean size after cropping: tumor only"
+    elif not _is_shape(shape):
+        yield f"data.shape is {shape!r}, must be three numbers of voxels, or 'auto'"
+    elif any(p > s for p, s in zip(patch, shape, strict=True)):
+        yield f"train.patch_shape {patch} is larger than data.shape {shape}"
+    yield from _wrong_windows(config, patch, shape)
+
+
+def _wrong_windows(config: Config, patch: tuple, shape: Any) -> Iterator[str]:
+    """Of evaluation; `shape` may be "auto"."""
+    overlap, halo = config.evaluate.overlap, config.evaluate.halo
+    window = config.evaluate.window_shape or patch  # never smaller than a patch
+    if len(overlap) != 3 or not all(0 <= o < 1 for o in overlap):
+        yield f"evaluate.overlap is {overlap}, must be three fractions in [0, 1)"
+        return
+    if not _is_shape(window):
+        yield f"evaluate.window_shape is {window}, must be () or three sizes"
+        return
+    if config.evaluate.window_shape:
+        try:
+            check_divisible(window, config.model.depth)
+        except InputError as error:
+            yield f"evaluate.window_shape: {error}"
+        if _is_shape(shape) and any(w > s for w, s in zip(window, shape, strict=True)):
+            yield f"evaluate.window_shape {window} is larger than data.shape {shape}"
+    if len(halo) != 3 or min(halo) < 0:
+        yield f"evaluate.halo is {halo}, must be three numbers of voxels >= 0"
+    elif any(2 * h > w * o for h, w, o in zip(halo, window, overlap, strict=True)):
+        yield (
+            f"evaluate.halo {halo} leaves gaps between windows {window}: raise "
+            "evaluate.overlap to at least twice its fraction of a window"
+        )
+
+
+def _is_shape(value) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 3
+        and all(isinstance(size, int) and size >= 1 for size in value)
+    )
