@@ -232,8 +232,8 @@ def web_page(content):
         (few_voxels, "truncated"),
         (wrong_checksum, "damaged gzip"),
         (flipped_bits, "damaged gzip"),
-        (web_page, "not a NIfTI-1 file"),
-        (lambda content: b"", "not a NIfTI-1 file"),
+        (web_page, "not a NIfTI file"),
+        (lambda content: b"", "not a NIfTI file"),
     ],
 )
 def test_damaged_file_is_one_line_naming_the_file(tmp_path, damage, message):
@@ -246,10 +246,54 @@ def test_damaged_file_is_one_line_naming_the_file(tmp_path, damage, message):
     assert "\n" not in str(caught.value)
 
 
-def test_header_of_a_pair_is_refused(tmp_path):
+@pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair, nib.Nifti2Image])
+def test_nifti_2_and_pairs_are_read(tmp_path, kind):
+    affine = affine_of((1, 0, 2), "-++")
+    ending = "hdr" if kind.__name__.endswith("Pair") else "nii.gz"
+    path = tmp_path / f"a.{ending}"
+    nib.save(kind(volume(), affine), path)
+    plain = nifti.read(save(tmp_path / "b.nii.gz", volume(), affine))
+    for name in nifti.files_of(path):  # a pair by either of its files
+        array, geometry = nifti.read(name)
+        assert geometry.shape == plain.geometry.shape
+        np.testing.assert_array_equal(array, plain.array)
+        np.testing.assert_allclose(geometry.affine, affine, rtol=1e-6)
+    json.dumps(geometry.to_json(), allow_nan=False)
+    nifti.write(tmp_path / "c.nii.gz", array, geometry, np.int16)
+    again = nib.load(tmp_path / "c.nii.gz")
+    assert type(again) is nib.Nifti1Image
+    np.testing.assert_allclose(again.affine, affine, rtol=1e-6)
+    assert voxel_bytes(tmp_path / "c.nii.gz") == voxel_bytes(tmp_path / "b.nii.gz")
+
+
+def test_half_a_pair_is_refused(tmp_path):
     nib.save(nib.Nifti1Pair(volume(), np.eye(4)), tmp_path / "a.hdr")
-    with pytest.raises(InputError, match="not a NIfTI-1 file"):
-        nifti.read_geometry(tmp_path / "a.hdr")
+    (tmp_path / "a.hdr").rename(tmp_path / "b.nii")
+    with pytest.raises(InputError, match=r"b\.nii: not a NIfTI file"):
+        nifti.read(tmp_path / "b.nii")
+    with pytest.raises(InputError, match=r"a\.hdr: no such file"):
+        nifti.read(tmp_path / "a.img")
+    (tmp_path / "b.nii").rename(tmp_path / "c.hdr")
+    with pytest.raises(InputError, match=r"c\.img: no such file"):
+        nifti.read(tmp_path / "c.hdr")
+
+
+def test_offset_of_zero_is_behind_the_header(tmp_path):
+    path = save(tmp_path / "a.nii.gz", volume(), np.eye(4))
+    rewrite(path, lambda content: content.__setitem__(slice(108, 112), bytes(4)))
+    np.testing.assert_array_equal(nifti.read(path).array, volume())
+
+
+@pytest.mark.parametrize("offset", [1e9, 1e12, 3e38])
+def test_huge_offset_is_refused_without_its_memory(tmp_path, offset):
+    path = save(tmp_path / "a.nii.gz", volume(), np.eye(4))
+    place = np.float32(offset).tobytes()
+    rewrite(path, lambda content: content.__setitem__(slice(108, 112), place))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"a\.nii\.gz: (truncated|cannot be read)"):
+        nifti.read(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -16,8 +16,11 @@ from nibabel.spatialimages import HeaderDataError
 from unc_jax.data.files import replacing
 from unc_jax.errors import InputError
 
+ENDINGS = (".nii.gz", ".nii", ".hdr")
 _BLOCK_BYTES = 1 << 24
-# Where the voxels lie, kept verbatim: deriving it anew would round at each passage.
+_LONGEST_SIDE = 32767  # int16 in the NIfTI-1 header that `write` makes
+# Header values that place the voxels. They are kept verbatim: deriving them anew from
+# the affine would round at each passage.
 _FIELDS = ("xyzt_units", "pixdim", "qform_code", "quatern_b", "quatern_c", "quatern_d")
 _FIELDS += ("qoffset_x", "qoffset_y", "qoffset_z", "sform_code")
 _FIELDS += ("srow_x", "srow_y", "srow_z")
@@ -25,11 +28,11 @@ _FIELDS += ("srow_x", "srow_y", "srow_z")
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a scan's voxels lie, in the scan's own axis order.
+    """The grid of a scan: shape and place of its voxels.
 
-    `shape` and 4x4 `affine` (voxel -> RAS mm) belong to the scan as stored; canonical_*
-    and `spacing_mm` to its RAS+ order. `fields` are header values, verbatim; without
-    them (a grid made here) the affine is rounded to the float32 a header holds.
+    `shape` and 4x4 `affine` (voxel -> RAS mm) are in the order of the file;
+    `canonical_*` and `spacing_mm` in RAS+ order. `fields` are header values, verbatim;
+    without them (a grid made here) the affine is rounded to the float32 a header holds.
     """
 
     shape: tuple[int, int, int]
@@ -50,6 +53,7 @@ class Geometry:
 
     @property
     def canonical_shape(self) -> tuple[int, int, int]:
+        """Shape in RAS+ order."""
         x, y, z = np.argsort(self.orientation[:, 0])
         return self.shape[x], self.shape[y], self.shape[z]
 
@@ -70,33 +74,45 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and numbers; `from_json` gives back an equal geometry."""
+        """Returns plain lists and numbers, of which `from_json` makes an equal one."""
         return {**vars(self), "shape": [*self.shape], "affine": self.affine.tolist()}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Geometry":
+        """Returns the geometry of which `to_json` made `value`."""
         return Geometry(**value)
 
 
 class Scan(NamedTuple):
-    """`array` is (x, y, z) in RAS+ order, a view of the stored order (no copy)."""
+    """Voxels (x, y, z) in RAS+ order, a view of the stored order, and their grid."""
 
     array: np.ndarray
     geometry: Geometry
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Returns the files of a scan: itself, or header and voxels of a .hdr/.img pair."""
+    pair = Path(path).suffix in (".hdr", ".img")
+    return tuple(map(Path(path).with_suffix, (".hdr", ".img"))) if pair else (path,)
+
+
 def read(path: Path, *, labels: bool = False) -> Scan:
-    """Reads (x, y, z) or (x, y, z, 1) voxels, .nii or .nii.gz, to the end of the file.
+    """Reads the voxels of a scan, (x, y, z) or (x, y, z, 1), to the end of the file.
 
     Integers keep their stored type, 64-bit ones become int32. Floats, and voxels with
     a slope or intercept, become float32; NaN and Inf pass. With `labels` the array is
     uint8: values within 1e-3 of a whole number from 0 to 255 are rounded, any other
     (NaN too) is an InputError. Peak memory: the array and a few blocks of 16 MB.
-    Raises InputError, naming the file, when it is missing, truncated, fails its gzip
-    checksum, is no NIfTI file, has colours or complex numbers, or other dimensions.
+
+    Args:
+      path: NIfTI-1 or NIfTI-2, as .nii, .nii.gz or a pair .hdr/.img.
+
+    Raises:
+      InputError: naming the file, when it is missing, truncated, fails its gzip
+        checksum, is no NIfTI file, has colours, complex numbers or other dimensions.
     """
-    with _opened(path := Path(path)) as stream:
-        header, geometry = _header(stream, path)
+    with _opened(files_of(path)[-1]) as stream:
+        header, geometry = _header(path)
         stored, (slope, inter) = header.get_data_dtype(), header.get_slope_inter()
         scaled = slope is not None and (slope, inter) != (1, 0)
         dtype = stored.newbyteorder("=")
@@ -105,7 +121,9 @@ def read(path: Path, *, labels: bool = False) -> Scan:
         elif dtype.itemsize == 8:  # a careless export; gigabytes at CT size
             dtype = np.dtype(np.int32)
         array = np.empty(geometry.shape, np.uint8 if labels else dtype, order="F")
-        stream.read(header.get_data_offset() - 348)
+        # Some writers leave 0 for "right behind the header".
+        first = 0 if _is_pair(header) else header.single_vox_offset
+        stream.seek(header.get_data_offset() or first)
         for slab in _slabs(geometry.shape, stored):
             target = array[..., slab]
             content = stream.read(target.size * stored.itemsize)
@@ -124,16 +142,15 @@ def read(path: Path, *, labels: bool = False) -> Scan:
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Reads the header only; raises InputError where `read` would refuse the header."""
-    with _opened(Path(path)) as stream:
-        return _header(stream, Path(path))[1]
+    """Reads the header alone; raises InputError where `read` would refuse it."""
+    return _header(path)[1]
 
 
 def write(path: Path, array_ras: np.ndarray, geometry: Geometry, dtype: Any) -> None:
     """Writes a canonical (x, y, z) array on the scan's own grid, whole or not at all.
 
-    `dtype` is uint8, int16 or float32; the header holds the scan's affine and form
-    codes and no text. The same input gives the same bytes (no time stamp).
+    `dtype` is uint8, int16 or float32; the header is NIfTI-1 with the scan's affine
+    and form codes, without text. The same input gives the same bytes (no time stamp).
     Raises ValueError for another shape or type, or values that `dtype` cannot hold.
     """
     path, kept = Path(path), np.dtype(dtype)
@@ -159,12 +176,12 @@ def write(path: Path, array_ras: np.ndarray, geometry: Geometry, dtype: Any) -> 
 
 
 def to_canonical(array: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Scan order (x, y, z, ...) -> RAS+ order, as a view. Inverse of to_scan_order."""
+    """Returns a view in RAS+ order of an array (x, y, z, ...) in scan order."""
     return apply_orientation(array, geometry.orientation)
 
 
 def to_scan_order(array_ras: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """RAS+ order (x, y, z, ...) -> scan order, as a view. Inverse of to_canonical."""
+    """Returns a view in scan order of an array (x, y, z, ...) in RAS+ order."""
     ras = np.array([[0, 1], [1, 1], [2, 1]])
     return apply_orientation(array_ras, ornt_transform(ras, geometry.orientation))
 
@@ -176,7 +193,7 @@ def _slabs(shape: tuple[int, int, int], dtype: np.dtype) -> Iterator[slice]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The unpacked bytes, told by content, not by name; damage is an InputError."""
+    """Opens a file, unpacked if its content is gzip; damage becomes an InputError."""
     try:
         with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
@@ -190,36 +207,50 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         cause = "truncated; copy or download it again"
     except (gzip.BadGzipFile, zlib.error) as error:
         cause = f"damaged gzip ({error}); copy or download it again"
-    except (HeaderDataError, OSError, MemoryError, ValueError) as error:
+    except (HeaderDataError, OSError, MemoryError, OverflowError, ValueError) as error:
         cause = f"cannot be read ({' '.join(str(error).split()) or 'out of memory'})"
     raise InputError(f"{path}: {cause}")
 
 
-def _header(stream: BinaryIO, path: Path) -> tuple[Any, Geometry]:
-    start = stream.read(348)
-    if not nib.Nifti1Header.may_contain_header(start) or start[344:346] != b"n+":
-        raise InputError(f"{path}: not a NIfTI-1 file; save it as one .nii.gz")
-    header: Any = nib.Nifti1Header(start)
-    if header.get_data_dtype().kind not in "iuf":
-        kind = header.get_value_label("datatype")
-        raise InputError(f"{path}: voxels are {kind}; save one real number per voxel")
-    shape = header.get_data_shape()
-    shape = shape[:3] if shape[3:] == (1,) else shape
-    if len(shape) != 3 or min(shape) < 1:
-        raise InputError(f"{path}: shape {shape}; it must be (x, y, z) or (x, y, z, 1)")
-    with np.errstate(all="ignore"):
-        affine = np.asarray(header.get_best_affine())
-        sides = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-        solid = np.isfinite(affine).all() and abs(np.linalg.det(sides)) > 1e-4
-    if not solid:
-        raise InputError(f"{path}: its affine spans no volume; mend sform or qform")
-    return header, Geometry(shape, affine, _fields(header))
+def _header(path: Path) -> tuple[Any, Geometry]:
+    """Reads the header of a scan (nibabel's) and its geometry; refuses unfit ones."""
+    files = files_of(path)
+    with _opened(files[0]) as stream:
+        start = stream.read(nib.Nifti2Header.sizeof_hdr)
+        kinds = (nib.Nifti1Header, nib.Nifti2Header)
+        kind = next((k for k in kinds if k.may_contain_header(start)), None)
+        header: Any = kind and kind(start[: kind.sizeof_hdr])
+        if not header or _is_pair(header) != (len(files) == 2):
+            raise InputError(f"{path}: not a NIfTI file; save it as one .nii.gz")
+        if header.get_data_dtype().kind not in "iuf":
+            name = header.get_value_label("datatype")
+            raise InputError(f"{path}: voxels are {name}; save one real number each")
+        shape = header.get_data_shape()
+        shape = shape[:3] if shape[3:] == (1,) else shape
+        if len(shape) != 3 or not 1 <= min(shape) <= max(shape) <= _LONGEST_SIDE:
+            wanted = "(x, y, z) or (x, y, z, 1)"
+            raise InputError(f"{path}: shape {shape}; it must be {wanted}")
+        with np.errstate(all="ignore"):
+            affine = np.asarray(header.get_best_affine())
+            sides = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+            solid = np.isfinite(affine).all() and abs(np.linalg.det(sides)) > 1e-4
+        if not solid:
+            raise InputError(f"{path}: its affine spans no volume; mend sform or qform")
+        return header, Geometry(shape, affine, _fields(header))
+
+
+def _is_pair(header: Any) -> bool:
+    return header["magic"].item() == header.pair_magic
 
 
 def _fields(header: Any) -> dict[str, Any]:
-    # A form that is switched off may hold NaN or Inf, which JSON has no word for.
-    values = ((name, np.asarray(header[name])) for name in _FIELDS)
-    return {name: np.where(np.isfinite(v), v, 0).tolist() for name, v in values}
+    """Returns what places the voxels, in the types of NIfTI-1 and fit for JSON."""
+    kept = nib.Nifti1Header()
+    with np.errstate(over="ignore"):
+        for name in _FIELDS:
+            kept[name] = header[name]
+    # A form that is switched off may hold NaN or Inf, for which JSON has no word.
+    return {n: np.where(np.isfinite(kept[n]), kept[n], 0).tolist() for n in _FIELDS}
 
 
 def _fields_for(affine: np.ndarray) -> dict[str, Any]:
