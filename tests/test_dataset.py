@@ -206,6 +206,19 @@ def test_path_that_leaves_the_root_is_refused(root, role, entry):
     assert problem.message.isprintable()
 
 
+def test_pair_is_a_case_unless_its_voxels_lie_elsewhere(root):
+    affine = np.diag([0.7, 0.8, 2.5, 1.0])
+    nib.save(nib.Nifti1Pair(ct(), affine), root / "imagesTr/liver_3.hdr")
+    nib.save(nib.Nifti1Pair(mask(), affine), root / "labelsTr/liver_3.hdr")
+    entry = {"image": "imagesTr/liver_3.hdr", "label": "labelsTr/liver_3.hdr"}
+    task = read_task(write_index(root, [entry]))
+    assert task.training[0].id == "liver_3"
+    assert verify(task) == []
+    (root / "imagesTr/liver_3.img").rename(root.parent / "liver_3.img")
+    (root / "imagesTr/liver_3.img").symlink_to(root.parent / "liver_3.img")
+    assert "is a link out of" in one_problem(root).message
+
+
 def test_absolute_path_is_refused_even_into_the_root(root):
     absolute = {"image": str(root / "imagesTr/liver_2.nii.gz")}
     write_index(root, [pair("liver_2") | absolute])
@@ -283,7 +296,7 @@ def replace_by_html(path):
         (Path.unlink, "no such file"),
         (truncate, "truncated"),
         (break_checksum, "damaged gzip"),
-        (replace_by_html, "not a NIfTI-1 file"),
+        (replace_by_html, "not a NIfTI file"),
     ],
 )
 def test_damaged_file_is_found(root, folder, damage, message):
@@ -466,13 +479,19 @@ def test_unforeseen_failure_is_that_files_problem(root):
     assert message.startswith(f"{path}: voxels unreadable (ZeroDivisionError")
 
 
+def exit_code(root):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(root)])
+    return stopped.value.code
+
+
 def test_command_prints_the_problems(root, capsys):
-    assert main([str(root)]) == 0
+    assert exit_code(root) == 0
     assert (
         "2 training and 1 test cases, 0 errors, 0 warnings" in capsys.readouterr().out
     )
     truncate(root / "labelsTr/liver_2.nii.gz")
-    assert main([str(root)]) == 2
+    assert exit_code(root) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("error    liver_2: ")
     assert lines[-1] == "Liver: 2 training and 1 test cases, 1 errors, 0 warnings"

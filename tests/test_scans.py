@@ -53,6 +53,6 @@ def test_two_files_of_one_name_are_both_refused(tmp_path):
 def test_nothing_to_segment(tmp_path, name):
     touch(tmp_path / "empty")
     with pytest.raises(
-        InputError, match=r"no file or folder|holds no \.nii, \.nii\.gz or DICOM"
+        InputError, match=r"no file or folder|holds no \.nii\.gz, .* or DICOM"
     ):
         find_scans(tmp_path / name)

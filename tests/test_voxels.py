@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unc_jax.data import dataset, nifti, prepare_case
+from unc_jax.data import nifti, prepare_case
 from unc_jax.errors import InputError
 from unc_jax.study import calibration, voxel_agreement
 
@@ -76,12 +76,12 @@ def test_raters_lie_on_the_prepared_grid(tmp_path):
         path = tmp_path / "raters" / f"case_1_r{k}.nii.gz"
         path.parent.mkdir(exist_ok=True)
         nifti.write(path, maps[k], geometry, np.uint8)
-    files = dataset.rater_files(tmp_path, "case_1")
+    files = prepare_case.rater_files(tmp_path, "case_1")
     assert [path.name for path in files[-2:]] == [
         "case_1_r9.nii.gz",
         "case_1_r10.nii.gz",
     ]
-    assert dataset.rater_files(tmp_path / "absent", "case_1") == []
+    assert prepare_case.rater_files(tmp_path / "absent", "case_1") == []
     box = (slice(2, 8), slice(0, 6), slice(1, 4))
     found = prepare_case.prepare_raters(files, box=box, shape=(6, 6, 3), values=(1, 2))
     np.testing.assert_array_equal(found, maps[:, 2:8, :, 1:4] > 0)

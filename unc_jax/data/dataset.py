@@ -1,20 +1,24 @@
 """Data sets in the Medical Segmentation Decathlon's format, or nnU-Net's raw one."""
 
+import argparse
 import json
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from unc_jax.data.nifti import ENDINGS
 from unc_jax.data.split import natural_order
-from unc_jax.data.verify import ENDINGS, Problem, check_case, inside
+from unc_jax.data.verify import Problem, check_case, inside
 from unc_jax.errors import InputError
 
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 
 
 class Case(NamedTuple):
+    """One case: its id and the files of its scan and its reference."""
+
     id: str
     image: Path
     label: Path | None
@@ -32,11 +36,20 @@ class Task(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """What a data set says of one case, not yet believed."""
+    """A case as the index lists it, unchecked; `place` is like "training[3]"."""
 
+    place: str
     id: str | None
     image: Any
     label: Any
+
+    @property
+    def is_training(self) -> bool:
+        return self.place.startswith("training")
+
+    @property
+    def is_appledouble(self) -> bool:
+        return str(self.image).rpartition("/")[2].startswith("._")
 
 
 def read_task(root: Path) -> Task:
@@ -53,48 +66,41 @@ def read_task(root: Path) -> Task:
     file = root / "dataset.json"
     content = _content(file)
     labels = _labels(content, file)
-    if "file_ending" in content:
-        listed = _nnunet_entries(content, file)
-    else:
-        listed = _decathlon_entries(content, file)
-    training, test = ([e for e in part if not _appledouble(e)] for part in listed)
-    refusals = _Refusals(root)
-    cases = [refusals.sift(e, f"training[{i}]", True) for i, e in enumerate(training)]
-    others = [refusals.sift(e, f"test[{i}]", False) for i, e in enumerate(test)]
-    skipped = sum(map(len, listed)) - len(training) - len(test)
-    expected = content.get("numTraining", len(training))
-    if expected != len(training):
+    listed = (_nnunet if "file_ending" in content else _decathlon)(content, file)
+    entries = [entry for entry in listed if not entry.is_appledouble]
+    problems: list[Problem] = []
+    ids: set[str] = set()
+    training = [_case(root, e, ids, problems) for e in entries if e.is_training]
+    test = [_case(root, e, ids, problems) for e in entries if not e.is_training]
+    if (expected := content.get("numTraining", len(training))) != len(training):
         found = f"numTraining is {expected!a}, but {len(training)} cases are there"
-        refusals.add("dataset", "warning", f"{file}: {found}")
-    if skipped:
+        problems.append(Problem("dataset", "warning", f"{file}: {found}"))
+    if skipped := len(listed) - len(entries):
         found = f"{skipped} AppleDouble files (._*) passed over"
-        refusals.add("dataset", "warning", f"{root}: {found}")
+        problems.append(Problem("dataset", "warning", f"{root}: {found}"))
     return Task(
         root,
         str(content.get("name", root.resolve().name)),
         labels,
-        tuple(case for case in cases if case),
-        tuple(case for case in others if case),
-        tuple(refusals.problems),
+        tuple(case for case in training if case),
+        tuple(case for case in test if case),
+        tuple(problems),
     )
 
 
-def rater_files(root: Path, case: str) -> list[Path]:
-    """Lists ROOT/raters/CASE_r0.nii.gz, ..., in natural order; empty without any.
-
-    They hold label maps of further raters on the grid of the case's own label.
-    """
-    names = {path.name for path in (root / "raters").glob(f"{case}_r*.nii.gz")}
-    return [root / "raters" / name for name in natural_order(names)]
+def stem(path: Path) -> str:
+    """Returns a scan's file name without its ending."""
+    ending = next((e for e in ENDINGS if path.name.endswith(e)), "")
+    return path.name.removesuffix(ending)
 
 
 def verify(
     task: Task, on_case: Callable[[int, int], None] | None = None
 ) -> list[Problem]:
-    """Every problem of the whole set, however many files are broken; see check_case.
+    """Returns every problem of the whole set, however many files are broken.
 
-    Reads every training and test file to its end, one case at a time, and calls
-    `on_case(done, total)` after each. Allowed label values are the keys of
+    Reads every training and test file to its end (`check_case`), one case at a time,
+    and calls `on_case(done, total)` after each. Allowed label values are the keys of
     `task.labels`. A task without `test` (task._replace(test=())) skips those scans.
     """
     found = list(task.problems)
@@ -106,22 +112,15 @@ def verify(
     return found
 
 
-def main(arguments: list[str]) -> int:
+def print_problems(arguments: argparse.Namespace) -> int:
     """Prints the problems of a data set: 0 when none is an error, otherwise 2."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m unc_jax.data.dataset ROOT", file=sys.stderr)
-        return 2
 
     def progress(done: int, total: int) -> None:
         end = "\n" if done == total else "\r"
         print(f"checked {done} of {total} cases", end=end, file=sys.stderr, flush=True)
 
-    try:
-        task = read_task(Path(arguments[0]))
-        found = verify(task, progress if sys.stderr.isatty() else None)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+    task = read_task(arguments.folder)
+    found = verify(task, progress if sys.stderr.isatty() else None)
     for problem in found:
         print(f"{problem.severity:8} {problem.case}: {problem.message}")
     errors = sum(problem.severity == "error" for problem in found)
@@ -130,50 +129,33 @@ def main(arguments: list[str]) -> int:
     return 2 if errors else 0
 
 
-class _Refusals:
-    """Turns entries into cases, and into problems what cannot be one."""
+def _case(
+    root: Path, entry: _Entry, ids: set[str], problems: list[Problem]
+) -> Case | None:
+    """Returns an entry's case and notes its id; or None, and notes every problem."""
+    reasons = []
 
-    def __init__(self, root: Path) -> None:
-        self.problems: list[Problem] = []
-        self._root = root
-        self._taken: set[str] = set()
-
-    def add(self, case: str, severity: str, message: str) -> None:
-        self.problems.append(Problem(case, severity, message))
-
-    def sift(self, entry: _Entry, where: str, labelled: bool) -> Case | None:
-        """The entry's case, or None after saying everything that is wrong with it."""
-        reasons, image, label = [], None, None
+    def path_of(value: Any) -> Path | None:
         try:
-            image = inside(self._root, entry.image)
+            return inside(root, value)
         except InputError as error:
             reasons.append(str(error))
-        if entry.label is not None:
-            try:
-                label = inside(self._root, entry.label)
-            except InputError as error:
-                reasons.append(str(error))
-        elif labelled:
-            reasons.append("no label is given for a training case")
-        case = entry.id or (_stem(image) if image else where)
-        if image and not _ID.fullmatch(case):
-            rule = "1 to 100 of A-Z a-z 0-9 . _ -, not starting with a dot"
-            reasons.append(f"the case id {case!a} must be {rule}")
-            case = where
-        if case in self._taken:
-            reasons.append(f"the case id {case} occurs more than once")
-        self._taken.add(case)
-        for reason in reasons:
-            self.add(case, "error", f"{self._root / 'dataset.json'} {where}: {reason}")
-        return None if reasons or not image else Case(case, image, label)
 
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _appledouble(entry: _Entry) -> bool:
-    return isinstance(entry.image, str) and PurePosixPath(entry.image).name[:2] == "._"
+    image = path_of(entry.image)
+    label = None if entry.label is None else path_of(entry.label)
+    if entry.label is None and entry.is_training:
+        reasons.append("no label is given for a training case")
+    name = entry.id or (stem(image) if image else entry.place)
+    if image and not _ID.fullmatch(name):
+        rule = "1 to 100 of A-Z a-z 0-9 . _ -, not starting with a dot"
+        reasons.append(f"the case id {name!a} must be {rule}")
+        name = entry.place
+    if name in ids:
+        reasons.append(f"the case id {name} occurs more than once")
+    ids.add(name)
+    place = f"{root / 'dataset.json'} {entry.place}"
+    problems += [Problem(name, "error", f"{place}: {reason}") for reason in reasons]
+    return None if reasons or not image else Case(name, image, label)
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -192,7 +174,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def _labels(content: dict[str, Any], file: Path) -> dict[int, str]:
-    """Value -> name, from {"1": "liver"} or nnU-Net's {"liver": 1, "all": [1, 2]}."""
+    """Returns names by value, of {"1": "liver"} or nnU-Net's {"organ": [1, 2]}."""
     listed = content.get("labels")
     labels: dict[int, str] = {}
     try:
@@ -211,25 +193,24 @@ def _labels(content: dict[str, Any], file: Path) -> dict[int, str]:
     return labels
 
 
-def _decathlon_entries(
-    content: dict[str, Any], file: Path
-) -> tuple[list[_Entry], list[_Entry]]:
-    parts = []
+def _decathlon(content: dict[str, Any], file: Path) -> list[_Entry]:
+    entries = []
     for part in ("training", "test"):
         listed = content.get(part, [])
         if not isinstance(listed, list) or (part == "training" and not listed):
             raise InputError(f'{file}: has no "{part}" list of cases')
-        pairs = [e if isinstance(e, dict) else {"image": e} for e in listed]
-        parts.append([_Entry(None, e.get("image"), e.get("label")) for e in pairs])
-    return parts[0], parts[1]
+        for i, item in enumerate(listed):
+            pair = item if isinstance(item, dict) else {"image": item}
+            image, label = pair.get("image"), pair.get("label")
+            entries.append(_Entry(f"{part}[{i}]", None, image, label))
+    return entries
 
 
-def _nnunet_entries(
-    content: dict[str, Any], file: Path
-) -> tuple[list[_Entry], list[_Entry]]:
+def _nnunet(content: dict[str, Any], file: Path) -> list[_Entry]:
     ending, channels = content["file_ending"], content.get("channel_names", {"0": ""})
     if ending not in ENDINGS:
-        raise InputError(f"{file}: file_ending is {ending!a}; only .nii.gz and .nii do")
+        known = ", ".join(ENDINGS)
+        raise InputError(f"{file}: file_ending is {ending!a}; only {known} do")
     if not isinstance(channels, dict) or len(channels) != 1:
         raise InputError(f"{file}: channel_names must hold one channel, the CT")
 
@@ -237,19 +218,31 @@ def _nnunet_entries(
         files = file.parent.glob(f"{folder}/*{suffix}")
         return {path.name.removesuffix(suffix) for path in files}
 
-    image, label = "_0000" + ending, ending
+    image = f"_0000{ending}"
     # A label without image stays in the list, so that the missing image is reported.
-    training = natural_order(names("imagesTr", image) | names("labelsTr", label))
+    training = natural_order(names("imagesTr", image) | names("labelsTr", ending))
     if not training:
         raise InputError(f"{file.parent}: holds no imagesTr/NAME{image}")
-    return [
-        _Entry(name, f"imagesTr/{name}{image}", f"labelsTr/{name}{label}")
-        for name in training
-    ], [
-        _Entry(name, f"imagesTs/{name}{image}", None)
-        for name in natural_order(names("imagesTs", image))
+    cases = [(n, f"imagesTr/{n}{image}", f"labelsTr/{n}{ending}") for n in training]
+    scans = [
+        (n, f"imagesTs/{n}{image}", None)
+        for n in natural_order(names("imagesTs", image))
+    ]
+    return [_Entry(f"training[{i}]", *case) for i, case in enumerate(cases)] + [
+        _Entry(f"test[{i}]", *scan) for i, scan in enumerate(scans)
     ]
 
 
+def main(argv: list[str] | None = None) -> None:
+    """Lists what is wrong with the files of a data set."""
+    from unc_jax import cli  # here: reading a data set needs none of it
+
+    module = "unc_jax.data.dataset"
+    text = "Lists what is wrong with the files of a data set."
+    parser = cli.Parser(module, text, example="data/Task03_Liver")
+    parser.add_argument("folder", type=Path, help="folder with dataset.json")
+    cli.run_command(print_problems, parser, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -24,6 +24,7 @@ from unc_jax.data.preprocess import (
     resampled_affine,
     select,
 )
+from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
 
 # Enough places to centre patches on; a 256^3 liver has about twenty times as many.
@@ -115,6 +116,15 @@ def _grids(
         "spacing_mm": np.linalg.norm(affine[:3, :3], axis=0).tolist(),
         "voxel_ml": float(abs(np.linalg.det(affine[:3, :3]))) / 1000.0,
     }
+
+
+def rater_files(root: Path, case: str) -> list[Path]:
+    """Lists ROOT/raters/CASE_r0.nii.gz, ..., in natural order; empty without any.
+
+    They hold label maps of further raters on the grid of the case's own label.
+    """
+    names = {path.name for path in (root / "raters").glob(f"{case}_r*.nii.gz")}
+    return [root / "raters" / name for name in natural_order(names)]
 
 
 def prepare_raters(

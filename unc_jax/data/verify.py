@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.data import nifti
-from unc_jax.data.nifti import Geometry
+from unc_jax.data.nifti import ENDINGS, Geometry, files_of
 from unc_jax.errors import InputError
 
-ENDINGS = (".nii.gz", ".nii")
 # In voxels: below the first, float noise of two writers; above the second, a label
 # that lies on its neighbours.
 _AFFINE_NOISE = 1e-3
@@ -33,12 +32,13 @@ def inside(root: Path, entry: Any) -> Path:
     if not isinstance(entry, str) or not entry.isprintable():
         raise InputError(f"{entry!a} is not a file path")
     if not entry.endswith(ENDINGS):
-        raise InputError(f"{entry} is not a .nii.gz or .nii file")
+        raise InputError(f"{entry} is not one of {', '.join(ENDINGS)}")
     for path in (PurePosixPath(entry), PureWindowsPath(entry)):
         if path.is_absolute() or path.drive or ".." in path.parts:
             raise InputError(f"{entry} leads out of {root}; use paths below it")
     try:
-        inside = (root / entry).resolve().is_relative_to(root.resolve())
+        files = [path.resolve() for path in files_of(root / entry)]
+        inside = all(path.is_relative_to(root.resolve()) for path in files)
     except (OSError, RuntimeError):  # a loop of links
         inside = False
     if not inside:

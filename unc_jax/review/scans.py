@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unc_jax.data import dataset, dicom, nifti
-from unc_jax.data.verify import ENDINGS
+from unc_jax.data.nifti import ENDINGS
 from unc_jax.errors import InputError
 
 
@@ -27,14 +27,14 @@ class Scan(NamedTuple):
 
     def stamp(self) -> list[list[int]]:
         """Size and time of its files, by which a changed scan is noticed."""
-        files = [path.stat() for path in self.series or (self.path,)]
+        files = [path.stat() for path in self.series or nifti.files_of(self.path)]
         return [[file.st_size, file.st_mtime_ns] for file in files]
 
     def digest(self) -> str:
         """SHA-256 of its files, one after the other; "" where one cannot be read."""
         total = hashlib.sha256()
         try:
-            for path in self.series or (self.path,):
+            for path in self.series or nifti.files_of(self.path):
                 with open(path, "rb") as file:
                     total.update(hashlib.file_digest(file, "sha256").digest())
         except OSError:
@@ -62,7 +62,7 @@ def find_scans(source: Path) -> list[Scan]:
     if not found and source.is_dir():
         series = dicom.find_series(source)
         if not series:
-            raise InputError(f"{source} holds no .nii, .nii.gz or DICOM file")
+            raise InputError(f"{source} holds no {', '.join(ENDINGS)} or DICOM file")
         return [Scan(_safe(name), source, "", files) for name, files in series.items()]
     paths: dict[str, list[Path]] = {}
     for name, path in found:
@@ -83,10 +83,7 @@ def _is_scan(path: Path) -> bool:
 
 
 def _stem(path: Path) -> str:
-    for ending in ENDINGS:
-        if path.name.endswith(ending):
-            return path.name.removesuffix(ending).removesuffix("_0000")
-    return path.name
+    return dataset.stem(path).removesuffix("_0000")
 
 
 def _safe(name: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.data import dataset, nifti, prepare_case, preprocess, scan_maps
+from unc_jax.data import nifti, prepare_case, preprocess, scan_maps
 from unc_jax.data.cohort import Cohort
 from unc_jax.study import voxel_agreement
 from unc_jax.uncertainty import measures
@@ -37,7 +37,7 @@ def assess_voxels(
         label = np.asarray(prepared.labels[index])
         found: dict = voxel_agreement.assess(prediction.mean, single(image), label)
         found["raters"] = None
-        files = dataset.rater_files(raters_of, case)
+        files = prepare_case.rater_files(raters_of, case)
         if len(files) > 1:
             box = preprocess.box_of(prepared.records[index]["box"])
             marked = prepare_case.prepare_raters(
