@@ -1,5 +1,6 @@
 import base64
 import html.parser
+import json
 import re
 import shutil
 import subprocess
@@ -7,10 +8,11 @@ import subprocess
 import numpy as np
 import pytest
 
-from unc_jax.review import page, pictures, strips
-from unc_jax.review.report import write_report
-from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS
+from unc_jax.errors import InputError
+from unc_jax.review import markup, page, pictures
+from unc_jax.review.report import place_among, write_review_report, write_run_report
+from unc_jax.study import cases_table, evaluate, figures
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -54,10 +56,10 @@ def written(path, rows, **changes):
         "title": "Review",
         "facts": {"run": "runs/demo"},
         "pictures": path.parent / "pictures",
-        "validation": None,
+        "known": {},
         "rule_text": "lower bound below 0.9",
     }
-    write_report(path, rows, **{**settings, **changes})
+    write_review_report(path, rows, **{**settings, **changes})
     return Page(path)
 
 
@@ -95,7 +97,7 @@ def test_summary_counts(tmp_path):
     )
     text = " ".join(written(tmp_path / "r.html", rows).text.split())
     summary = text[text.index("9cases") :]
-    assert summary.startswith("9cases4to review (44 %)5without a flag1failed")
+    assert summary.startswith("9cases 4to review (44 %) 5without a flag 1failed")
 
 
 def test_dice_of_what_is_kept_when_references_exist(tmp_path):
@@ -164,36 +166,42 @@ def test_what_is_no_picture_is_left_out(tmp_path, content):
 
 def test_measures_stand_among_the_validation_cases(tmp_path):
     validation = {"cv": [10.0, 30.0, 40.0, None], "d_pw": [0.9, 0.97], "u_labelled": []}
-    shown = written(tmp_path / "r.html", [row("a")], validation=validation)
+    shown = written(tmp_path / "r.html", [row("a")], known=validation)
     assert "better than 2 of 3" in shown.text  # of CV, less is better
     assert "better than 1 of 2" in shown.text  # of D_pw, more is
     assert len(shown.of("svg")) == 2
 
 
 @pytest.mark.parametrize(
-    ("value", "values", "higher", "left"),
+    ("value", "values", "sign", "left"),
     [
-        (5.0, [0.0, 10.0], True, 0.5),
-        (2.5, [0.0, 10.0], True, 0.25),
-        (2.5, [0.0, 10.0], False, 0.75),
-        (10.0, [1.0, 100.0], True, 0.5),  # logarithmic
-        (3.0, [3.0, 3.0], True, 0.5),
+        (5.0, [0.0, 10.0], 1, 0.5),
+        (2.5, [0.0, 10.0], 1, 0.25),
+        (2.5, [0.0, 10.0], -1, 0.75),
+        (10.0, [1.0, 100.0], 1, 0.5),  # logarithmic
+        (3.0, [3.0, 3.0], 1, 0.5),
     ],
 )
-def test_place_on_the_strip(value, values, higher, left):
-    drawing = strips.place(value, values, higher_is_better=higher)
-    x = float(re.findall(r'cx="([\d.]+)"', drawing)[0])
-    assert x == pytest.approx(8 + left * 154, abs=0.06)
-    assert len(re.findall("v12", drawing)) == len(values)
+def test_place_on_the_strip(value, values, sign, left):
+    place = place_among(value, values, sign)
+    assert place.mark == pytest.approx(8 + left * 154)
+    assert place.beyond == 0
+    assert len(place.ticks) == len(values)
 
 
 @pytest.mark.parametrize(
-    ("value", "higher", "start"), [(-1, True, 8), (99, True, 162), (99, False, 8)]
+    ("value", "sign", "beyond"), [(-1, 1, -1), (99, 1, 1), (99, -1, -1)]
 )
-def test_beyond_all_cases_is_an_arrow_at_the_edge(value, higher, start):
-    drawing = strips.place(value, [0.0, 10.0], higher_is_better=higher)
-    assert "<circle" not in drawing
-    assert f"M{start}.0 4v12l{-7 if start == 8 else 7}-6z" in drawing
+def test_beyond_all_cases_is_an_arrow_at_the_edge(tmp_path, value, sign, beyond):
+    place = place_among(value, [0.0, 10.0], sign)
+    assert (place.beyond, place.mark) == (beyond, 8 if beyond < 0 else 162)
+    name = "d_pw" if sign > 0 else "cv"
+    other = {"cv": None, "d_pw": None, "u_labelled": None}
+    case = row("a", **{**other, name: value})
+    written(tmp_path / "r.html", [case], known={name: [0.0, 10.0]})
+    content = (tmp_path / "r.html").read_text()
+    assert f"M{place.mark:.1f} 4v12l{7 * beyond}-6z" in content
+    assert "<circle" not in content
 
 
 def test_five_hundred_cases(tmp_path):
@@ -203,7 +211,7 @@ def test_five_hundred_cases(tmp_path):
     for i in range(1, 500):
         (tmp_path / "pictures" / f"case_{i:03d}.png").hardlink_to(one)
     path = tmp_path / "r.html"
-    shown = written(path, rows, validation={"cv": [float(i) for i in range(13)]})
+    shown = written(path, rows, known={"cv": [float(i) for i in range(13)]})
     assert len(shown.of("img")) == 500
     # What is not picture: less than 10 kB a case.
     assert path.stat().st_size < 500 * (one.stat().st_size * 4 / 3 + 10_000)
@@ -217,12 +225,12 @@ def test_the_old_page_stays_when_writing_fails(tmp_path):
     path = tmp_path / "r.html"
     path.write_text("old")
 
-    def body():
-        yield "<p>half"
+    def figures():
+        yield page.Picture(1, 1, ""), "half of the page"
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        page.write_page(path, "new", body())
+        page.write_page(path, "study.html", title="new", tables=[], figures=figures())
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -245,3 +253,50 @@ def test_chromium_shows_the_page_without_complaint(tmp_path, width):
     assert 'id="case-2"' in done.stdout
     # Chromium logs what the page's own policy refused to the console.
     assert "CONSOLE" not in done.stderr
+
+
+TABLE = markup.Section("", "cap & tion", ["a"], [[HOSTILE[0]], ["**1**"]], ["note"])
+
+
+@pytest.fixture
+def run(tmp_path):
+    rows = [
+        cases_table.new_row(EVALUATION_COLUMNS, 
+            case=f"c{i}", split="test" if i < 6 else "train", status="ok",
+            dice=0.9 - i / 100, cv=1.0 + i, d_pw=0.95 - i / 50, u_labelled=0.1,
+        )
+        for i in range(9)
+    ]  # fmt: skip
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    summary = evaluate.summarise(rows, resamples=50)
+    (folder / "summary.json").write_text(json.dumps(summary))
+    figures.figure2(rows, folder / "figures" / "figure2.png")
+    (folder / "config.json").write_text(json.dumps({"name": HOSTILE[0]}))
+    return folder
+
+
+def test_report_of_a_run(run):
+    content = write_run_report(run, TABLE).read_text()
+    assert '<td>D_pw</td><td class="number">1.00</td>' in content
+    assert '<td>CV</td><td class="number">-1.00</td>' in content
+    assert '<td>U_labelled</td><td class="number">n/a</td>' in content  # constant
+    assert "mean Dice, test" in content
+    assert "n = 6" in content
+    assert content.count("data:image/png") == 1
+    assert "<script" not in content
+    assert content.count("&lt;script&gt;") == 2
+
+
+def test_a_run_without_evaluation_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="evaluate the run first"):
+        write_run_report(tmp_path)
+
+
+def test_what_is_missing_is_left_out(run):
+    for file in ("config.json", "figures/figure2.png"):
+        (run / file).unlink()
+    content = write_run_report(run).read_text()
+    assert "mean Dice, test" in content
+    assert "<figure>" not in content
+    assert "Beside the paper" not in content

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import studyreport
+from unc_jax.review import markup, report
 from unc_jax.study import (
     comparison,
     measure_table,
@@ -78,7 +78,7 @@ def _write(
     paper_figures.referral_figure(statistics, output / "referral.png")
     _write_voxels(statistics, output)
     _keep_runs(grouped, output / "runs")
-    studyreport.write_study_report(output)
+    report.write_study_report(output, markup.sections(output))
     # Last, so that its presence says that all of it was written.
     files.write_json(output / "statistics.json", statistics)
 

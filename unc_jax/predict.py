@@ -119,13 +119,13 @@ def _write_report(
         "sha256": {str(scan.case): scan.digest() for scan in found},
     }
     files.write_json(output / "run.json", {**facts, **details})
-    report.write_report(
+    report.write_review_report(
         output / "report.html",
         rows,
         title=f"Review: {arguments.input}",
         facts=facts,
         pictures=output / "pictures",
-        validation=calibration.distributions(known),
+        known=calibration.distributions(known),
         rule_text=rule.describe(wanted),
     )
 

@@ -67,13 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
         if model is not None:
             facts["lower bounds"] = model.support
         files.write_json(output / "run.json", facts)
-        report.write_report(
+        report.write_review_report(
             output / "report.html",
             rows,
             title=f"Review: samples of {arguments.samples}",
             facts=facts,
             pictures=output / "pictures",
-            validation=calibration.distributions(known),
+            known=calibration.distributions(known),
             rule_text=rule.describe(wanted),
         )
     failed = sum(str(row["status"]).startswith("failed") for row in rows)

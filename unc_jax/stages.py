@@ -13,7 +13,7 @@ from unc_jax.data import cohort, dataset, files, split
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
-from unc_jax.review import calibration, prepare_scan, runreport
+from unc_jax.review import calibration, markup, prepare_scan, report
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
@@ -149,7 +149,7 @@ def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str
         name=workdir.name,
     )
     files.write_text(workdir / "table.md", table + "\n")
-    runreport.write_run_report(workdir)
+    report.write_run_report(workdir, markup.section("", table))
     return table
 
 

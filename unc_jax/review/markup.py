@@ -1,51 +1,51 @@
-"""The little Markdown that tables are written in, as markup of a page."""
+"""Tables as data, read from the Markdown that they were written as."""
 
 import re
-from collections.abc import Iterator
-from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
 
-from unc_jax.review.page import text
+TABLES = {
+    "table1.md": "Whole organ",
+    "table2.md": "Part of an organ",
+    "claims.md": "The paper's claims",
+    "measures.md": "Measures as rankings of the cases",
+    "voxels.md": "Voxels",
+}
 
-_BOLD = re.compile(r"\*\*(.+?)\*\*")
+
+class Section(NamedTuple):
+    title: str
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str]
 
 
-def from_markdown(source: str) -> Iterator[str]:
-    """Paragraphs, tables and lists with **bold**; anything else is plain text."""
+def section(title: str, source: str) -> Section:
+    """Returns the table of a file, with the text before it and the list after it."""
     lines = source.splitlines()
-    for kind, block in groupby(lines, _kind):
-        if kind == "table":
-            yield _table(list(block))
-        elif kind == "list":
-            items = "".join(f"<li>{_inline(line[2:])}</li>" for line in block)
-            yield f"<ul>{items}</ul>"
-        elif kind == "text":
-            yield f'<p class="small">{_inline(" ".join(block))}</p>'
-
-
-def _kind(line: str) -> str:
-    if not line.strip():
-        return "nothing"
-    if line.startswith("|"):
-        return "table"
-    return "list" if line.startswith("- ") else "text"
-
-
-def _table(lines: list[str]) -> str:
-    head, *rest = [
-        [cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines
+    cells = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in lines
+        if line.startswith("|")
     ]
-    body = [cells for cells in rest if not all(set(cell) <= {"-"} for cell in cells)]
-    titles = "".join(f"<th>{_inline(cell)}</th>" for cell in head)
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{_inline(cell)}</td>' for cell in cells)}</tr>"
-        for cells in body
-    )
-    return (
-        '<div class="wider" tabindex="0"><table>'
-        f"<thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    body = [row for row in cells if not all(set(cell) <= {"-"} for cell in row)]
+    notes = [line[2:] for line in lines if line.startswith("- ")]
+    plain = [line for line in lines if line.strip() and line[:2] not in ("- ", "| ")]
+    return Section(title, " ".join(plain), (body or [[]])[0], body[1:], notes)
 
 
-def _inline(source: str) -> str:
-    # Escaped first, so that what is bold is markup of ours alone.
-    return _BOLD.sub(r"<b>\1</b>", text(source))
+def cell_parts(cell: str) -> list[tuple[str, bool]]:
+    """Returns the pieces of a cell, each with whether it is bold."""
+    return [
+        (text, bool(i % 2)) for i, text in enumerate(re.split(r"\*\*", cell)) if text
+    ]
+
+
+def sections(output: Path) -> list[Section]:
+    """Returns the tables that a comparison wrote."""
+    return [
+        section(title, (output / name).read_text("utf-8"))
+        for name, title in TABLES.items()
+        if (output / name).is_file()
+    ]

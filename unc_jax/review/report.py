@@ -1,71 +1,163 @@
-"""The report of a review: one page, the cases that need a human first."""
+"""Reports: the review list, one run, a comparison of runs, a page each.
+
+The functions here give the templates (`page`) what they show.
+"""
 
 import importlib.metadata
+import json
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.review import card, page, rule
-from unc_jax.review.page import name, text
-from unc_jax.study.cases_table import Row
+from unc_jax.errors import InputError
+from unc_jax.review import markup, rule
+from unc_jax.review.page import Picture, read_picture, rounded, write_page
+from unc_jax.study.cases_table import EMPTY, FAILED, NO_LIVER, OK, Row
+from unc_jax.study.tables import format_p
+from unc_jax.uncertainty.measures import MEASURES, Measure
 
-_HOW_TO_READ = (
-    "Pictures: the axial, coronal and sagittal slice with the most uncertainty, and "
-    "the axial slice where the organ is largest. Above, the scan (without one, the "
-    "mean of the samples) with the outline of "
-    'the segmentation in <span class="line-mask">blue</span> (and of the reference, '
-    'where there is one, in <span class="line-reference">green</span>); below, the '
-    "uncertainty of each voxel on one scale for all cases, bright where the samples "
-    "are unsure. Patient's right (R) and front (A) are on the left. Slices count from "
-    "the feet, the back and the patient's left."
-)
-_STRIPS = (
-    "Strips: each tick is a case of known Dice that this one is compared with, the "
-    "orange dot this case, worse on the left, better on the right; an arrow means "
-    "beyond all of them."
-)
-_DICE = (
-    "Dice: the overlap with what a human would draw, 1 at best. The bar runs from the "
-    "lower bound up, the dot is the prediction, a blue diamond the true value where a "
-    "reference exists."
-)
+_SPLITS = {"test": "test", "validation": "validation", "train": "training"}
+_RUN_FIGURES = {
+    "progress.png": "Training loss and mean validation Dice over the steps.",
+    "figures/figure1.png": (
+        "Best, median and worst test case: segmentation above, uncertainty below."
+    ),
+    "figures/figure2.png": "Dice against each measure, one mark per case.",
+}
+_STUDY_FIGURES = {
+    "figure1.png": (
+        "Best, median and worst test case by mean Dice: of each model the "
+        "segmentation, and the uncertainty map on one scale."
+    ),
+    "figure2.png": "Dice against each measure, one mark per case.",
+    "referral.png": (
+        "Mean Dice of the cases that are kept when the least certain ones go to a "
+        "human."
+    ),
+    "reliability.png": (
+        "How often a voxel near the boundary is foreground, against the probability "
+        "it was given."
+    ),
+}
 
 
-def write_report(
+# Of the drawings in macros.html, pixels; the edge is free for a mark at the end.
+_WIDTH, _EDGE = 170, 8
+
+
+class Place(NamedTuple):
+    """A value among those of other cases, as macros.strip draws it.
+
+    Attributes:
+      ticks: of the other cases, pixels from the left; worse left, better right.
+      mark: of the value itself, at the edge where it is beyond all others.
+      beyond: -1 left of them, 1 right of them, 0 among them.
+      words: e.g. "better than 3 of 13"; equal values are not better.
+    """
+
+    ticks: list[float]
+    mark: float
+    beyond: int
+    words: str
+
+
+def write_review_report(
     path: Path,
-    rows: list[Row],
+    rows: Sequence[Row],
     *,
     title: str,
-    facts: dict[str, str],
+    facts: Mapping[str, str],
     pictures: Path,
-    validation: dict[str, list[float]] | None,
+    known: Mapping[str, Sequence[float | None]],
     rule_text: str,
 ) -> None:
-    """Writes report.html, a page of its own: pictures inside, no scripts, no network.
+    """Writes the report of a review: the list, worst first, and a card for each case.
 
     Args:
-      path: the file, written atomically.
-      rows: rows of the work list, in any order.
-      title: heading of the page.
+      rows: of a review's table, in any order.
       facts: what was run, shown in this order at the end, e.g. {"run": "runs/demo"}.
       pictures: folder of CASE.png; a case without one goes without.
-      validation: measure -> its values among the cases with known Dice; None or {}
-        leaves out the comparison.
-      rule_text: the rule of the flags, one sentence or a few.
-
-    Every text may be hostile; nothing is taken for markup.
+      known: measure -> its values among cases of known Dice, to compare with; {} leaves
+        the comparison out.
+      rule_text: the rule of the flags in words.
     """
-    ordered = rule.order(rows)
-    places = {
-        measure: [v for v in values if v is not None and math.isfinite(v)]
-        for measure, values in (validation or {}).items()
-    }
-    body = _body(ordered, title, facts, Path(pictures), places, rule_text)
-    page.write_page(path, title, body)
+    ordered = rule.order(list(rows))
+    kept = [row for row in rows if row["flag"] != "yes"]
+    write_page(
+        path,
+        "review.html",
+        title=title,
+        rows=ordered,
+        counts=_counts(rows),
+        scored=_mean_dice(rows) if _dices(rows) else "",
+        kept=_mean_dice(kept),
+        rule=rule_text,
+        facts=facts,
+        places={name: _finite(known.get(name, ())) for name in MEASURES},
+        picture_of=lambda case: _picture_of(pictures, case),
+        verdict=_verdict,
+        reason=_reason,
+        dice_words=_dice_words,
+        measures_of=_measures_of,
+        place_among=place_among,
+        along=along,
+    )
+
+
+def write_run_report(run: Path, table: Any = None) -> Path:
+    """Writes RUN/report.html from what an evaluation left there; returns its path.
+
+    table: the run's row beside the paper's, a table of `study.tables`. A figure that is
+    missing is left out. Raises InputError when there is no summary.json.
+    """
+    try:
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{run}: no summary.json; evaluate the run first") from None
+    except ValueError as error:
+        raise InputError(f"{run / 'summary.json'}: no JSON ({error})") from None
+    try:
+        settings = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        settings = {}
+    name = run.resolve().name
+    write_page(
+        run / "report.html",
+        "run.html",
+        title=f"Run {name}",
+        name=name,
+        summary=summary,
+        splits=_SPLITS,
+        table=table,
+        measures=MEASURES,
+        format_p=format_p,
+        rising=[one.label for one in MEASURES.values() if one.sign > 0],
+        figures=_figures(run, _RUN_FIGURES),
+        settings=settings,
+        cell_parts=markup.cell_parts,
+    )
+    return run / "report.html"
+
+
+def write_study_report(output: Path, tables: Sequence[Any]) -> Path:
+    """Writes OUTPUT/report.html of a comparison; returns its path.
+
+    tables: of `study.tables`, in order. A figure that is missing is left out.
+    """
+    write_page(
+        output / "report.html",
+        "study.html",
+        title="Comparison of models",
+        tables=tables,
+        cell_parts=markup.cell_parts,
+        figures=_figures(output, _STUDY_FIGURES),
+    )
+    return output / "report.html"
 
 
 def versions() -> dict[str, str]:
@@ -80,92 +172,104 @@ def versions() -> dict[str, str]:
     return {**found, "python": platform.python_version(), "made": made}
 
 
-def _body(
-    rows: list[Row],
-    title: str,
-    facts: dict[str, str],
-    pictures: Path,
-    places: dict[str, list[float]],
-    rule_text: str,
-) -> Iterator[str]:
-    yield f"<header><h1>{name(title)}</h1>{_summary(rows)}"
-    yield f"<p><strong>Rule:</strong> {name(rule_text)}</p></header>"
-    yield _list(rows)
-    notes = [_HOW_TO_READ, _DICE, *([_STRIPS] if any(places.values()) else [])]
-    yield "<h2>Cases</h2><details open><summary>How to read this</summary>"
-    yield "".join(f'<p class="small">{note}</p>' for note in notes) + "</details>"
-    for number, row in enumerate(rows, start=1):
-        yield card.card(number, row, pictures, places)
-    yield '<h2>How this was made</h2><div class="small">'
-    yield page.definitions((term, name(fact)) for term, fact in facts.items())
-    yield '<p class="soft">Made by research software, not by a medical device: no '
-    yield "number here replaces a look at the scan.</p></div>"
+def _figures(
+    folder: Path, captions: Mapping[str, str]
+) -> Iterable[tuple[Picture | None, str]]:
+    for name, caption in captions.items():
+        yield read_picture(folder / name), caption
 
 
-def _summary(rows: list[Row]) -> str:
+def _picture_of(pictures: Path, case: str) -> Picture | None:
+    # A name with a slash in it would lead out of the folder.
+    inside = case and not set("/\\\0") & set(case)
+    return read_picture(pictures / f"{case}.png") if inside else None
+
+
+def _counts(rows: Sequence[Row]) -> list[tuple[int, str]]:
     flagged = sum(row["flag"] == "yes" for row in rows)
-    cards = [(len(rows), "cases"), (flagged, _share("to review", flagged, len(rows)))]
-    cards.append((len(rows) - flagged, "without a flag"))
-    failed = sum(card.failed(row) for row in rows)
-    if failed:
-        cards.append((failed, "failed"))
-    shown = "".join(
-        f'<div class="card"><b>{count}</b>{text(what)}</div>' for count, what in cards
-    )
-    return f'<div class="cards">{shown}</div>{_kept_dice(rows)}'
+    share = f" ({100 * flagged / len(rows):.0f} %)" if flagged else ""
+    counts = [(len(rows), "cases"), (flagged, f"to review{share}")]
+    counts.append((len(rows) - flagged, "without a flag"))
+    failed = sum(_is_failed(row) for row in rows)
+    return [*counts, (failed, "failed")] if failed else counts
 
 
-def _share(what: str, count: int, total: int) -> str:
-    return f"{what} ({100 * count / total:.0f} %)" if count else what
+def _dices(rows: Sequence[Row]) -> list[float]:
+    return [float(dice) for row in rows if (dice := row["dice"]) is not None]
 
 
-def _kept_dice(rows: list[Row]) -> str:
-    # Only where references exist: what the flags would have bought.
-    scored = [row for row in rows if row.get("dice") is not None]
-    kept = [row for row in scored if row["flag"] != "yes"]
-    if not scored:
-        return ""
-    means = [
-        f"{np.mean([float(r['dice'] or 0.0) for r in some]):.3f} (n = {len(some)})"
-        if some
-        else "none"
-        for some in (scored, kept)
+def _mean_dice(rows: Sequence[Row]) -> str:
+    found = _dices(rows)
+    return f"{np.mean(found):.3f} (n = {len(found)})" if found else "none"
+
+
+def _is_failed(row: Row) -> bool:
+    return str(row["status"]).startswith(FAILED)
+
+
+def _verdict(row: Row) -> tuple[str, str]:
+    """Returns the badge of a case: its class in style.css and its words."""
+    if _is_failed(row):
+        return "failed", "failed"
+    if row["status"] in (NO_LIVER, EMPTY):
+        return "failed", str(row["status"]).replace("_", " ")
+    return ("review", "review") if row["flag"] == "yes" else ("fine", "no flag")
+
+
+def _reason(row: Row) -> str:
+    """Returns why a human should look; "" when there is no reason to."""
+    # "failed: what went wrong" says more than the word alone.
+    if _is_failed(row):
+        return str(row["status"])
+    return str(row["reason"] or ("" if row["status"] == OK else row["status"]))
+
+
+def _dice_words(row: Row) -> str:
+    names = ("predicted_dice", "dice_lower", "dice")
+    said = [
+        f"{label} {rounded(float(value), 3)}"
+        for name, label in zip(names, ("predicted", "lower bound", "true"), strict=True)
+        if (value := row[name]) is not None
     ]
-    return (
-        f"<p>Mean Dice with the references: {means[0]} over all cases, {means[1]} "
-        "over those without a flag.</p>"
-    )
+    return ", ".join(said)
 
 
-def _list(rows: list[Row]) -> str:
-    scored = any(row.get("dice") is not None for row in rows)
-    truth = '<th class="number">Dice</th>' if scored else ""
-    lines = "".join(
-        _line(number, row, scored) for number, row in enumerate(rows, start=1)
-    )
-    return (
-        '<h2 id="list">Worst first</h2><table class="list"><thead><tr>'
-        '<th class="number">#</th><th>case</th><th>review</th>'
-        '<th class="number">predicted Dice</th><th class="number">lower bound</th>'
-        f'{truth}<th class="number">volume, ml</th><th class="wide">reason</th>'
-        f"</tr></thead><tbody>{lines}</tbody></table>"
-    )
+def _measures_of(row: Row, in_paper: bool) -> dict[str, Measure]:
+    return {
+        name: one
+        for name, one in MEASURES.items()
+        if one.in_paper == in_paper and row.get(name) is not None
+    }
 
 
-def _line(number: int, row: Row, scored: bool) -> str:
-    cells = [
-        ("predicted Dice", card.rounded(row["predicted_dice"], 3)),
-        ("lower bound", card.rounded(row["dice_lower"], 3)),
-        *([("Dice", card.rounded(row.get("dice"), 3))] if scored else []),
-        ("ml", card.rounded(row["volume_ml"])),
-    ]
-    numbers = "".join(
-        f'<td class="number" data-label="{label}">{value}</td>'
-        for label, value in cells
-    )
-    return (
-        f'<tr><td class="number">{number}</td>'
-        f'<td><a href="#case-{number}">{name(row["case"])}</a></td>'
-        f"<td>{card.badge(row)}</td>{numbers}"
-        f'<td class="wide small">{name(card.reason(row))}</td></tr>'
-    )
+def place_among(value: float, known: Sequence[float], sign: int) -> Place:
+    """Returns the place of a value among `known` ones, finite and at least one.
+
+    sign: 1 where more is better, -1 where less is. All positive values that span more
+    than a factor of 30 are on a logarithmic scale.
+    """
+    low, high = min(known), max(known)
+    logarithmic = low > 0 and high > 30 * low
+
+    def at(one: float) -> float:
+        if not low <= one <= high or low == high:
+            share = 0.5 + 0.5 * np.sign(one - low)
+        elif logarithmic:
+            share = math.log(one / low) / math.log(high / low)
+        else:
+            share = (one - low) / (high - low)
+        return along(share if sign > 0 else 1 - share)
+
+    better = sum(sign * one < sign * value for one in known)
+    outside = int(value > high) - int(value < low)
+    words = f"better than {better} of {len(known)}"
+    return Place([at(one) for one in sorted(known)], at(value), sign * outside, words)
+
+
+def along(share: float) -> float:
+    """Returns the place of a share (0 ... 1) along a drawing, pixels from its left."""
+    return _EDGE + min(max(share, 0.0), 1.0) * (_WIDTH - 2 * _EDGE)
+
+
+def _finite(values: Sequence[float | None]) -> list[float]:
+    return [v for v in values if v is not None and math.isfinite(v)]
