@@ -11,11 +11,14 @@ otherwise. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows sa
 import argparse
 import sys
 import time
+import types
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
+from numpy.typing import ArrayLike
 
+from unc_jax import api
 from unc_jax.cli import SOME_FAILED, Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError
@@ -184,6 +187,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 2 on wrong input, with 4 if a case failed."""
     run_command(run, _parser(), argv)
 
+
+class _CallableModule(types.ModuleType):
+    """This module, which the package's function of the same name would hide."""
+
+    def __call__(self, samples: ArrayLike) -> dict[str, float]:
+        """Returns `unc_jax.api.score(samples)`: unc_jax.score is this module."""
+        return api.score(samples)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     main()

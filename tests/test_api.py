@@ -1,0 +1,111 @@
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import unc_jax
+from unc_jax import __main__ as commands
+from unc_jax.data import nifti
+from unc_jax.data.nifti import Geometry
+from unc_jax.errors import InputError
+from unc_jax.review import worklist
+from unc_jax.uncertainty.measures import MEASURES
+
+ROOT = Path(__file__).parents[1]
+GRID = Geometry((6, 5, 7), np.diag([1.5, 1.0, 2.0, 1.0]))
+
+
+def run_python(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def test_importing_the_package_imports_no_jax():
+    code = "import unc_jax, sys; print(unc_jax.__version__, 'numpy' in sys.modules)"
+    assert run_python("-c", code).stdout == f"{unc_jax.__version__} False\n"
+
+
+def test_all_names_are_there():
+    for name in unc_jax.__all__:
+        assert getattr(unc_jax, name)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = unc_jax.nothing
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_score_is_the_command_score(tmp_path, hard):
+    samples = np.random.default_rng(3).random((4, *GRID.shape)).astype(np.float32)
+    samples = (samples >= 0.4).astype(np.uint8) if hard else samples
+    for number, sample in enumerate(samples):
+        path = tmp_path / "samples" / "case" / f"{number}.nii.gz"
+        nifti.write(path, sample, GRID, sample.dtype)
+    folders = ["--samples", str(tmp_path / "samples"), "--output", str(tmp_path)]
+    with pytest.raises(SystemExit) as end:
+        unc_jax.score.main(folders)
+    assert end.value.code == 0
+    (row,) = worklist.read_rows(tmp_path / "cases.csv")
+    found = unc_jax.score(samples)
+    assert list(found) == list(MEASURES)
+    for name, value in found.items():
+        assert row[name] == (None if np.isnan(value) else value), name
+    assert np.isnan(found["u_labelled"]) == hard
+
+
+@pytest.mark.parametrize("first", ["import unc_jax.score", "from unc_jax import api"])
+def test_score_can_be_called_whatever_was_imported_before(first):
+    code = (
+        f"{first}; import unc_jax, numpy; print(unc_jax.score(numpy.ones([2, 1, 1, 1]))"
+    )
+    assert "'d_pw': 1.0" in run_python("-c", f"{code})").stdout
+
+
+def test_score_takes_bool_and_lists():
+    samples = np.random.default_rng(0).random((3, 4, 4, 4)) < 0.5
+    assert unc_jax.score(samples) == pytest.approx(
+        unc_jax.score(samples.astype(int).tolist()), nan_ok=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "word"),
+    [
+        (np.zeros((4, 4, 4)), "shape"),
+        (np.zeros((1, 4, 4, 4)), "n >= 2"),
+        (np.full((2, 4, 4, 4), 1.5), "0 ... 1"),
+        (np.full((2, 4, 4, 4), np.nan), "0 ... 1"),
+        (np.full((2, 4, 4, 4), 2), "0 ... 1"),
+    ],
+)
+def test_samples_of_no_use_are_refused(samples, word):
+    with pytest.raises(InputError, match=word):
+        unc_jax.score(samples)
+
+
+def test_the_package_lists_its_commands(capsys):
+    commands.main([])
+    listing = capsys.readouterr().out
+    for name, (module, _) in commands.COMMANDS.items():
+        assert f"  {name} " in listing
+        assert (ROOT / "unc_jax" / f"{module.replace('.', '/')}.py").is_file()
+
+
+def test_a_command_runs_as_under_python_m():
+    called = run_python("-m", "unc_jax", "score", "--samples", "nowhere")
+    assert called.returncode == 2
+    assert "required: --output" in called.stderr
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    with pytest.raises(SystemExit) as end:
+        commands.main(["scoer"])
+    assert end.value.code == 2
+    assert "'scoer'; there are main, predict" in capsys.readouterr().err
+
+
+def test_the_console_script_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"unc-jax": "unc_jax.__main__:main"}
