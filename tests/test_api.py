@@ -11,7 +11,7 @@ from unc_jax import __main__ as commands
 from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
-from unc_jax.review import worklist
+from unc_jax.study import cases_table
 from unc_jax.uncertainty.measures import MEASURES
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def test_score_is_the_command_score(tmp_path, hard):
     with pytest.raises(SystemExit) as end:
         unc_jax.score.main(folders)
     assert end.value.code == 0
-    (row,) = worklist.read_rows(tmp_path / "cases.csv")
+    (row,) = cases_table.read_rows(tmp_path / "cases.csv", cases_table.REVIEW_COLUMNS)
     found = unc_jax.score(samples)
     assert list(found) == list(MEASURES)
     for name, value in found.items():
