@@ -109,5 +109,5 @@ def _evaluate() -> ConfigDict:
     evaluate.chunk = 0  # samples at a time; 0: all on an accelerator, one on a CPU
     evaluate.checkpoint = "best"  # by validation Dice | "latest"
     evaluate.save_predictions = False  # NIfTI mean, uncertainty and mask of every case
-    evaluate.bootstrap = 2000  # resamples of the cases for 95 % intervals
+    evaluate.bootstrap = 5000  # resamples of the cases for 95 % intervals
     return evaluate

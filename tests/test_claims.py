@@ -3,7 +3,7 @@ import pytest
 
 from unc_jax.study import claims
 from unc_jax.study.claims import Cell, Claim
-from unc_jax.study.paired import Estimate
+from unc_jax.study.statistics import Estimate
 
 
 def cell(loss="wcc", size="large", measure="d_pw", target="liver"):

@@ -8,6 +8,7 @@ from scipy import stats
 
 from unc_jax import compare
 from unc_jax.study import (
+    appraisal,
     cases_table,
     comparison,
     measure_table,
@@ -187,6 +188,17 @@ def test_statistics_are_those_of_the_rows(tmp_path):
     assert found["measures"]["predictive_entropy"]["rho"]["mean"] is None
     assert found["dice"]["test"]["mean"] == pytest.approx(dice.mean())
     assert found["dice"]["train"]["n"] == [12]
+
+
+def test_intervals_of_a_run_are_those_of_its_summary(tmp_path):
+    run = run_folder.open_run(write_run(tmp_path / "run", noise=3.0))
+    summary = appraisal.summarise(run.rows)["test"]
+    found = comparison.compare(models.group([run]))["models"][0]
+    assert found["dice"]["test"]["ci95"] == summary["dice"]["ci95"]
+    intervals = {name: one["ci95"] for name, one in found["measures"].items()}
+    expected = {name: one["ci95"] for name, one in summary["measures"].items()}
+    assert intervals == expected
+    assert intervals["d_pw"][0] < intervals["d_pw"][1]
 
 
 def test_seeds_of_one_config_are_one_model(tmp_path):

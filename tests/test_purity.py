@@ -18,6 +18,8 @@ import jax
 import numpy as np
 import pytest
 
+from unc_jax.study.statistics import Estimate
+
 MODULES = (
     "segmentation.losses",
     "data.preprocess",
@@ -66,6 +68,10 @@ _COORDINATES = _random.integers(0, 4, (3, 5, 3)).astype(np.int16)
 _COUNTS = np.array([5, 2, 0], np.int32)
 _DICE = np.array([0.9, 0.8, np.nan, 0.7, 0.95, 0.6, 0.85])
 _MEASURE = np.array([0.1, 0.2, 0.3, 0.5, 0.1, 0.4, np.nan])
+_CASES = [f"case_{i}" for i in range(7)]
+_DRAWN = _random.integers(0, 7, (50, 7))
+_DRAWN_RUNS = _random.integers(0, 2, (50, 2))
+_ESTIMATE = Estimate(0.5, _random.normal(0.5, 0.1, 50))
 _VOLUME_ML = np.array([1400.0, 1100.0, 900.0, 1500.0, 1300.0, 800.0, 1000.0])
 
 EXAMPLES: dict[str, Call] = {
@@ -135,8 +141,14 @@ EXAMPLES: dict[str, Call] = {
     "study.statistics.spearman": call(_MEASURE, _DICE),
     "study.statistics.partial_spearman": call(_MEASURE, _DICE, _VOLUME_ML),
     "study.statistics.spearman_above": call(_MEASURE, _DICE, floor=0.65),
-    "study.statistics.bootstrap_spearman": call(_MEASURE, _DICE, resamples=50, seed=1),
-    "study.statistics.bootstrap_mean": call(_DICE, resamples=50, seed=1),
+    "study.statistics.resampled_cases": call(_CASES, resamples=50, seed=1),
+    "study.statistics.resampled_runs": call("wcc", 3, resamples=50, seed=1),
+    "study.statistics.estimate_spearman": call(_MEASURE, _DICE, _DRAWN),
+    "study.statistics.estimate_mean": call(_DICE, _DRAWN),
+    "study.statistics.mean_over_runs": call([_ESTIMATE, _ESTIMATE], _DRAWN_RUNS),
+    "study.statistics.mean_difference": call([(_ESTIMATE, _ESTIMATE)]),
+    "study.statistics.finding": call(_ESTIMATE),
+    "study.statistics.complete": call(_MEASURE, _DICE),
     "study.selective.risk_coverage": call(1 - _DICE, -_MEASURE),
     "study.selective.areas": call(1 - _DICE, -_MEASURE),
     "study.selective.failure_auroc": call(_DICE, -_MEASURE, threshold=0.82),

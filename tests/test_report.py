@@ -11,7 +11,7 @@ import pytest
 from unc_jax.errors import InputError
 from unc_jax.review import markup, page, pictures
 from unc_jax.review.report import place_among, write_review_report, write_run_report
-from unc_jax.study import cases_table, evaluate, figures
+from unc_jax.study import appraisal, cases_table, figures
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
 
 HOSTILE = [
@@ -269,7 +269,7 @@ def run(tmp_path):
     ]  # fmt: skip
     folder = tmp_path / "demo"
     folder.mkdir()
-    summary = evaluate.summarise(rows, resamples=50)
+    summary = appraisal.summarise(rows, resamples=50)
     (folder / "summary.json").write_text(json.dumps(summary))
     figures.figure2(rows, folder / "figures" / "figure2.png")
     (folder / "config.json").write_text(json.dumps({"name": HOSTILE[0]}))

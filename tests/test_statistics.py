@@ -5,9 +5,26 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from unc_jax.study import statistics
+from unc_jax.study.statistics import (
+    Estimate,
+    estimate_mean,
+    estimate_spearman,
+    finding,
+    mean_difference,
+    mean_over_runs,
+    partial_spearman,
+    spearman_above,
+)
+
+NAN = float("nan")
+IDS = [f"case_{i}" for i in range(40)]
 
 # Few distinct values, so that ties are common.
 values = st.lists(st.integers(-3, 3).map(float), min_size=4, max_size=20)
+
+
+def cases(resamples=200, ids=IDS, seed=0):
+    return statistics.resampled_cases(ids, resamples=resamples, seed=seed)
 
 
 @settings(deadline=None, max_examples=30)
@@ -23,8 +40,8 @@ def test_spearman_is_that_of_scipy(x, seed):
 
 
 def test_spearman_of_the_complete_pairs():
-    x = [1.0, np.nan, 2.0, 3.0, 4.0]
-    y = [10.0, 5.0, 20.0, 15.0, np.nan]
+    x = [1.0, NAN, 2.0, 3.0, 4.0]
+    y = [10.0, 5.0, 20.0, 15.0, NAN]
     # Ranks (1, 2, 3) and (1, 3, 2): rho = 1 - 6 * 2 / (3 * 8) = 0.5
     rho, _, n = statistics.spearman(x, y)
     assert rho == pytest.approx(0.5)
@@ -33,13 +50,15 @@ def test_spearman_of_the_complete_pairs():
 
 @pytest.mark.parametrize(
     ("x", "n"),
-    [([1.0, 2.0], 2), ([1.0, np.nan, 3.0], 2), ([], 0), ([2.0, 2.0, 2.0], 3)],
+    [([1.0, 2.0], 2), ([1.0, NAN, 3.0], 2), ([2.0, 2.0, 2.0], 3)],
 )
 def test_undefined_correlations_say_how_many_cases_there_were(x, n):
     y = np.arange(len(x), dtype=float)
     assert statistics.spearman(x, y) == (None, None, n)
     assert statistics.spearman(y, x) == (None, None, n)
-    assert statistics.bootstrap_spearman(x, y).low is None
+    found = finding(estimate_spearman(x, y, cases(ids=IDS[: len(x)])))
+    assert found == (None, None, None, None)
+    assert found.ci95 is None
 
 
 def test_unequal_lengths_are_refused():
@@ -47,57 +66,143 @@ def test_unequal_lengths_are_refused():
         statistics.spearman([1.0, 2.0, 3.0], [1.0])
 
 
-def test_bootstrap_equals_a_loop_over_scipy():
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=12)
-    y = np.round(x + rng.normal(size=12), 1)
-    cases = np.random.default_rng(5).integers(0, 12, size=(200, 12))
-    rhos = [stats.spearmanr(x[one], y[one]).statistic for one in cases]
-    low, high, dropped = statistics.bootstrap_spearman(x, y, resamples=200, seed=5)
-    assert (low, high) == pytest.approx(tuple(np.percentile(rhos, [2.5, 97.5])))
-    assert dropped == 0
+def test_partial_correlation_is_that_of_the_residual_ranks():
+    rng = np.random.default_rng(2)
+    volume = rng.normal(size=50)
+    x, y = volume + rng.normal(size=50), 0.5 * volume + rng.normal(size=50)
+    ranks = [stats.rankdata(v) for v in (x, y, volume)]
+    residuals = [
+        r - np.polyval(np.polyfit(ranks[2], r, 1), ranks[2]) for r in ranks[:2]
+    ]
+    expected = np.corrcoef(*residuals)[0, 1]
+    found = partial_spearman(x, y, volume)
+    assert found.rho == pytest.approx(expected)
+    t = expected * np.sqrt(47 / (1 - expected**2))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), 47))
+    # The shared volume was most of what the two had in common.
+    assert abs(found.rho) < abs(stats.spearmanr(x, y).statistic)
 
 
-def test_bootstrap_interval_covers_the_truth_about_95_times_in_100():
-    # Bivariate normal with Pearson r: Spearman's rho is 6 / pi * asin(r / 2).
-    r = 0.7
-    truth = 6 / np.pi * np.arcsin(r / 2)
+def test_partial_correlation_that_is_undefined():
+    assert partial_spearman([1, 2, 3, 4], [2, 1, 4, 3], [1, 2, 3, 4]) == (None, None, 4)
+    assert partial_spearman([1, 2, 3], [1, 3, 2], [2, 1, 3]) == (None, None, 3)
+    found = partial_spearman([1, 2, 3, 4, NAN], [2, 1, 4, 3, 1], [4, 4, 1, 2, 9])
+    assert found.n == 4
+    assert found.rho is not None
+
+
+def test_floor_leaves_the_failures_out():
+    dice = [0.1, 0.8, 0.85, 0.9, NAN]
+    found = spearman_above([0.0, 3, 2, 1, 0], dice, floor=0.8)
+    assert (found.rho, found.n) == (pytest.approx(-1), 3)
+
+
+def test_resamples_follow_the_ids():
+    assert np.array_equal(cases(), cases())
+    assert not np.array_equal(cases(), cases(seed=1))
+    other = [f"other_{i}" for i in range(40)]
+    assert not np.array_equal(cases(), cases(ids=other))
+
+
+def test_draws_are_scipys_rho_in_every_resample():
     rng = np.random.default_rng(0)
-    covered = 0
-    for seed in range(100):
-        x, noise = rng.normal(size=(2, 55))
-        y = r * x + np.sqrt(1 - r**2) * noise
-        low, high, _ = statistics.bootstrap_spearman(x, y, resamples=400, seed=seed)
-        covered += low < truth < high
-    assert 85 <= covered <= 99
+    x = np.round(rng.normal(size=40), 1)  # with ties
+    y = x + rng.normal(size=40)
+    x[[3, 8]], y[8], y[20] = NAN, NAN, NAN
+    drawn = cases(30)
+    found = estimate_spearman(x, y, drawn)
+    assert found.value == statistics.spearman(x, y).rho
+    for rho, row in zip(found.draws, drawn, strict=True):
+        a, b = x[row], y[row]
+        kept = ~(np.isnan(a) | np.isnan(b))
+        assert rho == pytest.approx(stats.spearmanr(a[kept], b[kept]).statistic)
 
 
-def test_bootstrap_is_a_function_of_the_seed():
-    x, y = np.random.default_rng(1).normal(size=(2, 20))
-    first = statistics.bootstrap_spearman(x, y, resamples=100, seed=1)
-    assert first == statistics.bootstrap_spearman(x, y, resamples=100, seed=1)
-    assert first != statistics.bootstrap_spearman(x, y, resamples=100, seed=2)
+def test_undefined_resamples_are_nan_and_left_out():
+    drawn = np.array([[0, 1, 2], [0, 0, 0], [0, 1, 3], [3, 3, 3]])
+    found = estimate_spearman([1, 2, 3, NAN], [1, 2, 3, 4.0], drawn)
+    assert found.draws[0] == pytest.approx(1.0)
+    assert np.isnan(found.draws[1:]).all()
+    assert finding(found)[:3] == pytest.approx((1.0, 1.0, 1.0))
+    mean = estimate_mean([1, 2, NAN], np.array([[0, 1, 2], [2, 2, 2]]))
+    assert mean.draws == pytest.approx([1.5, NAN], nan_ok=True)
 
 
-def test_constant_resamples_are_dropped_and_counted():
-    # All cases but one are equal: a resample without it, (3/4)^4 of them, has no rho.
-    x = [0.0, 0.0, 0.0, 1.0]
-    low, high, dropped = statistics.bootstrap_spearman(x, x, resamples=2000)
-    assert (low, high) == (1.0, 1.0)
-    # The one that holds nothing else is constant too: (1/4)^4.
-    expected = 2000 * ((3 / 4) ** 4 + (1 / 4) ** 4)
-    assert abs(dropped - expected) < 100
-
-
-def test_bootstrap_mean():
-    values = np.append(np.random.default_rng(2).normal(5, 1, size=400), np.nan)
-    low, high, _ = statistics.bootstrap_mean(values, resamples=1000)
-    # The interval of a normal mean: +- 1.96 sd / sqrt(n).
-    half = 1.96 * np.nanstd(values) / 20
-    mean = np.nanmean(values)
+def test_interval_of_a_mean_is_that_of_the_normal_distribution():
+    known = np.append(np.random.default_rng(2).normal(5, 1, size=400), NAN)
+    drawn = cases(1000, ids=[str(i) for i in range(401)])
+    mean, low, high, _ = finding(estimate_mean(known, drawn))
+    half = 1.96 * np.nanstd(known) / 20
+    assert mean == pytest.approx(np.nanmean(known))
     assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.02)
 
 
-@pytest.mark.parametrize("values", [[], [0.7], [np.nan, 0.7]])
-def test_no_interval_from_fewer_than_two_cases(values):
-    assert statistics.bootstrap_mean(values) == (None, None, 0)
+@pytest.mark.parametrize("known", [[NAN], [0.7], [NAN, 0.7]])
+def test_no_interval_of_a_mean_from_fewer_than_two_cases(known):
+    assert finding(estimate_mean(known, cases(ids=IDS[: len(known)]))).ci95 is None
+
+
+def test_mean_over_runs_is_undefined_if_one_is():
+    runs = [Estimate(0.2, np.array([0.1, 0.2])), Estimate(0.4, np.array([0.3, 0.6]))]
+    chosen = np.array([[0, 1], [1, 1]])
+    found = mean_over_runs(runs, chosen)
+    assert found.value == pytest.approx(0.3)
+    assert found.draws == pytest.approx([0.2, 0.6])
+    undefined = mean_over_runs([runs[0], runs[1]._replace(value=None)], chosen)
+    assert undefined.value is None
+    assert np.isnan(undefined.draws).all()
+
+
+def test_finding_by_hand():
+    draws = np.array([-1.0, *range(1, 100), NAN])
+    found = finding(Estimate(50.0, draws))
+    assert (found.low, found.high) == pytest.approx((2.475, 96.525))
+    assert found.p == pytest.approx(2 * 2 / 101)
+    assert finding(Estimate(0.0, np.zeros(5))).p == 1.0
+    assert finding(Estimate(None, draws)) == (None, None, None, None)
+
+
+def test_a_shared_part_cancels_in_a_difference():
+    rng = np.random.default_rng(1)
+    quality = rng.normal(size=40)
+    one = quality + rng.normal(size=40)
+    two = one + 0.01 * rng.normal(size=40)  # almost the same measure
+    drawn = cases(500)
+    pair = [estimate_spearman(m, quality, drawn) for m in (one, two)]
+    alone, difference = finding(pair[0]), finding(mean_difference([tuple(pair)]))
+    assert None not in (*alone, *difference)
+    assert difference.high - difference.low < 0.2 * (alone.high - alone.low)
+
+
+def simulate(rho_one, rho_two, *, n=55, sets=300, resamples=400):
+    """Truth of each set's interval, for rho and for a difference, and false alarms."""
+    rng = np.random.default_rng(3)
+    ids = [str(i) for i in range(n)]
+    inside, inside_difference, alarms = 0, 0, 0
+    # Of normal variables Spearman's coefficient is (6/pi) asin(r/2).
+    truth = [6 / np.pi * np.arcsin(r / 2) for r in (rho_one, rho_two)]
+    for trial in range(sets):
+        quality = rng.normal(size=n)
+        drawn = cases(resamples, ids, trial)
+        measures = [
+            r * quality + np.sqrt(1 - r * r) * rng.normal(size=n)
+            for r in (rho_one, rho_two)
+        ]
+        pair = [estimate_spearman(one, quality, drawn) for one in measures]
+        low, high = finding(pair[0])[1:3]
+        inside += low <= truth[0] <= high
+        gap = finding(mean_difference([tuple(pair)]))
+        inside_difference += gap.low <= truth[0] - truth[1] <= gap.high
+        alarms += gap.p < 0.05
+    return inside / sets, inside_difference / sets, alarms / sets
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("one", "two"), [(0.5, 0.5), (0.8, 0.4), (0.0, 0.0)])
+def test_intervals_cover_the_truth(one, two):
+    rho, difference, alarms = simulate(one, two)
+    # 300 sets: a standard error of 0.013 at 0.95.
+    assert 0.90 <= rho <= 0.985
+    assert 0.90 <= difference <= 0.99
+    if one == two:
+        assert alarms <= 0.085

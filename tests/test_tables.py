@@ -3,8 +3,8 @@ import json
 import pytest
 
 from unc_jax.study import cases_table, tables
+from unc_jax.study.appraisal import summarise
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
-from unc_jax.study.evaluate import summarise
 
 
 def row_of(case, split, dice, **values):

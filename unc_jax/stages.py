@@ -17,6 +17,7 @@ from unc_jax.review import calibration, markup, prepare_scan, report
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
+    appraisal,
     byproducts,
     cases_table,
     evaluate,
@@ -135,9 +136,7 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
 
 def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str:
     """summary.json, figures, table.md and report.html from the rows of cases.csv."""
-    summary = evaluate.summarise(
-        rows, resamples=config.evaluate.bootstrap, seed=config.seed
-    )
+    summary = appraisal.summarise(rows, resamples=config.evaluate.bootstrap)
     files.write_json(workdir / "summary.json", summary)
     figures.figure1(rows, workdir / "panels", workdir / "figures" / "figure1.png")
     figures.figure2(rows, workdir / "figures" / "figure2.png")

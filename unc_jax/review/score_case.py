@@ -12,7 +12,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import pictures
 from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
 from unc_jax.review.tally import Outcome, Tally
-from unc_jax.study import cases_table, evaluate, figures, metrics
+from unc_jax.study import appraisal, cases_table, figures, metrics
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
 from unc_jax.uncertainty.measures import THRESHOLD
 
@@ -82,7 +82,7 @@ def write_study(rows: list[Row], folder: Path) -> None:
         for row in rows
     ]
     cases_table.write_rows(folder / "cases.csv", studied, EVALUATION_COLUMNS)
-    files.write_json(folder / "summary.json", evaluate.summarise(studied))
+    files.write_json(folder / "summary.json", appraisal.summarise(studied))
     figures.figure2(studied, folder / "figure2.png")
 
 

@@ -1,4 +1,8 @@
-"""What a measure of uncertainty is worth on the test cases, in every way reported."""
+"""Worth of uncertainty measures on the test cases: of one run, and over a model's runs.
+
+`summarise` gives the content of a run's summary.json; `appraise` what statistics.json
+says of a measure.
+"""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -7,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.data.split import natural_order
-from unc_jax.study import cases_table, run_folder, selective, statistics
-from unc_jax.study.run_folder import Run
+from unc_jax.study import cases_table, selective, statistics
+from unc_jax.study.cases_table import OK, SPLITS, Row
+from unc_jax.study.statistics import RESAMPLES, SEED
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 # Dice below which a segmentation counts as failed, and above which as good.
@@ -16,7 +21,7 @@ DICE_THRESHOLDS = (0.5, 0.7, 0.8, 0.9)
 
 
 class Scores(NamedTuple):
-    """The test cases of one run as float64 (cases,), in natural order of `ids`."""
+    """Cases of one run and split as float64 (cases,), in natural order of `ids`."""
 
     ids: tuple[str, ...]
     dice: np.ndarray
@@ -24,12 +29,11 @@ class Scores(NamedTuple):
     measures: dict[str, np.ndarray]
 
 
-def scores(run: Run, policy: str = "exclude") -> Scores:
-    """The test cases of `run`, empty ones under `policy` (see `with_empty_cases`)."""
-    rows = run_folder.with_empty_cases(run.rows, policy)
-    test = {str(row["case"]): row for row in rows if row["split"] == "test"}
-    ids = tuple(natural_order(test))
-    ordered = [test[case] for case in ids]
+def scores(rows: Sequence[Row], split: str = "test") -> Scores:
+    """Returns the numbers of the cases of one split; what is undefined is NaN."""
+    chosen = {str(row["case"]): row for row in rows if row["split"] == split}
+    ids = tuple(natural_order(chosen))
+    ordered = [chosen[case] for case in ids]
     return Scores(
         ids,
         cases_table.column(ordered, "dice"),
@@ -38,8 +42,40 @@ def scores(run: Run, policy: str = "exclude") -> Scores:
     )
 
 
+def summarise(
+    rows: Sequence[Row], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Any]:
+    """Returns the content of summary.json, by split; splits without rows are left out.
+
+    Each split: n (rows), n_failed, n_defined (Dice defined), dice {mean, ci95} and
+    measures {name: {rho, p, ci95, n}}, the Spearman correlation with Dice over the
+    cases where both are defined. ci95 are bootstrap intervals over cases, the same as
+    in statistics.json for the same resamples and seed; what is undefined is None.
+    """
+    result = {}
+    for split in SPLITS:
+        status = [row["status"] for row in rows if row["split"] == split]
+        if status:
+            known = scores(rows, split)
+            drawn = statistics.resampled_cases(
+                known.ids, resamples=resamples, seed=seed
+            )
+            dice = statistics.estimate_mean(known.dice, drawn)
+            result[split] = {
+                "n": len(status),
+                "n_failed": sum(one != OK for one in status),
+                "n_defined": int(np.isfinite(known.dice).sum()),
+                "dice": {"mean": dice.value, "ci95": statistics.finding(dice).ci95},
+                "measures": {
+                    name: _correlation(values, known.dice, drawn)
+                    for name, values in known.measures.items()
+                },
+            }
+    return result
+
+
 def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
-    """What the measure `name` is worth on the test cases of each run of a model.
+    """Returns what the measure `name` is worth on the test cases of a model's runs.
 
     rho, p and n against Dice; rho given the reference volume, and above each floor of
     Dice; the measure's own rho between runs; AURC, E-AURC, AUGRC; AUROC of failures
@@ -55,9 +91,10 @@ def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
         for t in tests
     ]
     gains = [selective.referral_gain(dice, sign * values) for values, dice in pairs]
+    ps = [one.p for one in plain if one.p is not None]
     return {
         "rho": spread([one.rho for one in plain]),
-        "p": _largest([one.p for one in plain]),
+        "p": max(ps) if len(ps) == len(plain) else None,
         "n": [one.n for one in plain],
         "rho_given_reference_volume": spread([one.rho for one in partial]),
         "rho_above_dice": {
@@ -75,17 +112,18 @@ def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
 
 
 def between(columns: Sequence[np.ndarray]) -> float | None:
-    """Mean of Spearman's rho over the pairs of runs: do trainings order cases alike?
+    """Returns the mean of Spearman's rho over the pairs of runs.
 
-    What differs between trainings is noise, which weakens the tie of a measure to Dice
-    (Spearman, 1904). None for one run, or when a pair has no correlation.
+    It tells whether trainings order cases alike. What differs between trainings is
+    noise, which weakens the tie of a measure to Dice (Spearman, 1904). None for one
+    run, or when a pair has no correlation.
     """
     rhos = [statistics.spearman(a, b).rho for a, b in combinations(columns, 2)]
     return spread(rhos)["mean"]
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Mean and standard deviation (n - 1) over runs; undefined if one of them is."""
+    """Returns mean and standard deviation (n - 1) over runs; None if one of them is."""
     defined = [value for value in values if value is not None]
     whole = len(defined) == len(values) and len(values) > 0
     return {
@@ -93,6 +131,14 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
         "sd": float(np.std(defined, ddof=1)) if whole and len(values) > 1 else None,
         "by_seed": list(values),
     }
+
+
+def _correlation(
+    values: np.ndarray, dice: np.ndarray, drawn: np.ndarray
+) -> dict[str, Any]:
+    rho, p, n = statistics.spearman(values, dice)
+    found = statistics.finding(statistics.estimate_spearman(values, dice, drawn))
+    return {"rho": rho, "p": p, "ci95": found.ci95, "n": n}
 
 
 def _above(pairs: Sequence[tuple], floor: float) -> dict[str, Any]:
@@ -112,11 +158,5 @@ def _failures(pairs: Sequence[tuple], sign: float, threshold: float) -> dict[str
 
 
 def _referral(values: np.ndarray, dice: np.ndarray, sign: float) -> dict[str, Any]:
-    """The curve of the first run."""
     curve = selective.referral(dice, sign * values)
     return {name: column.tolist() for name, column in curve._asdict().items()}
-
-
-def _largest(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return max(defined) if len(defined) == len(values) else None

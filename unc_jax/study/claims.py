@@ -10,8 +10,10 @@ the mean difference over the pairs that were run.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from unc_jax.study import paired
-from unc_jax.study.paired import Estimate, Finding
+import numpy as np
+
+from unc_jax.study import statistics
+from unc_jax.study.statistics import Estimate, Finding
 
 LEVEL = 0.05
 
@@ -98,7 +100,7 @@ def judge(
     """
     defined = {c: one for c, one in strengths.items() if one.value is not None}
     contrasts = [_contrast(defined, claim) for claim in claims]
-    findings = [paired.finding(c) if n else _NOTHING for c, n in contrasts]
+    findings = [statistics.finding(c) if n else _NOTHING for c, n in contrasts]
     adjusted = holm([one.p for one in findings])
     return [
         Verdict(claim, _verdict(one, p), one, p, pairs)
@@ -139,8 +141,8 @@ def _contrast(strengths: Mapping[Cell, Estimate], claim: Claim) -> tuple[Estimat
         if partner in strengths:
             pairs.append((estimate, strengths[partner]))
     if not pairs:
-        return Estimate(None, paired.NO_DRAWS), 0
-    return paired.mean_difference(pairs), len(pairs)
+        return Estimate(None, np.empty(0)), 0
+    return statistics.mean_difference(pairs), len(pairs)
 
 
 def _verdict(one: Finding, p: float | None) -> str:

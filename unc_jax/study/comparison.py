@@ -1,4 +1,4 @@
-"""All figures of a comparison of models: the content of statistics.json.
+"""Comparison of models: the content of statistics.json.
 
 Every number is a function of the rows of cases.csv. Values of a model are means over
 its runs (seeds), with the value of each run and their spread beside.
@@ -10,34 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.study import (
-    cases_table,
-    claims,
-    paired,
-    run_folder,
-    statistics,
-    voxel_report,
-)
+from unc_jax.study import cases_table, claims, run_folder, statistics, voxel_report
 from unc_jax.study.appraisal import Scores, appraise, between, scores, spread
 from unc_jax.study.claims import Cell
 from unc_jax.study.models import Model
-from unc_jax.study.paired import Estimate, Finding
+from unc_jax.study.statistics import RESAMPLES, SEED, Estimate, Finding
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 
 class Resamples(NamedTuple):
     """How often and from which seed cases and runs are drawn."""
 
-    count: int = 5000
-    seed: int = 0
-
-    def cases(self, ids: Sequence[str]) -> np.ndarray:
-        return paired.resampled_cases(ids, resamples=self.count, seed=self.seed)
-
-    def runs(self, model: Model) -> np.ndarray:
-        return paired.resampled_runs(
-            model.name, len(model.runs), resamples=self.count, seed=self.seed
-        )
+    count: int = RESAMPLES
+    seed: int = SEED
 
 
 def compare(
@@ -46,22 +31,41 @@ def compare(
     policy: str = "exclude",
     resamples: Resamples | None = None,
 ) -> dict[str, Any]:
-    """The content of statistics.json; no value in it is NaN, what is undefined is None.
+    """Returns the content of statistics.json, without NaN: undefined values are None.
 
     policy: of empty cases, "exclude" or "zero"; both are in `empty_cases`.
     """
     resamples = resamples or Resamples()
     strengths, described = {}, []
     for model in models:
-        tests = [scores(run, policy) for run in model.runs]
-        found = correlations(model, tests, resamples)
+        rows = [run_folder.with_empty_cases(run.rows, policy) for run in model.runs]
+        tests = [scores(one) for one in rows]
+        rhos, dice = _estimates(model, tests, resamples)
         for name in PAPER_MEASURES:
-            sign = MEASURES[name].sign
-            rho = found[name]
+            sign, rho = MEASURES[name].sign, rhos[name]
             cell = Cell(model.target, model.loss, model.size, model.variant, name)
             value = None if rho.value is None else sign * rho.value
             strengths[cell] = Estimate(value, sign * rho.draws)
-        described.append(_describe(model, tests, found, policy, resamples))
+        described.append(
+            {
+                "name": model.name,
+                "target": model.target,
+                "loss": model.loss,
+                "size": model.size,
+                "patch": list(model.patch),
+                "variant": model.variant,
+                "data": model.data,
+                "seeds": [run.seed for run in model.runs],
+                "runs": [str(run.path) for run in model.runs],
+                "n_test": len(tests[0].ids),
+                "dice": _dice(rows, tests, dice),
+                "voxels": voxel_report.describe([run.voxels for run in model.runs]),
+                "measures": {
+                    name: {**_finding(rhos[name]), **appraise(tests, name)}
+                    for name in MEASURES
+                },
+            }
+        )
     return {
         "empty_cases_policy": policy,
         "resamples": resamples.count,
@@ -74,8 +78,45 @@ def compare(
     }
 
 
+def _estimates(
+    model: Model, tests: Sequence[Scores], resamples: Resamples
+) -> tuple[dict[str, Estimate], Estimate]:
+    """Means over runs: of each measure's rho with Dice, and of the mean Dice."""
+    count, seed = resamples
+    cases = statistics.resampled_cases(tests[0].ids, resamples=count, seed=seed)
+    runs = statistics.resampled_runs(model.name, len(tests), resamples=count, seed=seed)
+    rhos = {
+        name: statistics.mean_over_runs(
+            [
+                statistics.estimate_spearman(t.measures[name], t.dice, cases)
+                for t in tests
+            ],
+            runs,
+        )
+        for name in MEASURES
+    }
+    dice = [statistics.estimate_mean(t.dice, cases) for t in tests]
+    return rhos, statistics.mean_over_runs(dice, runs)
+
+
+def _dice(
+    rows: Sequence[list[cases_table.Row]], tests: Sequence[Scores], mean: Estimate
+) -> dict[str, Any]:
+    """Mean Dice by split; of the test cases with an interval."""
+    result = {}
+    for split in cases_table.SPLITS:
+        columns = [cases_table.column(one, "dice", split) for one in rows]
+        defined = [one[~np.isnan(one)] for one in columns]
+        result[split] = {
+            **spread([float(d.mean()) if len(d) else None for d in defined]),
+            "n": [len(d) for d in defined],
+        }
+    result["test"]["ci95"] = statistics.finding(mean).ci95
+    result["test"]["rho_between_seeds"] = between([t.dice for t in tests])
+    return result
+
+
 def _scope(models: Sequence[Model]) -> str:
-    """What the intervals are over."""
     seeds = min(len(model.runs) for model in models)
     if seeds > 1:
         return (
@@ -88,102 +129,36 @@ def _scope(models: Sequence[Model]) -> str:
     )
 
 
-def correlations(
-    model: Model, tests: Sequence[Scores], resamples: Resamples
-) -> dict[str, Estimate]:
-    """Spearman's rho with Dice of each measure, mean over runs, with its draws."""
-    drawn = resamples.cases(tests[0].ids)
-    chosen = resamples.runs(model)
-    return {
-        name: paired.over_seeds(
-            [statistics.spearman(t.measures[name], t.dice).rho for t in tests],
-            [paired.resampled_spearman(t.measures[name], t.dice, drawn) for t in tests],
-            chosen,
-        )
-        for name in MEASURES
-    }
-
-
-def _describe(
-    model: Model,
-    tests: Sequence[Scores],
-    found: dict[str, Estimate],
-    policy: str,
-    resamples: Resamples,
-) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "target": model.target,
-        "loss": model.loss,
-        "size": model.size,
-        "patch": list(model.patch),
-        "variant": model.variant,
-        "data": model.data,
-        "seeds": [run.seed for run in model.runs],
-        "runs": [str(run.path) for run in model.runs],
-        "n_test": len(tests[0].ids),
-        "dice": _dice(model, tests, policy, resamples),
-        "voxels": voxel_report.describe([run.voxels for run in model.runs]),
-        "measures": {
-            name: {
-                **_finding(paired.finding(found[name])),
-                **appraise(tests, name),
-            }
-            for name in MEASURES
-        },
-    }
-
-
-def _dice(
-    model: Model, tests: Sequence[Scores], policy: str, resamples: Resamples
-) -> dict[str, Any]:
-    """Mean Dice by split; of the test cases with an interval."""
-    result = {}
-    for split in cases_table.SPLITS:
-        columns = [
-            cases_table.column(
-                run_folder.with_empty_cases(run.rows, policy), "dice", split
-            )
-            for run in model.runs
-        ]
-        defined = [one[~np.isnan(one)] for one in columns]
-        result[split] = {
-            **spread([float(d.mean()) if len(d) else None for d in defined]),
-            "n": [len(d) for d in defined],
-        }
-    drawn, chosen = resamples.cases(tests[0].ids), resamples.runs(model)
-    means = [paired.resampled_mean(t.dice, drawn) for t in tests]
-    estimate = paired.over_seeds(result["test"]["by_seed"], means, chosen)
-    result["test"]["ci95"] = _finding(paired.finding(estimate))["ci95"]
-    result["test"]["rho_between_seeds"] = between([t.dice for t in tests])
-    return result
-
-
 def _differences(strengths: dict[Cell, Estimate]) -> list[dict[str, Any]]:
     """Of any two cells of a target that differ in one thing; p is not corrected."""
-    listed = []
-    for (one, first), (two, second) in combinations(strengths.items(), 2):
-        changed = sum(a != b for a, b in zip(one, two, strict=True))
-        if one.target == two.target and changed == 1:
-            found = paired.finding(paired.mean_difference([(first, second)]))
-            listed.append({"first": list(one), "second": list(two), **_finding(found)})
-    return listed
+    return [
+        {
+            "first": list(one),
+            "second": list(two),
+            **_finding(statistics.mean_difference([(first, second)])),
+        }
+        for (one, first), (two, second) in combinations(strengths.items(), 2)
+        if one.target == two.target
+        and sum(a != b for a, b in zip(one, two, strict=True)) == 1
+    ]
 
 
 def _empty_cases(model: Model) -> dict[str, Any]:
-    """What the policy does to the first run's row."""
-    run = model.runs[0]
-    test = [row for row in run.rows if row["split"] == "test"]
+    """Empty masks of the first run, and its row of the tables under both policies."""
+    rows = model.runs[0].rows
+    test = [row for row in rows if row["split"] == "test"]
+    prediction = [row["volume_ml"] == 0 for row in test]
+    reference = [row["reference_ml"] == 0 for row in test]
     result: dict[str, Any] = {
         "name": model.name,
-        "empty_prediction": sum(row["volume_ml"] == 0 for row in test),
-        "empty_reference": sum(row["reference_ml"] == 0 for row in test),
+        "empty_prediction": sum(prediction),
+        "empty_reference": sum(reference),
         "both_empty": sum(
-            row["volume_ml"] == 0 and row["reference_ml"] == 0 for row in test
+            one and two for one, two in zip(prediction, reference, strict=True)
         ),
     }
     for policy in run_folder.EMPTY_CASES:
-        one = scores(run, policy)
+        one = scores(run_folder.with_empty_cases(rows, policy))
         defined = one.dice[~np.isnan(one.dice)]
         result[policy] = {
             "dice": float(defined.mean()) if len(defined) else None,
@@ -200,13 +175,16 @@ def _claim(one: claims.Verdict) -> dict[str, Any]:
     return {
         "claim": one.claim.text,
         "verdict": one.verdict,
-        **_finding(one.finding),
+        **_plain(one.finding),
         "p_holm": one.p_holm,
         "pairs": one.pairs,
         "sentence": one.sentence,
     }
 
 
-def _finding(one: Finding) -> dict[str, Any]:
-    interval = None if one.low is None else [one.low, one.high]
-    return {"value": one.value, "ci95": interval, "p_bootstrap": one.p}
+def _finding(estimate: Estimate) -> dict[str, Any]:
+    return _plain(statistics.finding(estimate))
+
+
+def _plain(one: Finding) -> dict[str, Any]:
+    return {"value": one.value, "ci95": one.ci95, "p_bootstrap": one.p}

@@ -21,10 +21,9 @@ from absl import logging
 
 from unc_jax import runtime
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table, finished, metrics, statistics
+from unc_jax.study import cases_table, finished, metrics
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Panel, Row
 from unc_jax.uncertainty import measures
-from unc_jax.uncertainty.measures import MEASURES
 from unc_jax.uncertainty.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -90,51 +89,6 @@ def evaluate_cases(
             on_case(len(wanted) - left, len(wanted), row)
     rows = finished.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])
-
-
-def summarise(rows: list[Row], *, resamples: int = 2000, seed: int = 0) -> dict:
-    """The content of summary.json, by split; splits without rows are left out.
-
-    Each split: n (rows), n_failed, n_defined (Dice defined), dice {mean, ci95} and
-    measures {name: {rho, p, ci95, n}}, the Spearman correlation with Dice over the
-    cases where both are defined. ci95 are bootstrap intervals over cases; what is
-    undefined is None.
-    """
-    present = [name for name in SPLITS if any(row["split"] == name for row in rows)]
-    return {name: _summary_of(rows, name, resamples, seed) for name in present}
-
-
-def _summary_of(rows: list[Row], split: str, resamples: int, seed: int) -> dict:
-    dice = cases_table.column(rows, "dice", split)
-    status = [row["status"] for row in rows if row["split"] == split]
-    defined = dice[~np.isnan(dice)]
-    mean_interval = statistics.bootstrap_mean(dice, resamples=resamples, seed=seed)
-    correlations = {}
-    for name in MEASURES:
-        values = cases_table.column(rows, name, split)
-        rho, p, n = statistics.spearman(values, dice)
-        interval = statistics.bootstrap_spearman(
-            values, dice, resamples=resamples, seed=seed
-        )
-        # An interval around a coefficient that does not exist would only mislead.
-        ci95 = None if rho is None else _ci95(interval)
-        correlations[name] = {"rho": rho, "p": p, "ci95": ci95, "n": n}
-    return {
-        "n": len(dice),
-        "n_failed": sum(one != OK for one in status),
-        "n_defined": len(defined),
-        "dice": {
-            "mean": float(defined.mean()) if len(defined) else None,
-            "ci95": _ci95(mean_interval),
-        },
-        "measures": correlations,
-    }
-
-
-def _ci95(interval: statistics.Interval) -> list[float] | None:
-    if interval.low is None or interval.high is None:
-        return None
-    return [interval.low, interval.high]
 
 
 def _evaluate_case(

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from unc_jax.study.statistics import complete
+
 
 class RiskCoverage(NamedTuple):
     """Entry k - 1 is for the k surest of n cases kept; arrays are float64 (n,)."""
@@ -48,7 +50,7 @@ def risk_coverage(risk: ArrayLike, confidence: ArrayLike) -> RiskCoverage:
     Within a tie of m cases with mean risk r, the j-th adds r: the expectation over the
     m! orders. Raises ValueError when the lengths differ.
     """
-    risk, confidence = _complete(risk, confidence)
+    risk, confidence = complete(risk, confidence)
     # Equal confidences share a block; blocks from the surest down.
     _, block = np.unique(-confidence, return_inverse=True)
     sizes = np.bincount(block)
@@ -71,7 +73,7 @@ def areas(risk: ArrayLike, confidence: ArrayLike) -> Areas:
     classification systems, NeurIPS 2024). For risks 0 or 1 it is
     (1 - AUROC) a (1 - a) + (1 - a)^2 / 2 with a the share of zeros.
     """
-    risk, confidence = _complete(risk, confidence)
+    risk, confidence = complete(risk, confidence)
     if len(risk) == 0:
         return Areas(None, None, None, 0)
     curve = risk_coverage(risk, confidence)
@@ -92,7 +94,7 @@ def failure_auroc(
     counted half (Mann-Whitney U over the number of pairs). None when no case fails, or
     all do.
     """
-    dice, confidence = _complete(dice, confidence)
+    dice, confidence = complete(dice, confidence)
     failed = dice < threshold
     failures, others = int(failed.sum()), int((~failed).sum())
     if failures == 0 or others == 0:
@@ -108,7 +110,7 @@ def referral(dice: ArrayLike, confidence: ArrayLike) -> Referral:
 
     It is risk_coverage read from the other end: kept Dice = 1 - selective risk.
     """
-    dice, confidence = _complete(dice, confidence)
+    dice, confidence = complete(dice, confidence)
     kept = _kept_dice(dice, confidence)
     n = len(dice)
     overall = np.full(n, dice.mean() if n else np.nan)
@@ -130,11 +132,3 @@ def referral_gain(dice: ArrayLike, confidence: ArrayLike) -> float | None:
 
 def _kept_dice(dice: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     return 1.0 - risk_coverage(1.0 - dice, confidence).selective_risk[::-1]
-
-
-def _complete(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"need two equal lengths, got {x.shape} and {y.shape}")
-    present = ~(np.isnan(x) | np.isnan(y))
-    return x[present], y[present]

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.data import patches
-from unc_jax.study import cases_table, paired, selective
+from unc_jax.study import cases_table, selective, statistics
 from unc_jax.study.cases_table import Row
-from unc_jax.study.statistics import spearman
+from unc_jax.study.statistics import RESAMPLES, SEED, Estimate
 from unc_jax.study.tables import UNDEFINED
 from unc_jax.uncertainty.measures import MEASURES
 
@@ -28,7 +28,6 @@ _CHOICES = {
     "overlap": ("evaluate.overlap", tuple((o, o, o) for o in _OVERLAPS)),
     "source": ("evaluate.source", ("dropout", "flips")),
 }
-_RESAMPLES, _SEED = 2000, 0
 _SHORT = {
     "d_pw": "D_pw",
     "cv": "CV",
@@ -116,35 +115,33 @@ def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
     aurc; d_pw_change: value and ci95. Undefined numbers are None.
     """
     ids = [str(row["case"]) for row in rows]
-    drawn = paired.resampled_cases(ids, resamples=_RESAMPLES, seed=_SEED)
+    drawn = statistics.resampled_cases(ids, resamples=RESAMPLES, seed=SEED)
     pair = (_rho(rows, "d_pw", drawn), _rho(base, "d_pw", drawn))
-    change = paired.finding(paired.mean_difference([pair]))
+    change = statistics.finding(statistics.mean_difference([pair]))
     return {
         "n": len(ids),
         "samples": rows[0]["n_samples"],
         "dice": _mean(cases_table.column(rows, "dice")),
         "seconds": _mean(cases_table.column(rows, "seconds")),
         "measures": {name: _measure(rows, name, drawn) for name in MEASURES},
-        "d_pw_change": {"value": change.value, "ci95": _interval(change)},
+        "d_pw_change": {"value": change.value, "ci95": change.ci95},
     }
 
 
-def _rho(rows: list[Row], name: str, drawn: np.ndarray) -> paired.Estimate:
+def _rho(rows: list[Row], name: str, drawn: np.ndarray) -> Estimate:
     values, dice = cases_table.column(rows, name), cases_table.column(rows, "dice")
-    return paired.Estimate(
-        spearman(values, dice).rho, paired.resampled_spearman(values, dice, drawn)
-    )
+    return statistics.estimate_spearman(values, dice, drawn)
 
 
 def _measure(rows: list[Row], name: str, drawn: np.ndarray) -> dict[str, Any]:
     values, dice = cases_table.column(rows, name), cases_table.column(rows, "dice")
-    rho, p, n = spearman(values, dice)
+    rho, p, n = statistics.spearman(values, dice)
     return {
         "mean": _mean(values),
         "rho": rho,
         "p": p,
         "n": n,
-        "ci95": _interval(paired.finding(_rho(rows, name, drawn))),
+        "ci95": statistics.finding(_rho(rows, name, drawn)).ci95,
         "aurc": selective.areas(1.0 - dice, MEASURES[name].sign * values).aurc,
     }
 
@@ -152,12 +149,6 @@ def _measure(rows: list[Row], name: str, drawn: np.ndarray) -> dict[str, Any]:
 def _mean(values: np.ndarray) -> float | None:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else None
-
-
-def _interval(found: paired.Finding) -> list[float] | None:
-    if found.low is None or found.high is None:
-        return None
-    return [found.low, found.high]
 
 
 def markdown(run: str, described: Sequence[tuple[Variant, dict[str, Any]]]) -> str:
