@@ -36,7 +36,7 @@ def prepare(features: int) -> dict:
             "liver", (256, 256, 256), (-120.0, 240.0), None, (1, 2), (2,)
         )
         started = time.perf_counter()
-        part = prepare_case.prepare_part(case, recipe)
+        part = prepare_case.prepare_case(case, recipe)
         seconds = time.perf_counter() - started
     raw = "x".join(map(str, part.record["raw_shape"]))
     return {

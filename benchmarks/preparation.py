@@ -177,12 +177,12 @@ def _case_contender(
     target: str, to: tuple[int, ...], folder: Path
 ) -> Callable[[], Any]:
     from unc_jax.data.dataset import Case
-    from unc_jax.data.prepare_case import Recipe, prepare_part
+    from unc_jax.data.prepare_case import Recipe, prepare_case
 
     case = Case("case", folder / "image.nii.gz", folder / "label.nii.gz")
     x, y, z = to if target == "liver" else (284, 256, 133)
     recipe = Recipe(target, (x, y, z), (-120.0, 240.0), -50.0, (1, 2), (2,))
-    return lambda: prepare_part(case, recipe).image
+    return lambda: prepare_case(case, recipe).image
 
 
 def _volume(shape: tuple[int, ...], order: Any, *, label: bool = False) -> np.ndarray:

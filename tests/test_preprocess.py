@@ -10,10 +10,10 @@ from unc_jax.data.preprocess import (
     moments,
     prepare_liver,
     prepare_tumor,
-    restore,
     window,
     zscore,
 )
+from unc_jax.data.resampling import restore
 
 FLOATS = st.floats(-1e4, 1e4, width=32)
 

@@ -52,7 +52,7 @@ def test_ten_samples_over_a_whole_scan_at_256(real_data):
         tuple(data.tumor_labels),
     )
     case = dataset.read_task(real_data / "Task03_Liver_sample").training[0]
-    part = prepare_case.prepare_part(case, recipe)
+    part = prepare_case.prepare_case(case, recipe)
     assert part.image.shape == part.label.shape == (256, 256, 256)
     image = part.image.astype(np.float32)
     model = build_model(config)

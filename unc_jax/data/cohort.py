@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.data import files, write_cohort
+from unc_jax.data import files, nifti, write_cohort
 from unc_jax.data.dataset import Case, Task
 from unc_jax.data.prepare_case import MAX_FOREGROUND
 from unc_jax.data.split import Split, read_split
@@ -18,16 +18,17 @@ _FORMAT = 1  # raise it when the same settings would give other arrays
 
 
 class Cohort(NamedTuple):
-    """Arrays of all cases in the order of `ids`; `images` and `labels` stay on disk.
+    """Arrays of all cases, memory-mapped, and what describes them.
 
+    ids: of the cases, in the order of the arrays' first axis.
     images: float16 (cases, x, y, z), z-scored. Rounding is at most 2^-11 of a value:
       0.05 to 0.1 HU at the ends of the paper's windows, far below the noise of CT.
     labels: uint8 (cases, x, y, z), 0 or 1.
     foreground: int16 (cases, m, 3), places of label 1; row i holds the first
       foreground_counts[i], int32 (cases,); the rest is 0.
-    records: per case what cases.json holds (geometry, box, affine, voxel_ml, ...).
-    statistics: what `images` was normalised by.
-    fingerprint: of the settings, the split and the content of the source files.
+    records: entries of cases.json (geometry, box, affine, voxel_ml, ...).
+    statistics: mean and standard deviation that `images` was normalised by, ...
+    fingerprint: hash of the settings, the split and the content of the source files.
     """
 
     path: Path
@@ -99,12 +100,12 @@ def prepare(
     folder = Path(destination) / f"{target}-{key[:12]}"
     if not write_cohort.is_finished(folder):
         with files.hold(folder, "preparation"):
-            write_cohort.finish(folder, cases, split, content, on_case)
+            write_cohort.write_cohort(folder, cases, split, content, on_case)
     return open_cohort(folder)
 
 
 def open_cohort(path: Path) -> Cohort:
-    """Opens what `prepare` finished, reading no voxel.
+    """Opens a folder that `prepare` finished, reading no voxel.
 
     Raises InputError when the folder is missing, unfinished or damaged.
     """
@@ -161,7 +162,7 @@ def _check(settings: dict[str, Any]) -> None:
 
 
 def _cases(source: Task, split: Split) -> list[Case]:
-    """The split's cases in the order of the task."""
+    """Returns the split's cases in the order of the task."""
     chosen = {case for part in split for case in part}
     cases = [case for case in source.training if case.id in chosen]
     if missing := chosen - {case.id for case in cases}:
@@ -172,9 +173,10 @@ def _cases(source: Task, split: Split) -> list[Case]:
 
 
 def _stamps(root: Path, cases: Sequence[Case]) -> list[list[Any]]:
-    """Path, size and time of change of each file: the quick look on a second run."""
+    """Returns path, size and time of change of each file, for a quick second run."""
     stamps, problems = [], []
-    for path in (path for case in cases for path in (case.image, case.label) if path):
+    scans = (path for case in cases for path in (case.image, case.label) if path)
+    for path in (file for scan in scans for file in nifti.files_of(scan)):
         try:
             status = path.stat()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Patch geometry: where windows lie, cutting them out, putting them back together."""
+"""Patches of volumes: window corners, cutting out, stitching, drawing for training."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def window_corners(
     patch_shape: Sequence[int],
     overlap: float | Sequence[float],
 ) -> np.ndarray:
-    """Lowest corners of a regular grid of windows that covers the whole volume.
+    """Returns the lowest corners of a grid of windows that covers the whole volume.
 
     Per axis the stride is the patch less its overlap, and the last window is moved
     back so that it ends flush with the volume:
@@ -56,7 +56,7 @@ def window_corners(
 
 
 def extract(volume: Array, corners: Array, patch_shape: Sequence[int]) -> Array:
-    """Patches (p, *patch_shape) of a volume (x, y, z) at corners int[p, 3].
+    """Cuts patches (p, *patch_shape) out of a volume (x, y, z) at corners int[p, 3].
 
     A corner whose patch would leave the volume is moved inside (`dynamic_slice`).
     """
@@ -65,7 +65,7 @@ def extract(volume: Array, corners: Array, patch_shape: Sequence[int]) -> Array:
 
 
 def stitch(patches: Array, corners: Array, volume_shape: Sequence[int]) -> Array:
-    """Volume (x, y, z) whose voxels are the true mean of the patches covering them.
+    """Averages overlapping patches: each voxel is the mean of those that cover it.
 
     Args:
       patches: (p, px, py, pz).
@@ -88,7 +88,7 @@ def stitch(patches: Array, corners: Array, volume_shape: Sequence[int]) -> Array
 
 
 def add_patch(volume: Array, patch: Array, corner: Array) -> Array:
-    """`volume` with `patch` added at `corner`; leading axes of both are taken whole."""
+    """Returns `volume` with `patch` added at `corner`; leading axes are taken whole."""
     start = (*([0] * (volume.ndim - 3)), corner[0], corner[1], corner[2])
     present = lax.dynamic_slice(volume, start, patch.shape)
     return lax.dynamic_update_slice(volume, present + patch, start)
@@ -154,7 +154,7 @@ def draw_corners(
     foreground_fraction: float,
     cases: Array | None = None,
 ) -> tuple[Array, Array]:
-    """Cases int32[b] and patch corners int32[b, 3] of one training step.
+    """Draws the cases int32[b] and patch corners int32[b, 3] of one training step.
 
     A patch is centred on a voxel of a region drawn by quota (DeepNeuro, Beers et al.,
     2018): of the patches 0, 1, 2, ... of the whole training, every prefix of k holds

@@ -8,22 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.data import nifti
+from unc_jax.data import nifti, preprocess
 from unc_jax.data.dataset import Case
 from unc_jax.data.files import replacing
-from unc_jax.data.preprocess import (
-    Box,
-    Moments,
-    Prepared,
-    bounding_box,
-    cropped_affine,
-    moments,
-    prepare_liver,
-    prepare_tumor,
-    resample,
-    resampled_affine,
-    select,
-)
+from unc_jax.data.preprocess import Box, Prepared, select
+from unc_jax.data.resampling import cropped_affine, resample, resampled_affine
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
 
@@ -32,7 +21,7 @@ MAX_FOREGROUND = 32768
 
 
 class Recipe(NamedTuple):
-    """What the voxels of a prepared case depend on, beside its scan."""
+    """Settings that the voxels of a prepared case depend on, beside its scan."""
 
     target: str
     shape: tuple[int, int, int]
@@ -42,12 +31,12 @@ class Recipe(NamedTuple):
     tumor_labels: tuple[int, ...]
 
 
-class Part(NamedTuple):
+class PreparedCase(NamedTuple):
     """A case before normalisation.
 
     `image` float32 (x, y, z) in windowed HU; `label` uint8 0/1; `foreground` int16
     (k, 3), sorted places of the label, drawn where there are more than MAX_FOREGROUND;
-    `record` plain JSON.
+    `record` plain JSON, the case's entry in cases.json.
     """
 
     image: np.ndarray
@@ -56,7 +45,7 @@ class Part(NamedTuple):
     record: dict[str, Any]
 
 
-def prepare_part(case: Case, recipe: Recipe) -> Part:
+def prepare_case(case: Case, recipe: Recipe) -> PreparedCase:
     """Reads one case and prepares it. Raises InputError naming the file."""
     assert case.label is not None
     scan, labels = nifti.read(case.image), nifti.read(case.label, labels=True)
@@ -66,8 +55,9 @@ def prepare_part(case: Case, recipe: Recipe) -> Part:
         raise InputError(f"{case.label}: {error}") from None
     # Outside the organ of a tumour case lies a marker, not a measurement.
     whole = recipe.target == "liver"
-    measured = moments(prepared.image if whole else prepared.image[prepared.organ])
-    if not np.isfinite(measured.squares):
+    measured = prepared.image if whole else prepared.image[prepared.organ]
+    moments = preprocess.moments(measured)
+    if not np.isfinite(moments.squares):
         raise InputError(f"{case.image}: has NaN or infinite voxels; mend the scan")
     foreground, count = draw_foreground(prepared.target, case.id)
     wanted = recipe.liver_labels if whole else recipe.tumor_labels
@@ -78,44 +68,10 @@ def prepare_part(case: Case, recipe: Recipe) -> Part:
         "reference_ml": scan.geometry.voxel_ml * int(raw_voxels),
         "tumor_free": not select(labels.array, recipe.tumor_labels).any(),
         "foreground_count": count,
-        "moments": list(measured),
+        "moments": list(moments),
         "sha256": {"image": _digest(case.image), "label": _digest(case.label)},
     }
-    return Part(prepared.image, prepared.target, foreground, record)
-
-
-def _prepared(image: np.ndarray, label: np.ndarray, recipe: Recipe) -> Prepared:
-    if recipe.target == "tumor":
-        arguments = recipe._asdict()
-        del arguments["target"]
-        return prepare_tumor(image, label, **arguments)
-    prepared, target = prepare_liver(
-        image,
-        label,
-        shape=recipe.shape,
-        window_hu=recipe.window_hu,
-        liver_labels=recipe.liver_labels,
-    )
-    x, y, z = image.shape
-    box = (slice(0, x), slice(0, y), slice(0, z))
-    return Prepared(prepared, target, target.view(bool), box)
-
-
-def _grids(
-    geometry: nifti.Geometry, box: Box, shape: tuple[int, int, int]
-) -> dict[str, Any]:
-    """The scan's own grid, the part of it that is prepared, and the prepared grid."""
-    sides = [side.stop - side.start for side in box]
-    cropped = cropped_affine(geometry.canonical_affine, box)
-    affine = resampled_affine(cropped, sides, shape)
-    return {
-        "geometry": geometry.to_json(),
-        "raw_shape": list(geometry.canonical_shape),
-        "box": [[side.start, side.stop] for side in box],
-        "affine": affine.tolist(),
-        "spacing_mm": np.linalg.norm(affine[:3, :3], axis=0).tolist(),
-        "voxel_ml": float(abs(np.linalg.det(affine[:3, :3]))) / 1000.0,
-    }
+    return PreparedCase(prepared.image, prepared.target, foreground, record)
 
 
 def rater_files(root: Path, case: str) -> list[Path]:
@@ -140,21 +96,21 @@ def prepare_raters(
 
 
 def organ_size(case: Case, liver_labels: Sequence[int]) -> tuple[int, int, int]:
-    """Sides of the organ's bounding box, voxels (x, y, z) of the canonical scan.
+    """Returns the sides of the organ's bounding box, canonical voxels (x, y, z).
 
     Reads the labels alone. Raises InputError naming a file without the organ.
     """
     assert case.label is not None
     mask = select(nifti.read(case.label, labels=True).array, liver_labels)
     try:
-        x, y, z = (side.stop - side.start for side in bounding_box(mask))
+        x, y, z = (side.stop - side.start for side in preprocess.bounding_box(mask))
     except ValueError:
         raise InputError(f"{case.label}: has no voxel of the organ") from None
     return x, y, z
 
 
 def draw_foreground(label: np.ndarray, case_id: str) -> tuple[np.ndarray, int]:
-    """Places of `label`, int16 (k, 3) in the order of memory, and how many there are.
+    """Returns places of `label`, int16 (k, 3) in memory order, and how many exist.
 
     All of them, or MAX_FOREGROUND drawn uniformly without repetition, by the case's id:
     the draw does not change with the other cases.
@@ -170,35 +126,56 @@ def draw_foreground(label: np.ndarray, case_id: str) -> tuple[np.ndarray, int]:
     return coordinates.astype(np.int16), count
 
 
-def write_part(path: Path, part: Part) -> None:
+def write_case(path: Path, case: PreparedCase) -> None:
     """Writes an uncompressed .npz, whole or not at all."""
+    arrays = {**case._asdict(), "record": np.array(json.dumps(case.record))}
     with replacing(path) as temporary:
-        np.savez(
-            temporary,
-            image=part.image,
-            label=part.label,
-            foreground=part.foreground,
-            record=np.array(json.dumps(part.record)),
-        )
+        np.savez(temporary, **arrays)
 
 
-def read_part(path: Path) -> Part:
+def read_case(path: Path) -> PreparedCase:
+    """Reads what `write_case` wrote."""
     with np.load(path, allow_pickle=False) as file:
-        record = json.loads(str(file["record"]))
-        return Part(file["image"], file["label"], file["foreground"], record)
+        arrays = (file[name] for name in ("image", "label", "foreground"))
+        return PreparedCase(*arrays, record=json.loads(str(file["record"])))
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record alone; the voxels stay on the disk."""
+    """Reads the record alone; the voxels stay on the disk."""
     with np.load(path, allow_pickle=False) as file:
         return json.loads(str(file["record"]))
 
 
-def moments_of(record: dict[str, Any]) -> Moments:
-    count, mean, squares = record["moments"]
-    return Moments(int(count), float(mean), float(squares))
+def _prepared(image: np.ndarray, label: np.ndarray, recipe: Recipe) -> Prepared:
+    arguments = recipe._asdict()
+    if arguments.pop("target") == "tumor":
+        return preprocess.prepare_tumor(image, label, **arguments)
+    del arguments["outside_hu"], arguments["tumor_labels"]
+    prepared, target = preprocess.prepare_liver(image, label, **arguments)
+    x, y, z = (slice(0, size) for size in image.shape)
+    return Prepared(prepared, target, target.view(bool), (x, y, z))
+
+
+def _grids(
+    geometry: nifti.Geometry, box: Box, shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Returns the scan's grid, the part of it that is prepared, the prepared grid."""
+    sides = [side.stop - side.start for side in box]
+    cropped = cropped_affine(geometry.canonical_affine, box)
+    affine = resampled_affine(cropped, sides, shape)
+    return {
+        "geometry": geometry.to_json(),
+        "raw_shape": list(geometry.canonical_shape),
+        "box": [[side.start, side.stop] for side in box],
+        "affine": affine.tolist(),
+        "spacing_mm": np.linalg.norm(affine[:3, :3], axis=0).tolist(),
+        "voxel_ml": float(abs(np.linalg.det(affine[:3, :3]))) / 1000.0,
+    }
 
 
 def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    total = hashlib.sha256()
+    for part in nifti.files_of(path):
+        with open(part, "rb") as file:
+            hashlib.file_digest(file, lambda: total)
+    return total.hexdigest()

@@ -1,39 +1,15 @@
-"""From a scan to the volume that a network sees: crop, resample, window, normalise."""
+"""Preprocessing of scans for a network: crop, resample, window, normalise."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data.resampling import (
-    Box,
-    cropped_affine,
-    resample,
-    resampled_affine,
-    restore,
-)
-
-__all__ = [
-    "Box",
-    "Moments",
-    "Prepared",
-    "bounding_box",
-    "box_of",
-    "cropped_affine",
-    "moments",
-    "prepare_liver",
-    "prepare_tumor",
-    "resample",
-    "resampled_affine",
-    "restore",
-    "select",
-    "window",
-    "zscore",
-]
+from unc_jax.data.resampling import Box, resample
 
 
 def window(image: np.ndarray, low_hu: float, high_hu: float) -> np.ndarray:
-    """Values below `low_hu` become `low_hu`, above `high_hu` become `high_hu`.
+    """Returns the values clipped to low_hu ... high_hu.
 
     Any shape and real type; returns float32, NaN stays NaN.
     Raises ValueError unless low_hu < high_hu.
@@ -45,7 +21,7 @@ def window(image: np.ndarray, low_hu: float, high_hu: float) -> np.ndarray:
 
 
 def zscore(image: np.ndarray, mean: float, std: float) -> np.ndarray:
-    """(image - mean) / std, float32 of any shape.
+    """Returns (image - mean) / std, float32 of any shape.
 
     Raises ValueError when `std` is not a positive finite number (a constant image).
     """
@@ -60,7 +36,7 @@ def zscore(image: np.ndarray, mean: float, std: float) -> np.ndarray:
 
 
 def select(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
-    """Mask of the voxels whose label is one of `values`, bool of the same shape."""
+    """Returns the mask of labels that are among `values`, bool of the same shape."""
     mask = np.zeros_like(label, bool)
     for value in values:  # np.isin would take eight bytes per voxel
         mask |= label == value
@@ -68,7 +44,7 @@ def select(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
 
 
 def bounding_box(mask: np.ndarray) -> Box:
-    """Smallest box with all non-zero voxels of (x, y, z). ValueError without any."""
+    """Returns the smallest box of all non-zero voxels; ValueError if there are none."""
     columns = np.any(mask, axis=2)
     if not columns.any():
         raise ValueError("an empty mask has no bounding box")
@@ -77,15 +53,15 @@ def bounding_box(mask: np.ndarray) -> Box:
 
 
 def box_of(bounds: Sequence[Sequence[int]]) -> Box:
-    """Three pairs (start, stop), as stored in JSON, as slices."""
+    """Returns three pairs (start, stop), as stored in JSON, as slices."""
     x, y, z = (slice(int(start), int(stop)) for start, stop in bounds)
     return x, y, z
 
 
 class Prepared(NamedTuple):
-    """`image` float32 in HU, `target` uint8 0/1, `organ` bool; all of one shape.
+    """A prepared scan: arrays of one shape, which spans `box` of the canonical scan.
 
-    `box` is the part of the scan (canonical voxels) that the shape spans.
+    `image` float32 in HU, `target` uint8 0/1, `organ` bool.
     """
 
     image: np.ndarray
@@ -102,7 +78,7 @@ def prepare_liver(
     window_hu: Sequence[float] = (-120.0, 240.0),
     liver_labels: Sequence[int] = (1, 2),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The paper's preparation for the liver: the whole scan on `shape`, windowed.
+    """Prepares a scan for the liver as the paper does: resampled whole, windowed.
 
     The image is interpolated linearly; the label map by nearest voxel, which cannot
     invent a label between two others and keeps volumes right on average for structures
@@ -137,12 +113,12 @@ def prepare_tumor(
     liver_labels: Sequence[int] = (1, 2),
     tumor_labels: Sequence[int] = (2,),
 ) -> Prepared:
-    """The paper's preparation for tumours: the liver's bounding box on `shape`.
+    """Prepares a scan for tumours as the paper does: the liver's bounding box alone.
 
-    Crop, resample image (linear) and labels (nearest, see `prepare_liver`), then window
-    inside the organ and write `outside_hu` outside. In this order: a window applied
-    last would lift the -50 to its lower end, and a mask applied before resampling
-    would smear the -50 into the organ.
+    The box is cropped and resampled to `shape`, the image linearly, labels by nearest
+    voxel (see `prepare_liver`). Then the organ is windowed, and `outside_hu` is written
+    outside. In this order: a window applied last would lift the -50 to its lower end,
+    and a mask applied before resampling would smear the -50 into the organ.
 
     Args:
       image: (x, y, z), HU; label: whole numbers of the same shape.
@@ -181,7 +157,7 @@ class Moments(NamedTuple):
         return float(np.sqrt(self.squares / self.count)) if self.count else float("nan")
 
     def merged(self, other: "Moments") -> "Moments":
-        """Moments of both sets together (Chan, Golub and LeVeque, 1983)."""
+        """Returns the moments of both sets together (Chan, Golub and LeVeque, 1983)."""
         count = self.count + other.count
         if not count:
             return self
@@ -192,7 +168,7 @@ class Moments(NamedTuple):
 
 
 def moments(values: np.ndarray) -> Moments:
-    """Moments of all values of an array, one slice of the first axis at a time."""
+    """Returns the moments of all values, one slice of the first axis at a time."""
     total = Moments(0, 0.0, 0.0)
     if values.ndim == 1:
         values = values.reshape(1, -1)

@@ -16,7 +16,7 @@ Box = tuple[slice, slice, slice]
 
 
 def resample(volume: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
-    """Volume (x, y, z) on a grid of `shape` that spans the same box, edge to edge.
+    """Interpolates a volume (x, y, z) on a grid of `shape` with the same outer edges.
 
     The centre of output voxel i lies at (i + 0.5) * in / out - 0.5 input voxels,
     clamped to the first and last centre (`scipy.ndimage.zoom` with grid_mode=True and
@@ -45,7 +45,7 @@ def resample(volume: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray
 
 
 def resample_into(target: np.ndarray, volume: np.ndarray, order: int) -> None:
-    """Like `resample`, into a given array or view, whose shape it fills."""
+    """Writes a resampled volume into an array or view, whose shape it fills."""
     _result_type(volume, target.shape, order)
     # Planes lie across the axis with the largest stride, so that each one is read in
     # the order of memory; scans arrive with x fastest, arrays of ours with z fastest.
@@ -62,7 +62,7 @@ def resample_into(target: np.ndarray, volume: np.ndarray, order: int) -> None:
     def run(start: int) -> None:
         fill(goal, source, taps, range(start, min(start + _BLOCK_PLANES, len(goal))))
 
-    threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)), len(starts))
+    threads = min(_MAX_THREADS, os.cpu_count() or 1, len(starts))
     if threads == 1 or goal.size < 1 << 18:  # a small volume is done before they start
         for start in starts:
             run(start)
@@ -74,7 +74,7 @@ def resample_into(target: np.ndarray, volume: np.ndarray, order: int) -> None:
 def restore(
     volume: np.ndarray, raw_shape: Sequence[int], box: Box, order: int, fill: float
 ) -> np.ndarray:
-    """A prepared volume back on the scan's canonical grid; inverse of crop + resample.
+    """Returns a prepared volume on the scan's canonical grid: undoes crop and resample.
 
     Args:
       volume: (x, y, z) on the prepared grid.
@@ -96,7 +96,7 @@ def restore(
 
 
 def cropped_affine(affine: np.ndarray, box: Box) -> np.ndarray:
-    """Affine (4x4, voxel -> mm) of the part `box` of a grid."""
+    """Returns the affine (4x4, voxel -> mm) of the part `box` of a grid."""
     corner = [side.start for side in box]
     return _moved(np.asarray(affine, float), np.ones(3), np.asarray(corner, float))
 
@@ -104,13 +104,13 @@ def cropped_affine(affine: np.ndarray, box: Box) -> np.ndarray:
 def resampled_affine(
     affine: np.ndarray, from_shape: Sequence[int], to_shape: Sequence[int]
 ) -> np.ndarray:
-    """Affine (4x4, voxel -> mm) after `resample`: the outer edges stay in place."""
+    """Returns the affine (4x4, voxel -> mm) of a grid after `resample`."""
     scale = np.divide(from_shape, to_shape)
     return _moved(np.asarray(affine, float), scale, 0.5 * scale - 0.5)
 
 
 class _Taps(NamedTuple):
-    """Per output place: value = (1 - weight) * input[low] + weight * input[high]."""
+    """Weights along an axis: out = (1 - weight) * data[low] + weight * data[high]."""
 
     low: np.ndarray
     high: np.ndarray
@@ -124,14 +124,14 @@ class _Taps(NamedTuple):
 
 def _taps(size: int, new_size: int, order: int) -> _Taps:
     if order == 0:
-        # In whole numbers, so that ties do not hang on the rounding of a quotient.
+        # In whole numbers, so that rounding cannot decide a tie.
         low = (2 * np.arange(new_size) + 1) * size // (2 * new_size)
         return _Taps(low, low, np.zeros(new_size, np.float32), size == new_size)
     place = (np.arange(new_size) + 0.5) * size / new_size - 0.5
     place = place.clip(0, size - 1)
     low = np.floor(place).astype(np.intp)
     weight = (place - low).astype(np.float32)
-    # Where the upper neighbour has no weight, its value (a NaN, say) has no say.
+    # A neighbour without weight is not read: it may be NaN.
     high = np.where(weight > 0, np.minimum(low + 1, size - 1), low)
     return _Taps(low, high, weight, size == new_size)
 

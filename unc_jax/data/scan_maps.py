@@ -11,12 +11,12 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.resampling import restore
 
-_STEPS = np.float32(1024)
 MAPS = ("mask", "mean", "uncertainty")
+_STEPS = np.float32(1024)  # levels of a written map per unit
 
 
 class Maps(NamedTuple):
-    """On the scan's canonical grid: bool mask, float32 mean and uncertainty (nats)."""
+    """Maps on the scan's canonical grid; mask is bool, uncertainty in nats."""
 
     mask: np.ndarray
     mean: np.ndarray
@@ -26,7 +26,7 @@ class Maps(NamedTuple):
 def on_scan(
     mean: np.ndarray, uncertainty: np.ndarray, geometry: Geometry, box: Box
 ) -> Maps:
-    """Prepared volumes (x, y, z), interpolated back; 0 outside `box`."""
+    """Interpolates prepared volumes (x, y, z) back to the scan; 0 outside `box`."""
     shape = geometry.canonical_shape
     restored = restore(mean, shape, box, order=1, fill=0.0)
     spread = restore(uncertainty, shape, box, order=1, fill=0.0)
@@ -36,7 +36,7 @@ def on_scan(
 def write_samples(
     folder: Path, masks: np.ndarray, shape: Sequence[int], geometry: Geometry, box: Box
 ) -> None:
-    """FOLDER/samples/NN.nii.gz, the mask of each sample on the scan's own grid.
+    """Writes FOLDER/samples/NN.nii.gz, each sample's mask on the scan's own grid.
 
     masks: bit-packed, uint8 (n, x, y, bytes), on the prepared grid of `shape`.
     """
@@ -48,7 +48,7 @@ def write_samples(
 
 
 def write_maps(folder: Path, maps: Maps, geometry: Geometry) -> None:
-    """FOLDER/{mask,mean,uncertainty}.nii.gz with the scan's affine, each whole.
+    """Writes FOLDER/{mask,mean,uncertainty}.nii.gz on the scan's own grid, each whole.
 
     Mean and uncertainty are cut to whole 1/1024: digits behind that are of no use and
     make files several times as large. Cut, not rounded, so that mean >= 0.5 stays the

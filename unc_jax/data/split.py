@@ -1,4 +1,4 @@
-"""Which cases train, which choose the checkpoint, which are only tested."""
+"""Splits of cases into training, validation and test."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from unc_jax.data.files import write_json
 from unc_jax.errors import InputError
 
 _PARTS = ("train", "validation", "test")
-_PAPER = (63, 13, 55)
+_PAPER = (63, 13, 55)  # sizes of the paper's parts
 
 
 class Split(NamedTuple):
@@ -23,7 +23,7 @@ class Split(NamedTuple):
 
 
 def natural_order(names: Iterable[str]) -> list[str]:
-    """Sorted as a person counts: liver_2 before liver_10."""
+    """Sorts names with their numbers as numbers: liver_2 before liver_10."""
 
     def key(name: str) -> tuple[list[tuple[bool, int, str]], str]:
         runs = re.findall(r"([0-9]+)|([^0-9]+)", name)
@@ -96,7 +96,7 @@ def write_split(path: Path, split: Split) -> None:
 
 
 def _sizes(count: int) -> list[int]:
-    """Largest-remainder shares of `count`; whoever got none takes from the largest."""
+    """Returns largest-remainder shares of `count`, each at least 1."""
     total = sum(_PAPER)
     sizes = [count * share // total for share in _PAPER]
     by_remainder = sorted(range(3), key=lambda i: -(count * _PAPER[i] % total))

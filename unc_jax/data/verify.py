@@ -1,4 +1,4 @@
-"""Everything that can be wrong with one case's files, found without stopping."""
+"""Checks of a case's files: every problem is found, none ends the search."""
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -10,17 +10,19 @@ from unc_jax.data import nifti
 from unc_jax.data.nifti import ENDINGS, Geometry, files_of
 from unc_jax.errors import InputError
 
-# In voxels: below the first, float noise of two writers; above the second, a label
-# that lies on its neighbours.
+# Distances of label and image, voxels: below the first they are float noise of two
+# writers, above the second the label lies on its neighbours.
 _AFFINE_NOISE = 1e-3
 _AFFINE_LIMIT = 0.5
-_OBLIQUE_DEGREES = 5.0
-_CT_GRID = 400
+_OBLIQUE_DEGREES = 5.0  # more than scanners tilt a patient's axes
+_CT_GRID = (
+    400  # a CT of 400 voxels at 1 mm would cut the patient: its usual grid is 512
+)
 _Finding = tuple[str, str]
 
 
 class Problem(NamedTuple):
-    """`severity` is "error" (the case cannot be used) or "warning"."""
+    """A fault of a case; `severity`: "error" (it cannot be used) or "warning"."""
 
     case: str
     severity: str
@@ -28,7 +30,7 @@ class Problem(NamedTuple):
 
 
 def inside(root: Path, entry: Any) -> Path:
-    """Where `entry` leads. Raises InputError unless that is a scan within `root`."""
+    """Returns the path of an entry; raises InputError unless it is a scan in `root`."""
     if not isinstance(entry, str) or not entry.isprintable():
         raise InputError(f"{entry!a} is not a file path")
     if not entry.endswith(ENDINGS):
@@ -49,13 +51,13 @@ def inside(root: Path, entry: Any) -> Path:
 def check_case(
     case: str, image: Path, label: Path | None, labels: Collection[int]
 ) -> list[Problem]:
-    """Every problem of one case; each message names the file.
+    """Returns every problem of one case; each message names the file.
 
     Errors: a file that cannot be read to its end, image and label of different shape
     or more than half a voxel apart, NaN or Inf voxels, label values outside `labels`.
     Warnings: 1e-3 to half a voxel apart, no or placeholder geometry, more than 5
-    degrees oblique, a label without foreground. Compared is what `nifti.read` gives,
-    so two storage orders of one grid agree. Memory: one volume, as stored, at a time.
+    degrees oblique, a label without foreground. Grids are compared in RAS+ order, so
+    two storage orders of one grid agree. Memory: one volume, as stored, at a time.
     """
     found: list[_Finding] = []
     placed = _geometry(image, found)
@@ -155,7 +157,7 @@ def _label_findings(path: Path, labels: Collection[int]) -> Iterator[_Finding]:
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
-    """The array with its slowest axis in memory first, so that planes are compact."""
+    """Returns the array with its slowest axis first, so that planes are compact."""
     return np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0)
 
 

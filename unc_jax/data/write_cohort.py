@@ -1,4 +1,4 @@
-"""Putting a cohort's folder together, in an order that a kill at any point survives."""
+"""Writing of a cohort's folder, in an order that a kill at any point survives."""
 
 import hashlib
 import json
@@ -11,31 +11,32 @@ import numpy as np
 
 from unc_jax.data import prepare_case
 from unc_jax.data.dataset import Case
-from unc_jax.data.files import replacing, write_json, write_npy
-from unc_jax.data.prepare_case import MAX_FOREGROUND, Recipe, moments_of
+from unc_jax.data.files import replacing, sweep, write_json, write_npy
+from unc_jax.data.prepare_case import MAX_FOREGROUND, Recipe
 from unc_jax.data.preprocess import Moments, zscore
 from unc_jax.data.split import Split, write_split
 from unc_jax.errors import InputError
 
 RECORDS = "cases.json"  # written last: a folder that has it is complete
-_PARTS = "parts"
+_CASES = "parts"  # one file per case, until the arrays of all are written
 _SHAPE = "shape.json"
 
 OnCase = Callable[[int, int], None]
 
 
 def is_finished(folder: Path) -> bool:
-    return (folder / RECORDS).exists() and not (folder / _PARTS).exists()
+    """Tells whether nothing is left to write in `folder`."""
+    return (folder / RECORDS).exists() and not (folder / _CASES).exists()
 
 
-def finish(
+def write_cohort(
     folder: Path,
     cases: Sequence[Case],
     split: Split,
     content: dict[str, Any],
     on_case: OnCase | None,
 ) -> None:
-    """Does what is left to do in `folder`; its lock must be held.
+    """Writes what is missing in `folder`, whose lock must be held.
 
     First each case goes to a file of its own, then the statistics of the training
     cases are known and the arrays are written, then their description, then the case
@@ -44,50 +45,50 @@ def finish(
     Args:
       content: "settings" and what else the arrays depend on, beside the scans.
     """
-    for path in (*folder.glob(".tmp-*"), *folder.glob(f"{_PARTS}/.tmp-*")):
-        path.unlink()
+    sweep(folder)
     if not (folder / RECORDS).exists():
         recipe = _recipe(folder, cases, split, content["settings"])
-        _write_parts(folder, cases, recipe, on_case)
-        _assemble(folder, cases, split, recipe, content)
-    shutil.rmtree(folder / _PARTS, ignore_errors=True)
+        _write_cases(folder, cases, recipe, on_case)
+        _write_arrays(folder, cases, split, recipe, content)
+    shutil.rmtree(folder / _CASES, ignore_errors=True)
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of plain JSON, in hexadecimal."""
+    """Returns the SHA-256 of plain JSON, in hexadecimal."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def raise_all(problems: Sequence[str], total: int) -> None:
-    """One InputError for all problems; none when there are none."""
+def raise_all(problems: Sequence[object], total: int) -> None:
+    """Raises one InputError for all problems; nothing when there are none."""
     if problems:
+        listed = "; ".join(map(str, problems))
         raise InputError(
-            f"{len(problems)} problems in {total} cases: {'; '.join(problems)}; mend "
-            "them or leave the cases out"
+            f"{len(problems)} problems in {total} cases: {listed}; mend them or leave "
+            "the cases out"
         )
 
 
 def _recipe(
     folder: Path, cases: Sequence[Case], split: Split, settings: dict[str, Any]
 ) -> Recipe:
+    liver_labels = settings["liver_labels"]
     shape = settings["shape"]
     if shape == "auto":
-        shape = _mean_shape(folder, cases, split, settings["liver_labels"])
-    x, y, z = shape
+        shape = _mean_shape(folder, cases, split, liver_labels)
     return Recipe(
-        target=settings["target"],
-        shape=(x, y, z),
-        window_hu=tuple(settings["window_hu"]),
-        outside_hu=settings["outside_hu"],
-        liver_labels=tuple(settings["liver_labels"]),
-        tumor_labels=tuple(settings["tumor_labels"]),
+        settings["target"],
+        (shape[0], shape[1], shape[2]),
+        tuple(settings["window_hu"]),
+        settings["outside_hu"],
+        tuple(liver_labels),
+        tuple(settings["tumor_labels"]),
     )
 
 
 def _mean_shape(
     folder: Path, cases: Sequence[Case], split: Split, liver_labels: Sequence[int]
 ) -> list[int]:
-    """Mean size of the organ's box over the test cases, rounded; found only once."""
+    """Returns the mean size of the organ's box over the test cases; found only once."""
     file = folder / _SHAPE
     if not file.exists():
         sizes, problems = [], []
@@ -95,40 +96,39 @@ def _mean_shape(
             try:
                 sizes.append(prepare_case.organ_size(case, liver_labels))
             except InputError as error:
-                problems.append(str(error))
+                problems.append(error)
         raise_all(problems, len(split.test))
         write_json(file, [round(float(size)) for size in np.mean(sizes, axis=0)])
     return json.loads(file.read_text())
 
 
-def _write_parts(
+def _write_cases(
     folder: Path, cases: Sequence[Case], recipe: Recipe, on_case: OnCase | None
 ) -> None:
-    left = [case for case in cases if not _part(folder, case).exists()]
-    # Float32 image and label per part, float16 image and label at the end.
-    voxels = int(np.prod(recipe.shape)) * (5 * len(left) + 3 * len(cases))
-    _check_space(folder, voxels)
+    left = [case for case in cases if not _file(folder, case).exists()]
+    # Per voxel: float32 image and label of a case file, float16 image and label at the
+    # end.
+    _check_space(folder, int(np.prod(recipe.shape)) * (5 * len(left) + 3 * len(cases)))
     problems = []
     for done, case in enumerate(left, len(cases) - len(left) + 1):
         try:
-            prepare_case.write_part(
-                _part(folder, case), prepare_case.prepare_part(case, recipe)
-            )
+            prepared = prepare_case.prepare_case(case, recipe)
+            prepare_case.write_case(_file(folder, case), prepared)
         except InputError as error:
-            problems.append(str(error))
+            problems.append(error)
         if on_case:
             on_case(done, len(cases))
     raise_all(problems, len(cases))
 
 
-def _assemble(
+def _write_arrays(
     folder: Path,
     cases: Sequence[Case],
     split: Split,
     recipe: Recipe,
     content: dict[str, Any],
 ) -> None:
-    records = [prepare_case.read_record(_part(folder, case)) for case in cases]
+    records = [prepare_case.read_record(_file(folder, case)) for case in cases]
     settings = {**content["settings"], "shape": list(recipe.shape)}
     statistics = _statistics(records, split, settings)
     scales = [_scale(record, statistics) for record in records]
@@ -144,7 +144,7 @@ def _assemble(
         _write_header(images, np.dtype(np.float16), shape)
         _write_header(labels, np.dtype(np.uint8), shape)
         for index, case in enumerate(cases):
-            part = prepare_case.read_part(_part(folder, case))
+            part = prepare_case.read_case(_file(folder, case))
             images.write(zscore(part.image, *scales[index]).astype(np.float16).data)
             labels.write(part.label.data)
             foreground[index, : len(part.foreground)] = part.foreground
@@ -161,11 +161,11 @@ def _assemble(
 def _statistics(
     records: Sequence[dict[str, Any]], split: Split, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Of the training cases alone, whatever the normalisation."""
+    """Returns those of the training cases alone, whatever the normalisation."""
     total = Moments(0, 0.0, 0.0)
     for record in records:
         if record["id"] in split.train:
-            total = total.merged(moments_of(record))
+            total = total.merged(Moments(*record["moments"]))
     return {
         "normalisation": settings["normalisation"],
         "region": "volume" if settings["target"] == "liver" else "organ",
@@ -177,9 +177,9 @@ def _statistics(
 
 
 def _scale(record: dict[str, Any], statistics: dict[str, Any]) -> tuple[float, float]:
-    """Mean and standard deviation that a case is normalised by."""
+    """Returns the mean and standard deviation that a case is normalised by."""
     if statistics["normalisation"] == "case":
-        own = moments_of(record)
+        own = Moments(*record["moments"])
         mean, std, whose = own.mean, own.std, f"case {record['id']}"
     else:
         mean, std, whose = statistics["mean"], statistics["std"], "the training set"
@@ -206,5 +206,5 @@ def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> No
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _part(folder: Path, case: Case) -> Path:
-    return folder / _PARTS / f"{case.id}.npz"
+def _file(folder: Path, case: Case) -> Path:
+    return folder / _CASES / f"{case.id}.npz"
