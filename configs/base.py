@@ -1,6 +1,6 @@
 """Every field of a run, with its default, unit and meaning. Other configs override.
 
-The defaults are the paper's where the paper says, and the choices listed in the README
+The defaults are the paper's where the paper says, and the choices of docs/choices.md
 where it is silent.
 """
 

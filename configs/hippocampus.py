@@ -1,20 +1,16 @@
 r"""Real data that two CPU cores can train on: Decathlon Task04_Hippocampus (MR).
 
-The argument is STRUCTURE_LOSS or STRUCTURE_LOSS_SIZE. The whole hippocampus stands for
-the paper's unambiguous target; its posterior part within the organ's bounding box for
-the ambiguous one. Patches span the plane of the volume; "large" and "small" ones half
-and a quarter of its width, as in the paper, at the same number of voxels per update.
+The argument is STRUCTURE_LOSS or STRUCTURE_LOSS_SIZE: structure whole or part, loss
+wcc (weighted categorical cross-entropy) or dice, size large or small. The whole
+hippocampus stands for the paper's unambiguous target; its posterior part within the
+organ's bounding box for the ambiguous one. Large and small patches have half and a
+quarter of the volume's width, as in the paper, at the same number of voxels per update;
+without a size they span its plane.
 
     python -m unc_jax.main --config configs/hippocampus.py:whole_wcc \
         --config.data.root=/path/to/Task04_Hippocampus
 
-The paper's six models with three seeds each: results/hippocampus. Plane patches, one
-seed (two CPU cores, 84 test cases), mean Dice test (training), rho of CV, D_pw and
-U_labelled:
-whole_dice  0.885 (0.892)   0.05   0.09  -0.33
-whole_wcc   0.874 (0.881)   0.08  -0.04  -0.07
-part_dice   0.973 (0.983)  -0.33   0.38  -0.20
-part_wcc    0.972 (0.983)  -0.24   0.22  -0.32
+Measured: results/hippocampus, the paper's six models with three seeds each.
 
 Weights of the cross-entropy: DeepNeuro's confusion weights ((0.1, 3), (3, 1)) train
 stably here too, with batch normalisation and NAdam at 2e-3, but reach less. Validation
@@ -22,7 +18,7 @@ Dice after 250 and 500 steps: whole 0.807 and 0.839 (class weights ((1, 1), (3, 
 0.855 and 0.866), part 0.926 and 0.944 (0.952 and 0.968). Hence class weights.
 
 Intensities differ by orders of magnitude between cases, hence z-scores per case and no
-window.
+window of intensities.
 """
 
 from ml_collections import ConfigDict

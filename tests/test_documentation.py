@@ -1,0 +1,88 @@
+"""Numbers, links and commands of the pages agree with their sources."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unc_jax.review import quality, rule
+from unc_jax.study import cases_table
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def numbers(run: str) -> dict[str, str]:
+    """Returns what the test cases of a committed run gave, as the pages print it."""
+    test = json.loads((ROOT / "results" / run / "summary.json").read_text())["test"]
+    rho = {name: one["rho"] for name, one in test["measures"].items()}
+    return {
+        "n": f"n = {test['n']}",
+        "dice": f"Dice {test['dice']['mean']:.2f}",
+        "rho": f"rho CV {rho['cv']:.2f}, D_pw {rho['d_pw']:.2f}, "
+        f"U_labelled {rho['u_labelled']:.2f}",
+    }
+
+
+def text(page: Path) -> str:
+    return " ".join(page.read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize("run", ["demo", "full_size"])
+def test_readme_quotes_the_committed_runs(run):
+    found = numbers(run)
+    sentence = f"({found['n']}): {found['dice']}; {found['rho']}"
+    assert sentence in text(ROOT / "README.md")
+
+
+def test_rho_of_cv_stands_nowhere_else():
+    """A second place would be forgotten when the demo is measured again."""
+    quoted = numbers("demo")["rho"]
+    places = [*PAGES, *(ROOT / "configs").glob("*.py")]
+    assert [page.name for page in places if quoted in text(page)] == ["README.md"]
+
+
+def test_readme_says_what_a_review_of_the_worst_tenth_finds():
+    folder = ROOT / "results" / "full_size"
+    rows = cases_table.read_rows(folder / "cases.csv", cases_table.EVALUATION_COLUMNS)
+    content = json.loads((folder / "quality.json").read_text())
+    model = quality.from_json(content, "quality.json")
+    test = [row for row in rows if row["split"] == "test"]
+    predicted = np.array([quality.predict(model, row, 0.9).predicted for row in test])
+    flagged = predicted <= rule.threshold(predicted, 0.1)
+    failed = cases_table.column(test, "dice") < 0.8
+    np.testing.assert_array_equal(flagged, failed)
+    words = f"the worst tenth of {len(test)} test scans, it flags {flagged.sum()}"
+    assert words in text(ROOT / "README.md")
+
+
+def test_the_paper_stands_alike_in_readme_and_configs():
+    table = re.findall(r"\| `(\w+_\w+_\w+)` \| (.*) \|", PAGES[0].read_text())
+    assert len(table) == 6
+    for name, cells in table:
+        dice, cv, d_pw, u_labelled = cells.split(" | ")[:4]
+        source = text(ROOT / "configs" / f"{name}.py")
+        assert f"Dice test (training) {dice} (" in source
+        assert f"rho CV {cv}, D_pw {d_pw}, U_labelled {u_labelled}." in source
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_files_exist(page):
+    words = page.read_text(encoding="utf-8")
+    for module in re.findall(r"python -m (unc_jax[\w.]*)", words):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+    for name in re.findall(r"(?:configs|launch)/\w+\.\w+", words):
+        assert (ROOT / name).is_file(), name
+
+
+def test_readme_fits_a_sitting():
+    assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 150
