@@ -22,9 +22,10 @@ from unc_jax.data.split import make_split
 from unc_jax.review import quality
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 _LEVELS = (0.8, 0.9)
-_MEASURES = ("dice", *quality.SIGNS)
+_MEASURES = ("dice", *PAPER_MEASURES)
 
 
 def simulated(cases: int) -> list[dict]:

@@ -1,92 +1,81 @@
-"""Measures, quality and a review list for samples that any tool made.
-
-python -m unc_jax.score --samples DIR --output DIR
-    [--pattern 'fold_{sample}/{case}'] [--label 1,2] [--references DIR] [--images DIR]
-    [--calibrate CASES_CSV] [--target-dice 0.9] [--review-fraction 0.1] [--level 0.9]
+"""Measures samples that any tool made and lists the cases to review first.
 
 DIR/CASE/*.nii.gz are the N masks or probability maps of a case, unless --pattern says
-otherwise. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say why).
+otherwise. Writes what `predict` writes; with --references also study/. Exit codes:
+0 done, 2 wrong input, 4 some cases failed (their rows say why).
 """
 
 import argparse
 import sys
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from absl import logging
 from numpy.typing import ArrayLike
 
-from unc_jax import api
-from unc_jax.cli import SOME_FAILED, Parser, run_command
+from unc_jax import api, cli
+from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import (
-    calibration,
     pictures,
+    quality,
     read_samples,
     report,
     rule,
     score_case,
+    worklist,
 )
+from unc_jax.review.quality import Quality
+from unc_jax.review.rule import Rule
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
+from unc_jax.study.cases_table import Row
+from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Scores every case and writes the output; returns the exit code."""
     output = arguments.output
     _check(arguments)
-    known = (
-        calibration.read_calibration(arguments.calibrate) if arguments.calibrate else []
-    )
-    model = calibration.Calibration(known, []) if known else None
-    wanted = rule.Rule(
-        arguments.target_dice, arguments.review_fraction, arguments.level
-    )
-    rule.check(wanted)
+    wanted = worklist.rule_of(arguments)
+    known: list[Row] = []
+    if arguments.calibrate:
+        known = worklist.read_known(arguments.calibrate)
+        _fit(known, [])  # refuses too few cases before the work
     found = read_samples.find_samples(arguments.samples, arguments.pattern)
     request = score_case.Request(
         output,
-        arguments.label,
+        read_samples.label_numbers(arguments.label, _data_sets(arguments)),
         arguments.references,
         arguments.images,
         tuple(arguments.window),
     )
     with files.hold(output, "unc_jax.score"):
         rows = _score(found, request)
-        if model is not None:
-            model = calibration.Calibration(known, rows)
-            for name, reason in model.left_out.items():
-                print(f"{name} is left out: {reason}", file=sys.stderr)
-            rows = [model.apply(row, arguments.level) for row in rows]
-        rows = rule.order(_decided(rows, wanted, model is not None))
-        cases_table.write_rows(output / "cases.csv", rows, REVIEW_COLUMNS)
+        facts = _facts(arguments, rows)
+        if known:
+            model = _fit(known, rows)
+            rows = [quality.with_estimate(row, model, arguments.level) for row in rows]
+            facts["lower bounds"] = model.support
+        rows = rule.order(_decided(rows, wanted, bool(known)))
         if arguments.references:
             score_case.write_study(rows, output / "study")
-        facts = _facts(arguments, rows)
-        if model is not None:
-            facts["lower bounds"] = model.support
-        files.write_json(output / "run.json", facts)
-        report.write_review_report(
-            output / "report.html",
+        worklist.finish(
+            output,
             rows,
             title=f"Review: samples of {arguments.samples}",
             facts=facts,
-            pictures=output / "pictures",
-            known=calibration.distributions(known),
-            rule_text=rule.describe(wanted),
+            details={},
+            known=known,
+            wanted=wanted,
         )
-    failed = sum(str(row["status"]).startswith("failed") for row in rows)
-    flagged = sum(row["flag"] == "yes" for row in rows)
-    print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
-    print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
-    return SOME_FAILED if failed else 0
+    return worklist.print_outcome(output, rows)
 
 
-def _score(found: dict[str, list[Path]], request: score_case.Request) -> list[Row]:
+def _score(
+    found: Mapping[str, Sequence[Path]], request: score_case.Request
+) -> list[Row]:
     rows, progress = [], Progress("score", len(found), "cases")
     for done, (case, paths) in enumerate(found.items(), start=1):
         started = time.perf_counter()
@@ -95,24 +84,23 @@ def _score(found: dict[str, list[Path]], request: score_case.Request) -> list[Ro
         except OSError:  # of the output: no later case would fare better
             raise
         except Exception as error:
-            row = _failed_row(case, paths, error)
+            row = worklist.failed_row(case, paths[0].parent, error)
         row["seconds"] = round(time.perf_counter() - started, 3)
         rows.append(row)
         progress(done, case)
     return rows
 
 
-def _failed_row(case: str, paths: list[Path], error: Exception) -> Row:
-    words = " ".join(str(error).split())[:300]
-    if not isinstance(error, InputError):
-        logging.exception("case %s failed", case)
-        words = f"{type(error).__name__}: {words}"
-    return cases_table.new_row(
-        REVIEW_COLUMNS, case=case, status=f"failed: {words}", input=str(paths[0].parent)
-    )
+def _fit(known: Sequence[Row], rows: Sequence[Row]) -> Quality:
+    """Fits predicted Dice to the known cases, by the measures fit to judge `rows`."""
+    unfit = worklist.unfit_measures(known, rows)
+    if rows:
+        for name, reason in unfit.items():
+            print(f"{name} is left out: {reason}", file=sys.stderr)
+    return quality.fit(known, measures=[m for m in PAPER_MEASURES if m not in unfit])
 
 
-def _decided(rows: list[Row], wanted: rule.Rule, calibrated: bool) -> list[Row]:
+def _decided(rows: list[Row], wanted: Rule, calibrated: bool) -> list[Row]:
     if calibrated:
         return rule.decide(rows, wanted)
     # Without a predicted Dice the fraction goes by D_pw, which is a Dice itself.
@@ -131,6 +119,13 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--window takes a lower and an upper value")
 
 
+def _data_sets(arguments: argparse.Namespace) -> list[Path]:
+    """Returns folders that may hold the dataset.json of the samples or references."""
+    samples, references = arguments.samples, arguments.references
+    found = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
+    return [*found, references, references.parent] if references else found
+
+
 def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:
     counts = sorted({int(row["n_samples"]) for row in rows if row["n_samples"]})
     asked = {
@@ -144,13 +139,6 @@ def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:
         "samples a case": ", ".join(map(str, counts)) or "none",
         **report.versions(),
     }
-
-
-def _labels(text: str) -> tuple[int, ...]:
-    labels = tuple(int(part) for part in text.split(","))
-    if min(labels) < 1:
-        raise ValueError
-    return labels
 
 
 def _parser() -> Parser:
@@ -167,7 +155,10 @@ def _parser() -> Parser:
         help="path of a sample below it, with {case}, {sample} and * (%(default)s)",
     )
     parser.add_argument(
-        "--label", type=_labels, default=(), help="the organ's labels, e.g. 1 or 1,2"
+        "--label",
+        type=cli.labels,
+        default=(),
+        help="the organ's labels: numbers, or names in dataset.json, e.g. 1,2",
     )
     parser.add_argument("--references", type=Path, help="folder of CASE.nii.gz")
     parser.add_argument("--images", type=Path, help="folder of scans, for the pictures")
@@ -179,7 +170,7 @@ def _parser() -> Parser:
         metavar=("LOW", "HIGH"),
         help="of the images, %(default)s",
     )
-    rule.add_flags(parser)
+    worklist.add_flags(parser)
     return parser
 
 

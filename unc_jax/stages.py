@@ -13,7 +13,7 @@ from unc_jax.data import cohort, dataset, files, split
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
-from unc_jax.review import calibration, markup, prepare_scan, report
+from unc_jax.review import markup, prepare_scan, report, rule
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
@@ -130,7 +130,7 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     if summed is not None:
         files.write_json(workdir / "voxels.json", summed)
     prepare_scan.store_preparation(workdir, config, prepared, rows)
-    calibration.store_quality(workdir, rows)
+    rule.store_quality(workdir, rows)
     return summarise(config, rows, workdir)
 
 

@@ -173,6 +173,11 @@ def _content(file: Path) -> dict[str, Any]:
     return content
 
 
+def read_labels(root: Path) -> dict[int, str]:
+    """Reads the names of the label values from `root`/dataset.json."""
+    return _labels(_content(root / "dataset.json"), root / "dataset.json")
+
+
 def _labels(content: dict[str, Any], file: Path) -> dict[int, str]:
     """Returns names by value, of {"1": "liver"} or nnU-Net's {"organ": [1, 2]}."""
     listed = content.get("labels")

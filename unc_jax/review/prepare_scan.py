@@ -4,8 +4,9 @@ Evaluation stores the recipe, and what the training cases were like, in
 RUN/preparation.json.
 """
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,17 +19,22 @@ from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import Run
-from unc_jax.uncertainty.measures import PAPER_MEASURES
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 Range = tuple[float, float]
 
+_AIR_HU, _BONE_HU = -200, 150
+_AIR_SHARE = 0.02  # of the voxels; even a scan cut tight to the body shows lung or air
+_SLACK = 1.25  # spacing and volume may leave the training range by this factor
+
 
 class Preparation(NamedTuple):
-    """The recipe of the training cases, and where they lay.
+    """Recipe of a run's training cases, and the ranges that they lay in.
 
     Attributes:
-      target: "liver" | "tumor"; shape: (x, y, z) the network sees; window_hu, empty for
-        none; outside_hu; liver_labels: as in the config.
+      target: "liver" | "tumor"; window_hu, empty for none; outside_hu; liver_labels: as
+        in the config.
+      shape: voxels (x, y, z) that the network sees.
       normalisation: "population", by mean and std | each "case".
       spacing_mm: range of the scans' spacing over the training cases, per axis.
       ranges: measure or volume_ml -> its range over training and validation cases.
@@ -47,7 +53,8 @@ class Preparation(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """float32 z-scores (x, y, z), the part of the scan they show, their voxel size."""
+    """Input of the network: float32 z-scores (x, y, z), the part of the scan that they
+    show, and the size of their voxels."""
 
     image: np.ndarray
     box: Box
@@ -57,35 +64,23 @@ class Prepared(NamedTuple):
 def store_preparation(
     workdir: Path, config: Config, cohort: Cohort, rows: list[Row]
 ) -> None:
-    """Writes RUN/preparation.json; ranges are of training and validation cases."""
+    """Writes RUN/preparation.json, from which `preparation_of` reads a Preparation.
+
+    rows: of cases.csv; ranges are of training and validation cases.
+    """
+    data, statistics = config.data, cohort.statistics
+    training = (cohort.records[cohort.ids.index(case)] for case in cohort.split.train)
+    spacing = np.array(
+        [Geometry.from_json(record["geometry"]).spacing_mm for record in training]
+    )
     known = [row for row in rows if row["split"] != "test"]
     ranges = {}
     for name in (*PAPER_MEASURES, "volume_ml"):
         values = cases_table.column(known, name)
         values = values[~np.isnan(values)]
         if len(values):
-            ranges[name] = float(values.min()), float(values.max())
-    files.write_json(workdir / "preparation.json", describe(config, cohort, ranges))
-
-
-def preparation_of(run: Run) -> Preparation:
-    """Returns how scans are prepared for a run; InputError when it does not say."""
-    path = run.path / "preparation.json"
-    if run.preparation is None:
-        raise InputError(f"no {path}: run --stage evaluate first")
-    return from_json(run.preparation, str(path))
-
-
-def describe(
-    config: Config, cohort: Cohort, ranges: dict[str, Range]
-) -> dict[str, Any]:
-    """Plain JSON from which `from_json` makes a Preparation."""
-    data, statistics = config.data, cohort.statistics
-    training = (cohort.records[cohort.ids.index(case)] for case in cohort.split.train)
-    spacing = np.array(
-        [Geometry.from_json(record["geometry"]).spacing_mm for record in training]
-    )
-    return {
+            ranges[name] = [float(values.min()), float(values.max())]
+    content = {
         "target": data.target,
         "shape": list(cohort.images.shape[1:]),
         "window_hu": list(data.window_hu),
@@ -95,28 +90,32 @@ def describe(
         "mean": statistics["mean"],
         "std": statistics["std"],
         "spacing_mm": np.stack([spacing.min(0), spacing.max(0)], 1).tolist(),
-        "ranges": {name: list(pair) for name, pair in ranges.items()},
+        "ranges": ranges,
     }
+    files.write_json(workdir / "preparation.json", content)
 
 
-def from_json(content: Any, source: str) -> Preparation:
-    """Reads `describe`; InputError names `source` when it is something else."""
+def preparation_of(run: Run) -> Preparation:
+    """Returns the recipe that a run stores; InputError when it has none."""
+    path = run.path / "preparation.json"
+    if run.preparation is None:
+        raise InputError(f"no {path}: run --stage evaluate first")
     try:
-        found = Preparation(**content)
+        found = Preparation(**run.preparation)
         x, y, z = (int(size) for size in found.shape)
-        low, high, top = ((float(a), float(b)) for a, b in found.spacing_mm)
+        first, second, third = ((float(a), float(b)) for a, b in found.spacing_mm)
         return found._replace(
             shape=(x, y, z),
             window_hu=tuple(found.window_hu),
             liver_labels=tuple(found.liver_labels),
-            spacing_mm=(low, high, top),
+            spacing_mm=(first, second, third),
             ranges={
                 name: (float(a), float(b)) for name, (a, b) in found.ranges.items()
             },
         )
     except (TypeError, ValueError, AttributeError):
         raise InputError(
-            f"{source} does not say how scans are prepared; run --stage evaluate again"
+            f"{path} does not say how scans are prepared; run --stage evaluate again"
         ) from None
 
 
@@ -126,9 +125,9 @@ def prepare_scan(
     preparation: Preparation,
     organ: np.ndarray | None = None,
 ) -> Prepared:
-    """A scan (x, y, z) in canonical order as the network saw its training cases.
+    """Prepares a scan (x, y, z) in canonical order as the training cases were.
 
-    Rounded to float16, as prepared cohorts are. `organ`: mask of the scan's shape, for
+    Rounds to float16, as prepared cohorts do. `organ`: mask of the scan's shape, for
     target "tumor". Raises ValueError for an empty organ, and InputError for a scan with
     NaN or Inf, or of one value after windowing.
     """
@@ -163,3 +162,72 @@ def prepare_scan(
     sides = [side.stop - side.start for side in box]
     share = np.prod(sides) / np.prod(preparation.shape)
     return Prepared(rounded, box, float(geometry.voxel_ml * share))
+
+
+def intensity_warnings(image: np.ndarray, preparation: Preparation) -> Iterator[str]:
+    """Yields a warning when voxels (x, y, z) do not look like Hounsfield units.
+
+    Every eighth voxel is read. A run without a window of HU (MR) has no scale to hold
+    a scan to.
+    """
+    if not preparation.window_hu:
+        return
+    seen = image[::2, ::2, ::2]
+    low, high = float(seen.min()), float(seen.max())
+    if low > _AIR_HU or float((seen < _AIR_HU).mean()) < _AIR_SHARE:
+        yield f"does not look like CT in HU: hardly any air (lowest value {low:g})"
+    elif high < _BONE_HU:
+        yield f"does not look like CT in HU: no bone (highest value {high:g})"
+    elif low < -5000 or high > 50_000:
+        yield f"does not look like CT in HU: values from {low:g} to {high:g}"
+
+
+def geometry_warnings(geometry: Geometry, preparation: Preparation) -> Iterator[str]:
+    """Yields a warning for a missing geometry, and per axis of unusual spacing."""
+    if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
+        yield "no geometry in the header: spacing and sides are a guess"
+    known = zip("xyz", geometry.spacing_mm, preparation.spacing_mm, strict=True)
+    for axis, size, (low, high) in known:
+        if not low / _SLACK <= size <= high * _SLACK:
+            yield (
+                f"spacing along {axis} is {size:.3g} mm, {low:.3g} to {high:.3g} mm in "
+                "training"
+            )
+
+
+def border_warnings(mask: np.ndarray) -> Iterator[str]:
+    """Yields the sides of the scan (canonical order) that the segmentation touches."""
+    sides = {
+        "left": mask[0],
+        "right": mask[-1],
+        "back": mask[:, 0],
+        "front": mask[:, -1],
+        "bottom": mask[:, :, 0],
+        "top": mask[:, :, -1],
+    }
+    # RAS+: the first x plane is the patient's left side.
+    touched = [name for name, plane in sides.items() if plane.any()]
+    if touched:
+        yield f"touches the scan's border ({', '.join(touched)}): may be cut off"
+
+
+def unlike(
+    values: Mapping[str, float | None], ranges: Mapping[str, Range]
+) -> list[str]:
+    """Returns measures worse than in any training or validation case, and odd volumes.
+
+    ranges: measure or volume_ml -> its range over those cases.
+    """
+    found = []
+    for name in PAPER_MEASURES:
+        value = values.get(name)
+        if name in ranges and value is not None:
+            low, high = ranges[name]
+            if (value < low) if MEASURES[name].sign > 0 else (value > high):
+                found.append(name)
+    volume = values.get("volume_ml")
+    if volume is not None and "volume_ml" in ranges:
+        low, high = ranges["volume_ml"]
+        if not low / _SLACK <= volume <= high * _SLACK:
+            found.append("volume_ml")
+    return found

@@ -10,13 +10,13 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import nifti
+from unc_jax.data import dataset, nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
@@ -78,6 +78,34 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[P
         case: [found[case][sample] for sample in natural_order(found[case])]
         for case in natural_order(found)
     }
+
+
+def label_numbers(
+    labels: Sequence[int | str], folders: Iterable[Path]
+) -> tuple[int, ...]:
+    """Returns label values; names are looked up in the first dataset.json of `folders`.
+
+    A name may stand for several values. Raises InputError for a name that is unknown
+    or that no dataset.json explains.
+    """
+    names = [label for label in labels if isinstance(label, str)]
+    if not names:
+        return tuple(int(label) for label in labels)
+    holders = [folder for folder in folders if (folder / "dataset.json").is_file()]
+    if not holders:
+        raise InputError(
+            f"--label {names[0]}: no dataset.json beside the samples or references "
+            "says which number that is; give the number"
+        )
+    known = dataset.read_labels(holders[0])
+    found: list[int] = []
+    for label in labels:
+        numbers = [n for n, name in known.items() if label in (n, name)]
+        if isinstance(label, str) and not numbers:
+            listed = ", ".join(map(str, known.values()))
+            raise InputError(f"--label {label}: {holders[0]} has {listed}")
+        found += numbers or [int(label)]
+    return tuple(found)
 
 
 def read_sample(path: Path, labels: Sequence[int] = ()) -> Sample:

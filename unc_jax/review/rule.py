@@ -1,20 +1,26 @@
-"""Which cases a human should see, why, and what that would have saved."""
+"""Rule for the cases that a human should review, and what it would have saved."""
 
-import argparse
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 from numpy.typing import ArrayLike
 
+from unc_jax.data import files
 from unc_jax.errors import InputError
+from unc_jax.review import quality
+from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import Row
+from unc_jax.study.cases_table import OK, Row
+
+# Rules that review.json reports of.
+_TARGET_DICE, _REVIEW_FRACTION, _LEVEL = 0.9, 0.1, 0.9
 
 
 class Rule(NamedTuple):
-    """What is flagged; a case that matches either of the first two is.
+    """Rule of the flags: a case is flagged that either of the first two applies to.
 
     Attributes:
       target_dice: cases whose lower bound lies below; None: no such rule.
@@ -40,14 +46,6 @@ def check(rule: Rule) -> None:
         raise InputError(f"--level is {rule.level}, must lie in (0, 1)")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of a rule, and --calibrate, which its bounds may come from."""
-    parser.add_argument("--calibrate", type=Path, help="cases.csv with known Dice")
-    parser.add_argument("--target-dice", type=float, help="review what may be below")
-    parser.add_argument("--review-fraction", type=float, help="review the worst share")
-    parser.add_argument("--level", type=float, default=0.9, help="%(default)s")
-
-
 def describe(rule: Rule) -> str:
     """Returns the rule in words, one sentence."""
     parts = ["every case that failed, came out empty or is unlike the training cases"]
@@ -62,7 +60,7 @@ def describe(rule: Rule) -> str:
 
 
 def decide(rows: list[Row], rule: Rule) -> list[Row]:
-    """The rows with `flag` ("yes", "no") and `reason` set, in their order.
+    """Returns the rows with `flag` ("yes", "no") and `reason` set, in their order.
 
     Always flagged: cases that failed or have no segmentation, cases unlike the training
     cases, and, under a target, cases without a lower bound. The fraction is of all
@@ -71,13 +69,34 @@ def decide(rows: list[Row], rule: Rule) -> list[Row]:
     """
     worst = _worst(rows, rule.review_fraction)
     decided = []
-    for number, row in enumerate(rows):
-        reasons = _reasons(row, rule)
-        if number in worst and cases_table.is_usable(row):
-            reasons.append(f"worst {100 * (rule.review_fraction or 0):.0f} %")
-        flag = "yes" if reasons else "no"
-        decided.append({**row, "flag": flag, "reason": "; ".join(reasons)})
+    for index, row in enumerate(rows):
+        found = reasons(row, rule)
+        if index in worst and cases_table.is_usable(row):
+            found.append(f"worst {100 * (rule.review_fraction or 0):.0f} %")
+        flag = "yes" if found else "no"
+        decided.append({**row, "flag": flag, "reason": "; ".join(found)})
     return decided
+
+
+def reasons(row: Row, rule: Rule) -> list[str]:
+    """Returns why a row is flagged by itself; [] when it is not."""
+    status = str(row["status"])
+    if status == cases_table.NO_LIVER:
+        return ["no liver found"]
+    if status == cases_table.EMPTY:
+        return ["empty segmentation"]
+    if status != cases_table.OK:
+        return ["failed"]
+    found = []
+    if row["unlike"]:
+        found.append(f"unlike the training cases: {row['unlike']}")
+    if rule.target_dice is not None:
+        low = row["dice_lower"]
+        if low is None:
+            found.append(f"no lower bound at level {rule.level:g}")
+        elif float(low) < rule.target_dice:
+            found.append(f"lower bound {float(low):.3f} < {rule.target_dice:g}")
+    return found
 
 
 def order(rows: list[Row]) -> list[Row]:
@@ -96,7 +115,7 @@ def order(rows: list[Row]) -> list[Row]:
 
 
 def threshold(predicted: ArrayLike, fraction: float) -> float:
-    """Predicted Dice at or below which `fraction` of the given cases lie.
+    """Returns the predicted Dice at or below which `fraction` of the cases lie.
 
     Chosen on validation cases, it is a rule for cases that come one at a time. -inf for
     a fraction of 0 and for no cases; NaN counts as the worst.
@@ -107,7 +126,7 @@ def threshold(predicted: ArrayLike, fraction: float) -> float:
 
 
 def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[str, Any]:
-    """What flagging would have done on cases with a known Dice (n,), flagged bool (n,).
+    """Appraises a review of the flagged cases by their known Dice, both (n,).
 
     Failures are cases with Dice below the target. `sensitivity`: share of the failures
     that were flagged, None without failures. `saved`: share of the cases nobody has to
@@ -134,24 +153,25 @@ def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[st
     }
 
 
-def _reasons(row: Row, rule: Rule) -> list[str]:
-    status = str(row["status"])
-    if status == cases_table.NO_LIVER:
-        return ["no liver found"]
-    if status == cases_table.EMPTY:
-        return ["empty segmentation"]
-    if status != cases_table.OK:
-        return ["failed"]
-    reasons = []
-    if row["unlike"]:
-        reasons.append(f"unlike the training cases: {row['unlike']}")
-    if rule.target_dice is not None:
-        low = row["dice_lower"]
-        if low is None:
-            reasons.append(f"no lower bound at level {rule.level:g}")
-        elif float(low) < rule.target_dice:
-            reasons.append(f"lower bound {float(low):.3f} < {rule.target_dice:g}")
-    return reasons
+def store_quality(workdir: Path, rows: list[Row]) -> None:
+    """Writes RUN/quality.json, a `Quality`, and RUN/review.json from a run's cases.csv.
+
+    review.json says what a review by that map would have saved on the test cases.
+    Without enough validation cases there are none of both; a warning says so.
+    """
+    held_out = sum(row["split"] == "validation" for row in rows)
+    # Too few validation cases for the level: training cases help out, each predicted
+    # by a map that does not know it.
+    method = "split" if quality.greatest_level(held_out) >= _LEVEL else "cross"
+    try:
+        found = quality.fit(rows, method=method)
+    except InputError as error:
+        logging.warning("no predicted quality: %s", error)
+        for name in ("quality.json", "review.json"):
+            (workdir / name).unlink(missing_ok=True)
+        return
+    files.write_json(workdir / "quality.json", quality.to_json(found))
+    files.write_json(workdir / "review.json", _appraisals(rows, found))
 
 
 def _worst(rows: list[Row], fraction: float | None) -> set[int]:
@@ -160,8 +180,39 @@ def _worst(rows: list[Row], fraction: float | None) -> set[int]:
     found = (row["predicted_dice"] for row in rows)
     values = [-1.0 if value is None else float(value) for value in found]
     edge = threshold(values, fraction)
-    return {number for number, value in enumerate(values) if value <= edge}
+    return {index for index, value in enumerate(values) if value <= edge}
 
 
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def _appraisals(rows: list[Row], found: Quality) -> dict[str, Any]:
+    """Returns the content of review.json: both rules on the test cases.
+
+    The threshold of the fraction is of validation cases.
+    """
+    held_out = {name: _estimates(rows, name, found) for name in ("validation", "test")}
+    predicted, lower, dice = held_out["test"]
+    edge = threshold(held_out["validation"][0], _REVIEW_FRACTION)
+    return {
+        "level": _LEVEL,
+        "method": found.method,
+        "greatest_level": quality.greatest_level(len(found.residuals)),
+        "target_dice": appraise(dice, ~(lower >= _TARGET_DICE), _TARGET_DICE),
+        "review_fraction": {
+            "fraction": _REVIEW_FRACTION,
+            "threshold": edge if np.isfinite(edge) else None,
+            **appraise(dice, predicted <= edge, _TARGET_DICE),
+        },
+    }
+
+
+def _estimates(rows: list[Row], split: str, found: Quality) -> np.ndarray:
+    """Returns predicted Dice, lower bound and true Dice of a split (3, cases)."""
+    chosen = [row for row in rows if row["split"] == split and row["status"] == OK]
+    estimates = [quality.predict(found, row, _LEVEL) for row in chosen]
+    dice = cases_table.column(chosen, "dice")
+    return np.array(
+        [[one.predicted for one in estimates], [one.lower for one in estimates], dice]
+    ).reshape(3, len(chosen))

@@ -1,204 +1,199 @@
-"""One scan of a user: prepared, segmented by N samples, measured, written."""
+"""Segmentation of one scan by a trained run, in memory.
+
+Scans and results are arrays (x, y, z) in RAS+ order on the scan's own grid.
+"""
 
 import hashlib
 import json
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import dicom, files, scan_maps
+from unc_jax.config import flat_config, read_config
+from unc_jax.data import scan_maps
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
-from unc_jax.review import checks, pictures, report
-from unc_jax.review.prepare_scan import Preparation, prepare_scan
-from unc_jax.review.scans import Scan
+from unc_jax.review import prepare_scan, quality, rule
+from unc_jax.review.prepare_scan import Preparation
+from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table, evaluate
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
-from unc_jax.study.predictor import Predictor
+from unc_jax.study.predictor import Predictor, load_predictor
 from unc_jax.study.run_folder import Run
+from unc_jax.uncertainty.measures import MEASURES
 from unc_jax.uncertainty.prediction import Prediction
 
-_SMALLEST = 8  # voxels along an axis
-_RECORD = "case.json"  # written last: a case that has it is complete
-
-
-class Organ(NamedTuple):
-    """Where a part is looked for: bool mask of the scan, and what to know about it."""
-
-    mask: np.ndarray
-    note: str = ""
-
-
-FindOrgan = Callable[[Scan, np.ndarray, Geometry], Organ]
-
-
-class Extras(NamedTuple):
-    """What is written of a case only when asked for."""
-
-    samples: bool = False  # the mask of every sample
-    dicom_seg: bool = False  # of DICOM series, the mask as a DICOM segmentation
+_SMALLEST = 8  # voxels along an axis; fewer leave nothing for the network's levels
 
 
 class Segmenter(NamedTuple):
-    """What every case of one command is segmented with.
+    """A trained run that is ready to segment scans.
 
     Attributes:
-      fingerprint: of everything that results depend on beside the scan.
-      find_organ: where the liver is, for runs of target "tumor".
-      extras: what to write beside the maps.
+      preparation: recipe of the network's input.
+      predictor: the network's samples of a prepared image.
+      fingerprint: digest of everything above that results depend on.
+      quality: map from measures to predicted Dice; None predicts none.
+      level: of the lower bound of the predicted Dice.
+      liver: finds the liver, where a run of target "tumor" looks for tumours.
     """
 
     run: Run
     preparation: Preparation
     predictor: Predictor
     fingerprint: str
-    find_organ: FindOrgan | None = None
-    extras: Extras = Extras()
+    quality: Quality | None = None
+    level: float = 0.9
+    liver: "Segmenter | None" = None
 
 
-class Segmented(NamedTuple):
-    maps: Maps
-    prediction: Prediction
-    voxel_ml: float  # of the prepared grid, which `prediction` lies on
-    box: Box  # the part of the scan that grid spans
+class Segmentation(NamedTuple):
+    """Result for one scan.
 
-
-def finished_row(folder: Path, scan: Scan, fingerprint: str) -> Row | None:
-    """The row of a case that was finished under the same fingerprint, else None.
-
-    All of its maps must be there, and the scan be the file it was.
+    Attributes:
+      mask: bool (x, y, z), mean foreground probability >= 0.5.
+      mean: mean foreground probability over the samples, float32 (x, y, z).
+      uncertainty: U(x) of the paper, float32 (x, y, z), nats.
+      measures: value of each of `MEASURES`; None where undefined.
+      predicted_dice, dice_lower: predicted Dice and its lower bound at the segmenter's
+        level; None where the run predicts none or the level supports none.
+      flags: reasons for a human to look at the case; () without any.
+      warnings: what is odd about the scan, or about its segmentation.
+      row: all numbers as a row of a review's table, without names and predicted Dice.
+      prediction, box: the samples on the prepared grid, and the part of the scan that
+        it spans; None where no liver was found.
     """
-    try:
-        stored = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        same = stored["fingerprint"] == fingerprint and stored["scan"] == scan.stamp()
-        whole = all((folder / f"{name}.nii.gz").is_file() for name in scan_maps.MAPS)
-        return (
-            cases_table.new_row(REVIEW_COLUMNS, **stored["row"])
-            if same and whole
-            else None
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+
+    mask: np.ndarray
+    mean: np.ndarray
+    uncertainty: np.ndarray
+    measures: dict[str, float | None]
+    predicted_dice: float | None
+    dice_lower: float | None
+    flags: tuple[str, ...]
+    warnings: tuple[str, ...]
+    row: Row
+    prediction: Prediction | None
+    box: Box | None
 
 
-def segment_case(scan: Scan, segmenter: Segmenter, output: Path) -> Row:
-    """Segments one scan and writes CASE/*.nii.gz and its picture; returns its row.
-
-    Raises InputError for a scan that cannot be used.
-    """
-    started = time.perf_counter()
-    if scan.problem:
-        raise InputError(scan.problem)
-    stamp = scan.stamp()
-    array, geometry = scan.read()
-    _check(array)
-    foreign = _foreign(array, segmenter.preparation)
-    warnings = [*foreign, *_geometry_warnings(geometry, segmenter.preparation)]
-    organ = segmenter.find_organ and segmenter.find_organ(scan, array, geometry)
-    if organ and organ.note:
-        warnings.append(organ.note)
-    segmented = None
-    if organ and not organ.mask.any():
-        empty = np.zeros(array.shape, np.float32)
-        found = Maps(empty > 0, empty, empty)
-        row = cases_table.new_row(
-            REVIEW_COLUMNS, case=scan.case, status=cases_table.NO_LIVER
-        )
-    else:
-        segmented = segment(scan, array, geometry, segmenter, organ and organ.mask)
-        found = segmented.maps
-        warnings += checks.border_warnings(found.mask)
-        row = _row(
-            scan, segmented, segmenter.preparation, ["intensities"] if foreign else []
-        )
-    folder = output / scan.case
-    (folder / _RECORD).unlink(missing_ok=True)
-    scan_maps.write_maps(folder, found, geometry)
-    warnings += _write_extras(folder, scan, found, segmented, geometry, segmenter)
-    row |= {
-        "warnings": "; ".join(warnings),
-        "input": str(scan.path),
-        "seconds": round(time.perf_counter() - started, 3),
+def build_segmenter(
+    run: Run,
+    *,
+    quality: Quality | None = None,
+    level: float = 0.9,
+    liver: Segmenter | None = None,
+) -> Segmenter:
+    """Loads the network of a run; InputError when it holds none, or is incomplete."""
+    config = read_config(run.path / "config.json")
+    preparation = prepare_scan.preparation_of(run)
+    if liver is not None and liver.preparation.target != "liver":
+        raise InputError(f"{liver.run.path} does not segment the liver")
+    predictor = load_predictor(config, run.path, preparation.shape)
+    content = {
+        "config": flat_config(config),
+        "preparation": preparation,
+        "steps": predictor.steps,
+        "liver": liver and liver.fingerprint,
     }
-    window = segmenter.preparation.window_hu or (array.min(), array.max())
-    pictures.write_picture(
-        output / "pictures" / f"{scan.case}.png",
-        array,
-        found.mask,
-        found.uncertainty,
-        geometry.spacing_mm,
-        window=(float(window[0]), float(window[1])),
-    )
-    record = {"fingerprint": segmenter.fingerprint, "scan": stamp, "row": row}
-    files.write_json(folder / _RECORD, record)
-    return row
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Segmenter(run, preparation, predictor, digest, quality, level, liver)
 
 
 def segment(
-    scan: Scan,
     array: np.ndarray,
     geometry: Geometry,
     segmenter: Segmenter,
     organ: np.ndarray | None = None,
-) -> Segmented:
-    """Mean, mask and uncertainty of a canonical scan on its own grid.
+) -> Segmentation:
+    """Segments a scan (x, y, z) in canonical order; writes nothing.
 
     The masks of the samples depend on the scan's content, not on its name or company.
+
+    Args:
+      array: voxels, of a CT in Hounsfield units.
+      geometry: grid of the scan.
+      organ: mask of the liver, for runs of target "tumor"; None: the segmenter's own
+        `liver` finds it.
+
+    Raises:
+      InputError: the scan is too small, not finite or of one value, or nobody says
+        where the liver is.
     """
-    try:
-        prepared = prepare_scan(array, geometry, segmenter.preparation, organ)
-    except ValueError as error:
-        raise InputError(f"{scan.path}: {error}") from None
+    _check(array)
+    preparation = segmenter.preparation
+    foreign = list(prepare_scan.intensity_warnings(array, preparation))
+    warnings = [*foreign, *prepare_scan.geometry_warnings(geometry, preparation)]
+    if preparation.target == "liver":
+        organ = None
+    elif organ is None:
+        organ, note = _find_liver(array, geometry, segmenter)
+        warnings.append(note)
+    if organ is not None and not organ.any():
+        empty = np.zeros(array.shape, np.float32)
+        row = cases_table.new_row(REVIEW_COLUMNS, status=cases_table.NO_LIVER)
+        return _result(Maps(empty > 0, empty, empty), row, warnings, segmenter)
+    prepared = prepare_scan.prepare_scan(array, geometry, preparation, organ)
     prediction = segmenter.predictor.predict(prepared.image, _number(prepared.image))
     if not np.isfinite(prediction.mean).all():
         raise FloatingPointError("probabilities are not finite")
-    found = scan_maps.on_scan(
+    maps = scan_maps.on_scan(
         prediction.mean, prediction.uncertainty, geometry, prepared.box
     )
-    return Segmented(found, prediction, prepared.voxel_ml, prepared.box)
-
-
-def _write_extras(
-    folder: Path,
-    scan: Scan,
-    found: Maps,
-    segmented: Segmented | None,
-    geometry: Geometry,
-    segmenter: Segmenter,
-) -> list[str]:
-    """Returns warnings: a series that allows no segmentation object is no failure."""
-    if segmenter.extras.samples and segmented is not None:
-        masks, shape = segmented.prediction.masks, segmented.prediction.mean.shape
-        scan_maps.write_samples(folder, masks, shape, geometry, segmented.box)
-    if segmenter.extras.dicom_seg and scan.series:
-        try:
-            dicom.write_segmentation(
-                folder / "mask.dcm",
-                found.mask,
-                geometry,
-                scan.series,
-                target=segmenter.preparation.target,
-                version=report.versions()["unc_jax"],
-            )
-        except InputError as error:
-            return [f"no mask.dcm: {error}"]
-    return []
-
-
-def _row(
-    scan: Scan, segmented: Segmented, preparation: Preparation, odd: list[str]
-) -> Row:
-    numbers = evaluate.measure(segmented.prediction, segmented.voxel_ml)
-    status = cases_table.OK if segmented.maps.mask.any() else cases_table.EMPTY
-    odd = [*odd, *checks.unlike(numbers, preparation.ranges)]
-    return cases_table.new_row(
-        REVIEW_COLUMNS, case=scan.case, status=status, unlike=", ".join(odd), **numbers
+    warnings += prepare_scan.border_warnings(maps.mask)
+    numbers = evaluate.measure(prediction, prepared.voxel_ml)
+    unlike = ["intensities"] if foreign else []
+    unlike += prepare_scan.unlike(numbers, preparation.ranges)
+    row = cases_table.new_row(
+        REVIEW_COLUMNS,
+        status=cases_table.OK if maps.mask.any() else cases_table.EMPTY,
+        unlike=", ".join(unlike),
+        **numbers,
     )
+    found = _result(maps, row, warnings, segmenter)
+    return found._replace(prediction=prediction, box=prepared.box)
+
+
+def _result(
+    maps: Maps, row: Row, warnings: list[str], segmenter: Segmenter
+) -> Segmentation:
+    judged = quality.with_estimate(row, segmenter.quality, segmenter.level)
+    return Segmentation(
+        *maps,
+        measures={name: judged[name] for name in MEASURES},  # type: ignore[misc]
+        predicted_dice=judged["predicted_dice"],  # type: ignore[arg-type]
+        dice_lower=judged["dice_lower"],  # type: ignore[arg-type]
+        flags=tuple(rule.reasons(judged, rule.Rule())),
+        warnings=tuple(warnings),
+        row={**row, "warnings": "; ".join(warnings)},
+        prediction=None,
+        box=None,
+    )
+
+
+def _find_liver(
+    array: np.ndarray, geometry: Geometry, segmenter: Segmenter
+) -> tuple[np.ndarray, str]:
+    """Returns the mask of the liver as another run finds it, and how sure it is.
+
+    The paper crops by the reference liver, so measures and predicted quality of the
+    tumour are those of a better known liver: the note says so.
+    """
+    if segmenter.liver is None:
+        raise InputError(
+            f"{segmenter.run.path} segments tumours within the liver; say where that "
+            "is, by a mask or by a run that finds it"
+        )
+    found = segment(array, geometry, segmenter.liver)
+    sure = found.row
+    note = (
+        f"liver found by {segmenter.liver.run.path.name} (D_pw {sure['d_pw']:.3f}, CV "
+        f"{sure['cv']:.3g}, U {sure['u_labelled']:.3f}), not the reference liver "
+        "that the run was trained with"
+    )
+    return found.mask, note
 
 
 def _check(array: np.ndarray) -> None:
@@ -211,19 +206,7 @@ def _check(array: np.ndarray) -> None:
         raise InputError("has NaN or infinite voxels; mend the scan")
 
 
-def _foreign(array: np.ndarray, preparation: Preparation) -> list[str]:
-    windowed = bool(preparation.window_hu)  # MR has no scale to hold to
-    return list(checks.intensity_warnings(array)) if windowed else []
-
-
-def _geometry_warnings(geometry: Geometry, preparation: Preparation) -> list[str]:
-    found = []
-    if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
-        found.append("no geometry in the header: spacing and sides are a guess")
-    trained = preparation.spacing_mm
-    return [*found, *checks.spacing_warnings(geometry.spacing_mm, trained)]
-
-
 def _number(image: np.ndarray) -> int:
+    """Returns 31 bits of the image's digest, in place of a number of the case."""
     digest = hashlib.sha256(np.ascontiguousarray(image).data).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from unc_jax.review import checks
+from unc_jax.data.nifti import Geometry
+from unc_jax.review import prepare_scan
+from unc_jax.review.prepare_scan import Preparation
+
+RANGES = ((0.7, 0.9), (0.7, 0.9), (1.0, 5.0))
+PREPARATION = Preparation(
+    "liver", (8, 8, 8), (-100.0, 400.0), None, (1, 2), "case", 0.0, 1.0, RANGES, {}
+)
 
 
 def ct():
@@ -23,16 +30,25 @@ def ct():
     ],
 )
 def test_what_looks_like_hounsfield_units(scan, word):
-    found = list(checks.intensity_warnings(scan))
+    found = list(prepare_scan.intensity_warnings(scan, PREPARATION))
     assert len(found) == (word is not None)
     assert word is None or word in found[0]
 
 
+def test_magnetic_resonance_has_no_scale():
+    scan, mr = ct() * 0, PREPARATION._replace(window_hu=())
+    assert not list(prepare_scan.intensity_warnings(scan, mr))
+
+
+def spacing_warnings(*spacing_mm):
+    geometry = Geometry((8, 8, 8), np.diag([*spacing_mm, 1.0]))
+    return list(prepare_scan.geometry_warnings(geometry, PREPARATION))
+
+
 def test_spacing_outside_the_training_range():
-    training = ((0.7, 0.9), (0.7, 0.9), (1.0, 5.0))
-    assert not list(checks.spacing_warnings((0.8, 0.8, 5.0), training))
-    assert not list(checks.spacing_warnings((0.6, 1.1, 6.2), training))
-    found = list(checks.spacing_warnings((0.5, 0.8, 7.0), training))
+    assert not spacing_warnings(0.8, 0.8, 5.0)
+    assert not spacing_warnings(0.6, 1.1, 6.2)
+    found = spacing_warnings(0.5, 0.8, 7.0)
     assert [text.split(" is ")[0] for text in found] == [
         "spacing along x",
         "spacing along z",
@@ -54,9 +70,9 @@ def test_spacing_outside_the_training_range():
 def test_a_mask_at_the_border(place, side):
     mask = np.zeros((8, 8, 8), bool)
     mask[4, 4, 4] = True
-    assert not list(checks.border_warnings(mask))
+    assert not list(prepare_scan.border_warnings(mask))
     mask[place] = True
-    assert list(checks.border_warnings(mask)) == [
+    assert list(prepare_scan.border_warnings(mask)) == [
         f"touches the scan's border ({side}): may be cut off"
     ]
 
@@ -64,7 +80,16 @@ def test_a_mask_at_the_border(place, side):
 def test_unlike_the_training_cases():
     ranges = {"cv": (1.0, 2.0), "d_pw": (0.8, 0.9), "volume_ml": (1000.0, 2000.0)}
     fine = {"cv": 0.5, "d_pw": 0.95, "volume_ml": 2400.0, "u_labelled": 99.0}
-    assert checks.unlike(fine, ranges) == []  # better than all is no alarm
+    assert prepare_scan.unlike(fine, ranges) == []  # better than all is no alarm
     odd = {"cv": 2.1, "d_pw": 0.79, "volume_ml": 700.0}
-    assert checks.unlike(odd, ranges) == ["cv", "d_pw", "volume_ml"]
-    assert checks.unlike({"cv": None}, ranges) == []
+    assert prepare_scan.unlike(odd, ranges) == ["cv", "d_pw", "volume_ml"]
+    assert prepare_scan.unlike({"cv": None}, ranges) == []
+
+
+def test_a_scan_without_geometry_is_named():
+    geometry = Geometry((8, 8, 8), np.diag([0.8, 0.8, 2.0, 1.0]))
+    fields = {**geometry.fields, "sform_code": 0, "qform_code": 0}
+    found = prepare_scan.geometry_warnings(
+        Geometry(geometry.shape, geometry.affine, fields), PREPARATION
+    )
+    assert "no geometry in the header" in next(iter(found))

@@ -1,0 +1,162 @@
+"""Segmentation of one scan of a review: read, segmented, drawn, written."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unc_jax.data import dicom, files, scan_maps
+from unc_jax.data.nifti import Geometry
+from unc_jax.data.scan_maps import Maps
+from unc_jax.errors import InputError
+from unc_jax.review import pictures, read_samples, report
+from unc_jax.review.scans import Scan
+from unc_jax.review.segment_scan import Segmentation, Segmenter, segment
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
+
+_RECORD = "case.json"  # written last: a case that has it is complete
+
+
+class Request(NamedTuple):
+    """Wishes of a command, the same for every case.
+
+    Attributes:
+      liver_masks: folder of CASE.nii.gz, for runs of target "tumor"; None: the
+        segmenter finds the liver.
+      samples: write the mask of every sample.
+      dicom_seg: write the masks of DICOM series as DICOM segmentations too.
+    """
+
+    output: Path
+    liver_masks: Path | None = None
+    samples: bool = False
+    dicom_seg: bool = False
+
+    def fingerprint(self, segmenter: Segmenter) -> str:
+        """Returns the digest of all that a case's files depend on beside its scan."""
+        own = segmenter.fingerprint, str(self.liver_masks), self.samples, self.dicom_seg
+        return hashlib.sha256(json.dumps(own).encode()).hexdigest()
+
+
+def check(request: Request, segmenter: Segmenter) -> None:
+    """Raises InputError for wishes that no case could fulfil."""
+    masks = request.liver_masks
+    if segmenter.preparation.target == "tumor" and segmenter.liver is None:
+        if masks is None:
+            raise InputError(
+                f"{segmenter.run.path} segments tumours within the liver; name the "
+                "livers by --liver-masks DIR or --liver-run RUN"
+            )
+        if not masks.is_dir():
+            raise InputError(f"--liver-masks {masks}: no such folder")
+    if request.dicom_seg:
+        dicom.require_highdicom()
+
+
+def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | None:
+    """Returns the row of a case that is finished under this request, else None.
+
+    All of its maps must be there, and the scan be the file it was.
+    """
+    folder = request.output / scan.case
+    try:
+        stored = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        same = stored["fingerprint"] == request.fingerprint(segmenter)
+        whole = all((folder / f"{name}.nii.gz").is_file() for name in scan_maps.MAPS)
+        if not (same and whole and stored["scan"] == scan.stamp()):
+            return None
+        return cases_table.new_row(REVIEW_COLUMNS, **stored["row"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
+    """Segments one scan, writes CASE/*.nii.gz and its picture, returns its row.
+
+    Raises InputError for a scan that cannot be used.
+    """
+    started = time.perf_counter()
+    if scan.problem:
+        raise InputError(scan.problem)
+    stamp = scan.stamp()
+    array, geometry = scan.read()
+    organ = _liver(scan, geometry, segmenter, request)
+    found = segment(array, geometry, segmenter, organ)
+    maps = Maps(found.mask, found.mean, found.uncertainty)
+    folder = request.output / scan.case
+    (folder / _RECORD).unlink(missing_ok=True)
+    scan_maps.write_maps(folder, maps, geometry)
+    target = segmenter.preparation.target
+    extras = _write_extras(scan, found, geometry, request, target)
+    warnings = [*found.warnings, *extras]
+    row: Row = {
+        **found.row,
+        "case": scan.case,
+        "warnings": "; ".join(warnings),
+        "input": str(scan.path),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    low, high = segmenter.preparation.window_hu or (array.min(), array.max())
+    pictures.write_picture(
+        request.output / "pictures" / f"{scan.case}.png",
+        array,
+        found.mask,
+        found.uncertainty,
+        geometry.spacing_mm,
+        window=(float(low), float(high)),
+    )
+    mark = request.fingerprint(segmenter)
+    record = {"fingerprint": mark, "scan": stamp, "row": row}
+    files.write_json(folder / _RECORD, record)
+    return row
+
+
+def _liver(
+    scan: Scan, geometry: Geometry, segmenter: Segmenter, request: Request
+) -> np.ndarray | None:
+    """Returns the mask of --liver-masks; None where it is not needed or not given."""
+    folder = request.liver_masks
+    tumour = segmenter.preparation.target == "tumor"
+    if folder is None or segmenter.liver is not None or not tumour:
+        return None
+    path = read_samples.beside(folder, scan.case)
+    if path is None:
+        raise InputError(f"{folder}: no {scan.case}.nii.gz or {scan.case}.nii")
+    mask = read_samples.read_mask(path)
+    if not read_samples.same_grid(geometry, mask.geometry):
+        raise InputError(f"{path}: lies on another grid than {scan.path}")
+    return mask.array
+
+
+def _write_extras(
+    scan: Scan,
+    found: Segmentation,
+    geometry: Geometry,
+    request: Request,
+    target: str,
+) -> list[str]:
+    """Writes what was asked for beside the maps; returns warnings.
+
+    A series that allows no segmentation object is no failure.
+    """
+    folder = request.output / scan.case
+    if request.samples and found.prediction is not None and found.box is not None:
+        masks, shape = found.prediction.masks, found.prediction.mean.shape
+        scan_maps.write_samples(folder, masks, shape, geometry, found.box)
+    if request.dicom_seg and scan.series:
+        try:
+            dicom.write_segmentation(
+                folder / "mask.dcm",
+                found.mask,
+                geometry,
+                scan.series,
+                target=target,
+                version=report.versions()["unc_jax"],
+            )
+        except InputError as error:
+            return [f"no mask.dcm: {error}"]
+    return []

@@ -1,0 +1,146 @@
+"""Steps of a review that predict and score share: flags, known cases, the end."""
+
+import argparse
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from unc_jax import runtime
+from unc_jax.cli import SOME_FAILED
+from unc_jax.data import files
+from unc_jax.errors import InputError
+from unc_jax.review import report, rule
+from unc_jax.review.rule import Rule
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Row
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the rule, and --calibrate, the cases its bounds come from."""
+    parser.add_argument("--calibrate", type=Path, help="cases.csv with known Dice")
+    parser.add_argument("--target-dice", type=float, help="review what may be below")
+    parser.add_argument("--review-fraction", type=float, help="review the worst share")
+    parser.add_argument("--level", type=float, default=0.9, help="%(default)s")
+
+
+def rule_of(arguments: argparse.Namespace) -> Rule:
+    """Returns the rule that the flags ask for; InputError for impossible numbers."""
+    wanted = Rule(arguments.target_dice, arguments.review_fraction, arguments.level)
+    rule.check(wanted)
+    return wanted
+
+
+def read_known(path: Path) -> list[Row]:
+    """Reads the rows with a known Dice of a cases.csv, of an evaluation or a review."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            header = next(csv.reader(file), [])
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; name a cases.csv") from None
+    columns = EVALUATION_COLUMNS if "split" in header else REVIEW_COLUMNS
+    rows = cases_table.read_rows(path, columns)
+    rows = [row for row in rows if row["dice"] is not None]
+    if not rows:
+        raise InputError(f"{path}: no case has a Dice; score with --references first")
+    return rows
+
+
+def unfit_measures(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
+    """Returns the measures by which `known` cases cannot judge the others, and why.
+
+    These are measures that no case on one side has (masks have no U_labelled), and CV
+    when the two sides were measured on voxels of another size: it counts voxels, so it
+    has another scale on the grid of a scan than on a run's prepared grid.
+    """
+    unfit = {}
+    for name in PAPER_MEASURES:
+        for cases, whose in ((known, "with a known Dice"), (rows, "to predict")):
+            if cases and all(row[name] is None for row in cases):
+                unfit[name] = f"no case {whose} has it"
+    if not same_voxels(known, rows):
+        unfit["cv"] = "it counts voxels, which are of another size there"
+    return unfit
+
+
+def same_voxels(known: Sequence[Row], rows: Sequence[Row]) -> bool:
+    """Tells whether both were measured on voxels of one size, within a factor of 2.
+
+    True where a size cannot be told.
+    """
+    one, other = _voxel_ml(known), _voxel_ml(rows)
+    return one is None or other is None or 0.5 <= one / other <= 2
+
+
+def _voxel_ml(rows: Sequence[Row]) -> float | None:
+    """Returns the median size of a voxel; None when no row has a spread.
+
+    CV is variance / mean of the sample volumes in voxels; sd and volume are in ml.
+    """
+    sizes = []
+    for row in rows:
+        cv, sd, volume = (row[name] for name in ("cv", "volume_sd_ml", "volume_ml"))
+        if cv and sd and volume:
+            sizes.append(float(sd) ** 2 / (float(volume) * float(cv)))
+    return statistics.median(sizes) if sizes else None
+
+
+def failed_row(case: str, source: Path, error: Exception) -> Row:
+    """Returns the row of a case that failed; an unexpected error is logged whole."""
+    words = " ".join(str(error).split())[:300]
+    if not isinstance(error, InputError):
+        logging.exception("case %s failed", case)
+        words = f"{type(error).__name__}: {words}"
+    status = cases_table.FAILED + words
+    return cases_table.new_row(
+        REVIEW_COLUMNS, case=case, status=status, input=str(source)
+    )
+
+
+def write_cases(output: Path, rows: Sequence[Row]) -> None:
+    """Writes OUTPUT/cases.csv, worst first."""
+    ordered = rule.order(list(rows))
+    cases_table.write_rows(output / "cases.csv", ordered, REVIEW_COLUMNS)
+
+
+def finish(
+    output: Path,
+    rows: Sequence[Row],
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    details: Mapping[str, Any],
+    known: Sequence[Row],
+    wanted: Rule,
+) -> None:
+    """Writes OUTPUT/{cases.csv,run.json,report.html}.
+
+    run.json holds `facts`, which the report shows too, and `details`. The report sets
+    each case among the `known` ones; of an evaluation's, among the validation cases.
+    """
+    write_cases(output, rows)
+    files.write_json(output / "run.json", {**facts, **details})
+    held_out = [row for row in known if row.get("split") == "validation"] or known
+    report.write_review_report(
+        output / "report.html",
+        rows,
+        title=title,
+        facts=facts,
+        pictures=output / "pictures",
+        known={name: [row[name] for row in held_out] for name in MEASURES},  # type: ignore[misc]
+        rule_text=rule.describe(wanted),
+    )
+
+
+def print_outcome(output: Path, rows: Sequence[Row]) -> int:
+    """Prints, in the main process, what was found and where; returns the exit code."""
+    failed = sum(str(row["status"]).startswith(cases_table.FAILED) for row in rows)
+    flagged = sum(row["flag"] == "yes" for row in rows)
+    if runtime.is_main():
+        print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
+        print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
+    return SOME_FAILED if failed else 0
