@@ -80,11 +80,11 @@ def read_case(task, case_id):
 
 
 def contents(folder):
-    """Bytes of every file, without the lock that says who was there."""
+    """Bytes of every file, without the lock and who was there."""
     return {
         path.relative_to(folder): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and not path.name.startswith(".lock")
     }
 
 

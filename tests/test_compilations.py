@@ -128,20 +128,3 @@ def test_the_first_volume_compiles_for_all(tiny_config):
         requests.append(count[_REQUEST])
     assert requests[0] > 0
     assert requests[1:] == [0, 0]
-
-
-def test_memory_of_the_compiler_is_returned(monkeypatch):
-    """Not seen in its size, which depends on the system: the allocator is asked."""
-    trims = []
-
-    class Library:
-        malloc_trim = staticmethod(trims.append)
-
-    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: Library)
-    with runtime.returning_memory():
-        jax.monitoring.record_event_duration_secs(_REQUEST, 0.1)
-        assert trims == []  # a short one leaves little
-        jax.monitoring.record_event_duration_secs(_REQUEST, 2.0)
-        assert trims == [0]
-    jax.monitoring.record_event_duration_secs(_REQUEST, 2.0)
-    assert trims == [0]

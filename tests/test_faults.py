@@ -225,7 +225,7 @@ def test_prediction_goes_on_when_there_is_room_again(
 
 def test_the_lock_says_who_holds_it_and_outlives_nobody(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from unc_jax.data import lock\n"
+        "import sys, time; from pathlib import Path; from unc_jax.data import files\n"
         "with files.hold(Path(sys.argv[1]), 'the first'):\n"
         "    print('held', flush=True); time.sleep(100)"
     )
@@ -235,7 +235,7 @@ def test_the_lock_says_who_holds_it_and_outlives_nobody(tmp_path):
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         who = f"the first, process {holder.pid} on {socket.gethostname()}, "
-        written = (tmp_path / ".lock").read_text()
+        written = (tmp_path / ".lock-holder").read_text()
         assert written.startswith(who)
         since = time.strptime(written.strip().removeprefix(who), "%Y-%m-%d %H:%M:%S %z")
         assert abs(time.mktime(since) + 0 - time.time()) < 24 * 3600
@@ -244,6 +244,10 @@ def test_the_lock_says_who_holds_it_and_outlives_nobody(tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        assert (tmp_path / ".lock").read_text() == written  # the dead one's
+        assert (tmp_path / ".lock-holder").read_text() == written  # the dead one's
         with files.hold(tmp_path, "the second"):
-            assert (tmp_path / ".lock").read_text().startswith("the second, process")
+            assert (
+                (tmp_path / ".lock-holder")
+                .read_text()
+                .startswith("the second, process")
+            )

@@ -88,7 +88,8 @@ def test_on_its_own_a_process_is_all_there_is():
     )
     assert runtime.broadcast("word") == "word"
     assert runtime.all_max(3) == 3
-    np.testing.assert_array_equal(runtime.all_gather(np.array([0.1])), [[0.1]])
+    assert runtime.all_gather([0.1]) == [[0.1]]
+    assert runtime.on_main(lambda: "prepared") == "prepared"
     runtime.barrier()
 
 
@@ -118,23 +119,81 @@ def test_nobody_there_is_one_line(tmp_path):
     assert "Traceback" not in errors[0]
 
 
-@pytest.mark.parametrize("failing", range(COUNT))
-def test_a_failure_ends_all_wherever_they_are(tmp_path, failing):
-    code = f"""
-import numpy as np
+VALUES = """
+import math
 runtime.initialize()
-assert runtime.broadcast(f"from {{runtime.process_index()}}") == "from 0"
-found = runtime.all_gather(np.array([0.1 + runtime.process_index()]))
-assert found.tolist() == [[0.1], [1.1]]
-if runtime.process_index() == {failing}:
-    runtime.exit_all("error: the disk is full", 3)
-runtime.barrier()
+index = runtime.process_index()
+assert runtime.broadcast(f"from {index}") == "from 0"
+assert runtime.broadcast(f"from {index}", source=1) == "from 1"
+assert runtime.all_gather([0.1 + index]) == [[0.1], [1.1]]
+long = {"text": "\u00e4" * 1000 * index, "nothing": None}
+assert [len(one["text"]) for one in runtime.all_gather(long)] == [0, 1000]
+assert math.isnan(runtime.broadcast(float("nan")))
+assert runtime.all_max(index) == 1
+assert runtime.on_main(lambda: index) == 0
+"""
+
+
+@pytest.mark.parametrize("failing", range(COUNT))
+def test_an_error_within_a_shared_block_is_the_error_of_all(tmp_path, failing):
+    code = f"""{VALUES}
+from unc_jax import cli
+from unc_jax.errors import InputError
+def run():
+    with runtime.shared_errors():
+        if index == {failing}:
+            raise InputError("the folder is in use")
+    raise AssertionError("never reached")
+cli.run_guarded(run, debug=False)
 """
     codes, errors = ends(start_code(code, of_processes(tmp_path)))
-    assert codes == [3, 3]
+    assert codes == [2, 2]
     for text in errors:
-        assert text.count("error: the disk is full") == 1
+        assert text.count("error: the folder is in use") == 1
         assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("failing", range(COUNT))
+def test_a_failure_ends_the_others_while_they_wait(tmp_path, failing):
+    """One line each; the others' says that it is not theirs."""
+    code = f"""{VALUES}
+from unc_jax import cli
+def run():
+    if index == {failing}:
+        runtime.exit_all("error: the disk is full", 3)
+    runtime.barrier()
+cli.run_guarded(run, debug=False)
+"""
+    started = time.monotonic()
+    codes, errors = ends(start_code(code, of_processes(tmp_path)))
+    assert time.monotonic() - started < runtime.HEARTBEAT_S
+    other = 1 - failing
+    assert codes[failing] == 3
+    assert errors[failing].count("error: the disk is full") == 1
+    assert codes[other] != 0
+    # JAX's own words, where its thread is faster than the error of the collective.
+    assert "lost another process" in errors[other] or "task died" in errors[other]
+    assert "Traceback" not in errors[other]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", range(COUNT))
+def test_a_killed_process_ends_one_that_computes(tmp_path, killed):
+    """Within the heartbeats, here shortened from a minute to ten seconds."""
+    code = f"""
+import os, time
+runtime.HEARTBEAT_S = 10
+runtime.initialize()
+if runtime.process_index() == {killed}:
+    os.kill(os.getpid(), 9)
+time.sleep(100)
+"""
+    started = time.monotonic()
+    codes, errors = ends(start_code(code, of_processes(tmp_path)))
+    assert time.monotonic() - started < 60
+    assert codes[killed] == -signal.SIGKILL
+    assert codes[1 - killed] not in (0, -signal.SIGKILL)
+    assert "another task died" in errors[1 - killed]
 
 
 # Of the cases a to f, the first process takes a, c, e and the second b, d, f.
@@ -149,7 +208,7 @@ try:
     small.evaluate(predict, small.small_cohort(), Path(os.environ["FOLDER"]))
 except KeyboardInterrupt:
     os.kill(os.getpid(), 9)
-runtime.shutdown()
+runtime.barrier()
 print(json.dumps(predict.asked))
 """
 

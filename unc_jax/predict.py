@@ -8,7 +8,6 @@ again. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say wh
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -73,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
                 known=known,
                 wanted=wanted,
             )
-        runtime.shutdown()
+        runtime.barrier()
     return worklist.print_outcome(output, rows)
 
 
@@ -128,11 +127,7 @@ def _attempt(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
 
 def _of_all_processes(own: list[Row]) -> list[Row]:
     """Returns the rows of all processes, in the order of the scans."""
-    content = json.dumps(own, default=lambda number: number.item())
-    shares = [
-        json.loads(runtime.broadcast(content, source=p))
-        for p in range(runtime.process_count())
-    ]
+    shares = runtime.all_gather(own)
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*shares))
     return [row for row in in_turn if row is not None]
 

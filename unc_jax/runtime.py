@@ -1,21 +1,23 @@
-"""Several processes, on as many hosts, as one run: JAX's own distributed runtime.
+"""Several processes as one run, and the compilation cache of a run folder.
 
-All run the same program on the same arguments. The first one leads: it alone writes
-records and speaks, the others wait for it where it prepares what all need. A process
-on its own is such a run of one, so nothing here needs asking whether there are others.
+All processes run the same program on the same arguments and speak through JAX's own
+collectives, in the same order. Process 0 is the main one: it alone writes records and
+prints. A process on its own is a run of one, so callers need no case of their own.
+
+A process that fails or is killed ends the others: at once where they wait for it in a
+collective of the CPU, else after `HEARTBEAT_S` seconds by JAX's heartbeats.
 """
 
 import contextlib
-import ctypes
 import hashlib
-import itertools
+import json
 import os
 import platform
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,23 +26,35 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.experimental.compilation_cache import compilation_cache
 
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, words_of_system
 
+HEARTBEAT_S = 60
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-_LONG_MS = 7 * 24 * 3600 * 1000  # a preparation may take hours
-_LOOK_EVERY_S = 0.5
-_FAREWELL_S = 10.0
-_FAILURE, _HEARD = "unc_jax/failure", "unc_jax/heard"
+# A preparation may take hours, while the others wait for the main process; the
+# collectives of the CPU would give up after half an hour.
+_PATIENCE = "--xla_cpu_collective_timeout_seconds=604800"
+# The main process serves the heartbeats of all, so it leaves last: the others have this
+# long to print the error that all of them raised.
+_GRACE_S = 3.0
+# Words of the errors that a collective raises when another process is gone; their
+# types differ.
+_CONNECTION = ("Gloo ", "NCCL ", "coordination service")
 
-_turn = itertools.count()  # keys of the store are written once
-_ended = threading.Lock()  # whoever takes it says the last word of this process
-_left = threading.Event()
+_CACHE_FOLDER = "jax_compilation_cache_dir"
+# Every program is kept, however small: a start compiles some hundred small ones, and
+# the programs of a whole run take a few megabytes.
+_CACHE_SETTINGS = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+    # These would put the folder's name into every key: a moved run would miss.
+    "jax_persistent_cache_enable_xla_caches": "none",
+}
 
 
 def initialize(*, wait_s: int = 300) -> None:
-    """Joins this process to the others of its run, before anything else uses JAX.
+    """Connects this process to the others of its run, before anything else uses JAX.
 
-    By the variables JAX_COORDINATOR_ADDRESS (host:port of the first process),
+    By the variables JAX_COORDINATOR_ADDRESS (host:port of process 0),
     JAX_NUM_PROCESSES and JAX_PROCESS_ID where they are set; otherwise as JAX finds out
     by itself (Slurm, Open MPI, Cloud TPU, Kubernetes). Raises InputError when neither
     tells; when the others are not there after `wait_s` seconds, one line and exit
@@ -50,98 +64,154 @@ def initialize(*, wait_s: int = 300) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # It would swallow SIGTERM; training agrees on its end by itself (`all_max`).
     jax.config.update("jax_enable_preemption_service", False)
-    late = threading.Timer(wait_s, _give_up, [wait_s, arguments])
-    late.daemon = True
-    late.start()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_PATIENCE}".strip()
+    too_late = threading.Timer(wait_s, _give_up, [wait_s, arguments])
+    too_late.daemon = True
+    too_late.start()
     try:
-        jax.distributed.initialize(**arguments, initialization_timeout=wait_s + 60)
+        jax.distributed.initialize(
+            **arguments,
+            initialization_timeout=wait_s + 60,
+            heartbeat_timeout_seconds=HEARTBEAT_S,
+        )
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         wanted = _words(arguments) or f"set {', '.join(_VARIABLES)}"
         raise InputError(f"--distributed: {reason} ({wanted})") from None
     finally:
-        late.cancel()
-    threading.Thread(target=_listen, daemon=True).start()
-
-
-def shutdown() -> None:
-    """Waits for the others, who must do the same, and then listens to them no more."""
+        too_late.cancel()
     barrier()
-    _left.set()
 
 
 def process_count() -> int:
-    """Processes of the run, 1 on its own."""
-    # JAX would start its devices to tell, which a run on its own may not need yet.
+    """Returns the number of processes of the run, 1 for a process on its own."""
+    # Asking JAX starts its devices, which a run on its own may not need yet.
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def process_index() -> int:
-    """Of this process, 0 for the one that leads."""
+    """Returns the index of this process, 0 for the main one."""
     return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
 def is_main() -> bool:
-    """Whether this process writes the records."""
+    """Returns whether this process writes the records."""
     return process_index() == 0
 
 
 def barrier() -> None:
     """Waits until all processes are here."""
     if process_count() > 1:
-        _client().wait_at_barrier(f"unc_jax/{next(_turn)}", _LONG_MS)
+        multihost_utils.sync_global_devices("unc_jax")
 
 
-def broadcast(value: str, *, source: int = 0) -> str:
-    """Returns the value of process `source`, on all of them; the others wait for it."""
+def broadcast(value: Any = None, *, source: int = 0) -> Any:
+    """Returns the JSON value of process `source`; what the others give is ignored."""
+    return all_gather(value if process_index() == source else None)[source]
+
+
+def all_gather(value: Any) -> list[Any]:
+    """Returns the JSON values of all processes, in the order of their indices."""
     if process_count() == 1:
-        return value
-    key = f"unc_jax/{next(_turn)}"
-    if process_index() == source:
-        _client().key_value_set(key, value)
-        return value
-    return _client().blocking_key_value_get(key, _LONG_MS)
-
-
-def all_gather(values: np.ndarray) -> np.ndarray:
-    """The arrays of all processes, of one shape: (processes, *shape), bit by bit."""
-    values = np.ascontiguousarray(values)
-    if process_count() == 1:
-        return values[None]
-    # As bytes, because JAX would round float64.
-    found = multihost_utils.process_allgather(values.reshape(-1).view(np.uint8))
-    return found.view(values.dtype).reshape(process_count(), *values.shape)
+        return [value]
+    text = json.dumps(value, default=lambda number: number.item()).encode()
+    lengths = multihost_utils.process_allgather(np.int32(len(text)))
+    # A power of two, because every size of array compiles a program of its own.
+    padded = np.zeros(1 << int(lengths.max()).bit_length(), np.uint8)
+    padded[: len(text)] = np.frombuffer(text, np.uint8)
+    rows = multihost_utils.process_allgather(padded)
+    return [
+        json.loads(row[:length].tobytes())
+        for row, length in zip(rows, lengths, strict=True)
+    ]
 
 
 def all_max(value: int) -> int:
-    """The greatest of what the processes give."""
-    return int(all_gather(np.array([value])).max())
-
-
-def exit_all(line: str, code: int, details: str = "") -> NoReturn:
-    """Ends every process of the run: `line` to standard error, exit code `code`.
-
-    They may be anywhere, in a collective that this process will never join. When one
-    of them failed before, its line is given, and not `details` of what followed.
-    """
+    """Returns the greatest of the processes' values."""
     if process_count() == 1:
-        print(details + line, file=sys.stderr)
-        sys.exit(code)
+        return int(value)
+    return int(multihost_utils.process_allgather(np.int32(value)).max())
+
+
+@contextlib.contextmanager
+def shared_errors() -> Iterator[None]:
+    """Raises an InputError or OSError of one process on all of them, as one line.
+
+    All must enter and leave the block, and nothing in it may wait for another process.
+    """
+    own: Exception | None = None
     try:
-        _client().key_value_set(_FAILURE, f"{code} {line}")
-    except RuntimeError:  # another process was first, or the first process is gone
-        with contextlib.suppress(RuntimeError):
-            _end(*_failure())
-    sys.stderr.write(details)
-    _end(line, code)
+        yield
+    except (InputError, OSError) as error:
+        if process_count() == 1:
+            raise
+        own = error
+    if process_count() == 1:
+        return
+    lines = all_gather(_line_of(own))
+    if own is not None:
+        raise own
+    for line in filter(None, lines):
+        raise InputError(line)
+
+
+def on_main(function: Callable[[], Any]) -> Any:
+    """Returns on all processes the JSON value of `function`, called by the main one."""
+    value = None
+    with shared_errors():
+        if is_main():
+            value = function()
+    return broadcast(value)
+
+
+def exit_all(line: str, code: int) -> NoReturn:
+    """Ends this process, and thereby the run: `line` to standard error, exit `code`."""
+    print(line, file=sys.stderr, flush=True)
+    if process_count() == 1:
+        sys.exit(code)
+    sys.stdout.flush()
+    if is_main():
+        time.sleep(_GRACE_S)
+    # Not sys.exit: JAX would wait for the others, which may wait for this process.
+    os._exit(code)
 
 
 def fail(error: Exception) -> NoReturn:
-    """Ends every process by an error that nobody expected; on its own, raises it."""
+    """Ends the run by an error that nobody expected; on its own, raises it."""
     if process_count() == 1:
         raise error
-    line = f"error: process {process_index()} failed: {type(error).__name__}: {error}"
-    exit_all(line, 1, traceback.format_exc())
+    reason = " ".join(str(error).split())
+    if any(word in reason for word in _CONNECTION):
+        exit_all(
+            f"error: process {process_index()} lost another process of the run; see "
+            f"what that one printed ({reason[:120]})",
+            1,
+        )
+    traceback.print_exception(error)
+    exit_all(
+        f"error: process {process_index()} failed: {type(error).__name__}: {reason}", 1
+    )
+
+
+@contextlib.contextmanager
+def cache_compilations(folder: Path) -> Iterator[None]:
+    """Keeps the programs compiled within in folder/.cache/jax, and takes them from it.
+
+    JAX's own cache, keyed by program, versions and device; an entry that cannot be
+    read or written costs a warning and a compilation. A cache that the user named
+    (JAX_COMPILATION_CACHE_DIR) is used instead.
+    """
+    if getattr(jax.config, _CACHE_FOLDER):
+        yield
+        return
+    path = folder / ".cache" / "jax" / _cpu_kind()
+    changed = {_CACHE_FOLDER: str(path.resolve()), **_CACHE_SETTINGS}
+    before = {name: getattr(jax.config, name) for name in changed}
+    _configure(changed)
+    try:
+        yield
+    finally:
+        _configure(before)
 
 
 def _from_environment() -> dict[str, Any]:
@@ -151,13 +221,13 @@ def _from_environment() -> dict[str, Any]:
         return {}
     if missing:
         raise InputError(f"--distributed: {', '.join(missing)} not set beside the rest")
-    address, processes, process = given.values()
+    address, count, index = given.values()
     try:
-        numbers = int(processes), int(process)
+        numbers = int(count), int(index)
     except ValueError:
         raise InputError(
-            f"--distributed: JAX_NUM_PROCESSES={processes!r} and "
-            f"JAX_PROCESS_ID={process!r} must be whole numbers"
+            f"--distributed: JAX_NUM_PROCESSES={count!r} and "
+            f"JAX_PROCESS_ID={index!r} must be whole numbers"
         ) from None
     return {
         "coordinator_address": address,
@@ -177,122 +247,21 @@ def _give_up(wait_s: int, arguments: dict[str, Any]) -> None:
     os._exit(2)
 
 
-def _client() -> Any:
-    # Not public in JAX 0.10, but the only way to the runtime's store and its barrier,
-    # which wait for hours where a collective of the devices would time out.
-    from jax._src.distributed import global_state
-
-    return global_state.client
-
-
-def _listen() -> None:
-    """Ends this process when another one has failed."""
-    while not _left.wait(_LOOK_EVERY_S):
-        try:
-            failure = _failure()
-        except RuntimeError:  # there is none
-            continue
-        _end(*failure)
+def _line_of(error: Exception | None) -> str:
+    if error is None:
+        return ""
+    system = isinstance(error, OSError)
+    return words_of_system(error, Path()) if system else str(error)
 
 
-def _failure() -> tuple[str, int]:
-    """Line and exit code of the process that failed; RuntimeError when none did."""
-    code, _, line = _client().key_value_try_get(_FAILURE).partition(" ")
-    return line, int(code)
-
-
-def _end(line: str, code: int) -> NoReturn:
-    with _ended:
-        print(line, file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        try:
-            _bid_farewell()
-        finally:
-            # Not sys.exit: the main thread may hang in a collective, and JAX would wait
-            # for the others at exit.
-            os._exit(code)
-
-
-def _bid_farewell() -> None:
-    """The first process keeps the store, so it goes last."""
-    deadline = time.monotonic() + _FAREWELL_S
-    try:
-        heard = _client().key_value_increment(_HEARD, 1)
-        while is_main() and heard < process_count() and time.monotonic() < deadline:
-            time.sleep(_LOOK_EVERY_S / 5)
-            heard = _client().key_value_increment(_HEARD, 0)
-    except RuntimeError:
-        pass  # the first process is gone already
-
-
-_FOLDER = "jax_compilation_cache_dir"
-# Every program is kept, however small: a start has some hundred small ones, and the
-# programs of a whole run take a few megabytes.
-_SETTINGS = {
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-    # These would put the folder's name into every key: a moved run would miss.
-    "jax_persistent_cache_enable_xla_caches": "none",
-}
-_COMPILED = "/jax/core/compile/backend_compile_duration"
-# Seconds from which on a compilation leaves memory worth returning.
-_LONG = 0.5
-
-
-@contextlib.contextmanager
-def cache_compilations(folder: Path) -> Iterator[None]:
-    """Programs compiled within are kept in folder/.cache/jax, and taken from there.
-
-    What compiling them took of memory goes back to the system (`returning_memory`).
-
-    JAX's own cache, keyed by program, versions and device; an entry that cannot be
-    read or written costs a warning and a compilation. A cache that the user named
-    (JAX_COMPILATION_CACHE_DIR) is used instead.
-    """
-    if getattr(jax.config, _FOLDER):
-        with returning_memory():
-            yield
-        return
-    path = folder / ".cache" / "jax" / _machine()
-    changed = {_FOLDER: str(path.resolve()), **_SETTINGS}
-    before = {name: getattr(jax.config, name) for name in changed}
-    _configure(changed)
-    try:
-        with returning_memory():
-            yield
-    finally:
-        _configure(before)
-
-
-@contextlib.contextmanager
-def returning_memory() -> Iterator[None]:
-    """After each long compilation within, the allocator returns what it has free.
-
-    The compiler's threads leave hundreds of megabytes in their pools of the C library,
-    from which the program's own arrays never take. Where the library is not glibc
-    nothing happens.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-
-    def after(event: str, duration_secs: float, **_) -> None:
-        if trim is not None and event == _COMPILED and duration_secs > _LONG:
-            trim(0)
-
-    jax.monitoring.register_event_duration_secs_listener(after)
-    try:
-        yield
-    finally:
-        jax.monitoring.unregister_event_duration_listener(after)
-
-
-def _configure(settings: dict) -> None:
+def _configure(settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()  # JAX looks at the folder's name only once
 
 
-def _machine() -> str:
-    """A name for this kind of CPU.
+def _cpu_kind() -> str:
+    """Returns a short name for this kind of CPU.
 
     JAX's key knows a CPU only as "cpu", but its programs use the instructions of the
     one they were compiled on: a run folder carried to another must not bring them.

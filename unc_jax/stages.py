@@ -102,9 +102,7 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     assess = byproducts.assess_voxels(
         prepared,
         predictor.single,
-        raters_of=Path(
-            runtime.broadcast(str(data_root(config)) if runtime.is_main() else "")
-        ),
+        raters_of=Path(runtime.on_main(lambda: str(data_root(config)))),
         values=data.liver_labels if data.target == "liver" else data.tumor_labels,
         folder=workdir / "voxels",
     )

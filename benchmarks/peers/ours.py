@@ -12,7 +12,6 @@ from jax import Array, lax
 
 from benchmarks.peers import ours_training
 from benchmarks.peers.contender import HOST, Device, serve
-from unc_jax.runtime import returning_memory
 from unc_jax.segmentation.cpu_conv.conv3d import conv3d
 from unc_jax.segmentation.cpu_conv.upsampled import conv3d_joined, upsample
 from unc_jax.segmentation.sliding import build_point_prediction
@@ -191,5 +190,4 @@ def _device() -> Device:
 
 
 if __name__ == "__main__":
-    with returning_memory():  # as the entry points do
-        serve(TASKS, _device())
+    serve(TASKS, _device())

@@ -1,7 +1,6 @@
 """Files that are either whole or absent: written beside, synced, then renamed."""
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from unc_jax import runtime
@@ -68,48 +68,53 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    # A rename is durable only once the folder itself has reached the disk.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def hold(folder: Path, doing: str) -> Iterator[None]:
-    """Holds `folder` for this process; the lock file says who holds it and since when.
+    """Holds `folder` for this process; its .lock-holder says who holds it since when.
 
-    A lock of a dead process, killed in any way, is free. Raises InputError with the
-    holder's identity when another process holds it.
+    The system frees the lock of a dead process, however it died. Raises InputError
+    with the holder's identity when another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown process"
-            raise InputError(
-                f"{folder} is in use by {holder}; wait for it, or choose another folder"
-            ) from None
-        file.seek(0)
-        file.truncate()
+    holder = folder / ".lock-holder"
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        known = holder.read_text(encoding="utf-8") if holder.exists() else ""
+        raise InputError(
+            f"{folder} is in use by {known.strip() or 'unknown process'}; wait for it, "
+            "or choose another folder"
+        ) from None
+    with lock:
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        file.write(
-            f"{doing}, process {os.getpid()} on {socket.gethostname()}, {since}\n"
+        holder.write_text(
+            f"{doing}, process {os.getpid()} on {socket.gethostname()}, {since}\n",
+            encoding="utf-8",
         )
-        file.flush()
         yield
 
 
 @contextlib.contextmanager
 def hold_for_all(folder: Path, doing: str) -> Iterator[None]:
-    """Of several processes the first one holds `folder`, the others wait until it does.
+    """Holds `folder` by the main process for all of the run; the others wait for it.
 
-    Raises InputError in the first, as `hold` does.
+    Raises InputError in all of them when another run holds it.
     """
-    with hold(folder, doing) if runtime.is_main() else contextlib.nullcontext():
-        runtime.barrier()
+    with contextlib.ExitStack() as stack:
+        with runtime.shared_errors():
+            if runtime.is_main():
+                stack.enter_context(hold(folder, doing))
         yield
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is durable only once the folder itself has reached the disk. Windows
+    # opens no folders, and needs no sync of them.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -102,7 +102,7 @@ class _Run(NamedTuple):
         )
         first, note = step, ""
         missing = self._is_due(step) and not log.has(step, "validation_dice")
-        if runtime.broadcast(str(missing)) == str(True):  # it was stopped before
+        if runtime.broadcast(missing):  # it was stopped before
             self._validate_and_save(state, step, log)
         while step < train.steps:
             state, losses = feed(state, step)

@@ -30,7 +30,7 @@ def open_rows(
     if runtime.is_main():
         rows = _stored(directory, fingerprint, cohort)
         _merge_parts(directory, rows, order)
-    return json.loads(runtime.broadcast(_to_text(rows)))
+    return runtime.broadcast(rows)
 
 
 def keep(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> None:
@@ -50,8 +50,8 @@ def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> R
     if runtime.process_count() == 1:
         return {**rows, **own}
     # By way of the runtime: a shared folder may show new files late.
-    for process in range(runtime.process_count()):
-        rows = {**rows, **json.loads(runtime.broadcast(_to_text(own), source=process))}
+    for shared in runtime.all_gather(own):
+        rows = {**rows, **shared}
     if runtime.is_main():
         cases_table.write_rows(
             directory / _TABLE, _ordered(rows, order), EVALUATION_COLUMNS
@@ -103,8 +103,3 @@ def _merge_parts(directory: Path, rows: Rows, order: Iterable[str]) -> None:
 
 def _ordered(rows: Rows, order: Iterable[str]) -> list[Row]:
     return [rows[case] for case in order if case in rows]
-
-
-def _to_text(rows: Rows) -> str:
-    # Numbers of NumPy as Python's; both read back as the same float.
-    return json.dumps(rows, default=lambda number: number.item())

@@ -46,7 +46,8 @@ def build_validation(
                 mean = np.asarray(predict(variables, cohort.images[indices[place]]))
                 scores[place] = dice(mean >= 0.5, cohort.labels[indices[place]] > 0)
         of_process = np.arange(len(indices)) % runtime.process_count()
-        scores = runtime.all_gather(scores)[of_process, np.arange(len(indices))]
+        gathered = np.array(runtime.all_gather(scores.tolist()))
+        scores = gathered[of_process, np.arange(len(indices))]
         defined = scores[~np.isnan(scores)]
         return float(np.mean(defined)) if len(defined) else 0.0
 
