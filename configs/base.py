@@ -102,8 +102,6 @@ def _evaluate() -> ConfigDict:
     # Voxels (x, y, z); () is the volume's plane, x and y, by the patch's depth: fewer
     # borders, where the network sees zeros, and fewer voxels seen twice.
     evaluate.window_shape = ()
-    # Voxels at a window's faces that do not count, except at the volume's own faces.
-    evaluate.halo = (0, 0, 0)
     evaluate.overlap = (0.25, 0.25, 0.25)  # of neighbouring windows, fraction per axis
     evaluate.window_batch = 1  # windows per call of the device
     evaluate.chunk = 0  # samples at a time; 0: all on an accelerator, one on a CPU

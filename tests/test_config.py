@@ -63,7 +63,6 @@ WRONG = {
     "data.window_hu": (240.0, -120.0),
     "data.shape": (64, 64, 64),
     "evaluate.overlap": (0.5, 0.5, 1.0),
-    "evaluate.halo": (17, 0, 0),
     "evaluate.window_shape": (128, 128, 12),
     "evaluate.samples": 1,
     "loss.wcc_weights": ((1.0, 1.0, 1.0), (1.0, 1.0)),

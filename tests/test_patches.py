@@ -117,29 +117,16 @@ def test_quota_holds_at_large_steps():
     assert filled.sum() == 30
 
 
-def test_halo_by_hand():
-    """Two windows of 6 on an axis of 10, borders of 1: voxels 0-4 and 5-9 count."""
-    corners = np.array([[0, 0, 0], [4, 0, 0]])
-    shapes = {"patch_shape": (6, 2, 2), "volume_shape": (10, 2, 2), "halo": (1, 1, 1)}
-    first, second = (patches.within_halo(corner, **shapes) for corner in corners)
-    assert first[:, 0, 0].tolist() == [True] * 5 + [False]
-    assert second[:, 0, 0].tolist() == [False] + [True] * 5
-    assert first[0].all()  # the other axes end with the volume
-    for along in patches.coverage(corners, (6, 2, 2), (10, 2, 2), (1, 1, 1)):
-        np.testing.assert_array_equal(along, 1)
-
-
 @settings(max_examples=20, deadline=None)
 @given(SIZES, st.floats(0, 0.6))
-def test_halo_counts_agree_and_leave_no_gap(sizes, overlap):
+def test_coverage_counts_the_windows_of_every_voxel(sizes, overlap):
     volume = tuple(max(pair) for pair in sizes)
     patch = tuple(min(pair) for pair in sizes)
-    halo = tuple(int(size * overlap / 2) for size in patch)
     corners = patches.window_corners(volume, patch, overlap)
     count = np.zeros(volume, np.float32)
     for corner in corners:
         place = tuple(slice(c, c + p) for c, p in zip(corner, patch, strict=True))
-        count[place] += patches.within_halo(corner, patch, volume, halo)
-    x, y, z = patches.coverage(corners, patch, volume, halo)
+        count[place] += 1
+    x, y, z = patches.coverage(corners, patch, volume)
     np.testing.assert_array_equal(count, x[:, None, None] * y[:, None] * z)
     assert count.min() >= 1

@@ -1,6 +1,5 @@
 """Windows over a volume, with functions in place of a network."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,24 +12,8 @@ GRID = {"outputs": 1, "patch_shape": (6, 4, 4), "overlap": 0.5, "window_batch": 
 
 
 def test_a_window_function_that_copies_gives_the_volume():
-    for halo in ((0, 0, 0), (1, 1, 1), (1, 0, 1)):
-        sweep = build_sweep(lambda w, places: w[None, ..., 0], **GRID, halo=halo)
-        np.testing.assert_allclose(sweep(VOLUME)[0], VOLUME, atol=1e-6)
-
-
-def faces(windows, places):
-    """1 on the faces of every window, 0 within."""
-    inner = jnp.zeros((windows.shape[0], 4, 2, 2))
-    padding = ((0, 0), (1, 1), (1, 1), (1, 1))
-    return jnp.pad(inner, padding, constant_values=1.0)[None]
-
-
-def test_faces_of_windows_do_not_count_within_a_halo():
-    seen = build_sweep(faces, **GRID)(VOLUME)[0]
-    assert np.asarray(seen)[1:-1, 1:-1, 1:-1].max() > 0
-    cut = np.asarray(build_sweep(faces, **GRID, halo=(1, 1, 1))(VOLUME)[0])
-    np.testing.assert_array_equal(cut[1:-1, 1:-1, 1:-1], 0)
-    np.testing.assert_array_equal(cut[0], 1)  # the volume's own face
+    sweep = build_sweep(lambda w, places: w[None, ..., 0], **GRID)
+    np.testing.assert_allclose(sweep(VOLUME)[0], VOLUME, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 7, 100])

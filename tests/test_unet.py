@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +8,17 @@ import pytest
 from scipy import ndimage
 
 from unc_jax.errors import InputError
-from unc_jax.segmentation.unet import UNet3D
+from unc_jax.segmentation.unet import (
+    UNet3D,
+    channel_factors,
+    drop_elements,
+    scale_channels,
+)
 
 SMALL = {"features": 4, "depth": 3, "dropout_rate": 0.5}
 IMAGE = jax.random.normal(jax.random.key(5), (2, 16, 8, 4, 1))
+KEY = jax.random.key(0)
+CHANNELS = (20, 3, 20)
 
 
 def initialise(model, image=IMAGE):
@@ -156,44 +164,30 @@ def test_training_moves_batch_statistics():
     assert not np.array_equal(before, after)
 
 
+def outputs(model, variables, image, **keywords):
+    """Output of every block of one pass."""
+    _, seen = apply(
+        model, variables, image, seed=3, train=False, **keywords,
+        capture_intermediates=True, mutable="intermediates",
+    )  # fmt: skip
+    return {
+        name.removeprefix("blocks_"): np.asarray(block["__call__"][0])
+        for name, block in seen["intermediates"].items()
+        if name.startswith("blocks_")
+    }
+
+
 def test_spatial_dropout_drops_whole_channels_and_rescales():
     model = UNet3D(features=32, depth=2, dropout_rate=0.25, norm="none")
     variables = initialise(model)
-    _, captured = apply(
-        model,
-        variables,
-        IMAGE,
-        seed=3,
-        train=False,
-        dropout=True,
-        capture_intermediates=lambda module, method: method == "regularise",
-        mutable="intermediates",
+    off, on = (
+        outputs(model, variables, IMAGE, dropout=dropout)["down0_conv0"]
+        for dropout in (False, True)
     )
-    block = captured["intermediates"]["blocks_down0_conv0"]["regularise"][0]
-    activations = apply(model, variables, IMAGE, train=False, method="before_dropout")[
-        0
-    ]
-    alive = np.asarray(activations).any(axis=(1, 2, 3))
-    kept = np.asarray(block).any(axis=(1, 2, 3))
+    alive, kept = (one.any(axis=(1, 2, 3)) for one in (off, on))
     assert 0 < kept.sum() < alive.sum()
-    expected = np.where(kept[:, None, None, None, :], activations / 0.75, 0)
-    np.testing.assert_allclose(block, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("placement", "depth"), [("all", 2), ("bottleneck", 2), ("bottleneck", 3)]
-)
-def test_the_two_halves_are_the_whole(placement, depth):
-    fields = {**SMALL, "depth": depth, "dropout_placement": placement}
-    model = UNet3D(**fields)
-    variables = initialise(model)
-    on = {"train": False, "dropout": True}
-    shared = apply(model, variables, IMAGE, train=False, method="before_dropout")
-    halves = apply(model, variables, shared, 7, method="after_dropout", **on)
-    whole = apply(model, variables, IMAGE, 7, **on)
-    np.testing.assert_allclose(halves, whole, atol=1e-4)
-    other = apply(model, variables, IMAGE, 8, **on)
-    assert np.abs(other - whole).max() > 1e-2
+    expected = np.where(kept[:, None, None, None, :], off / 0.75, 0)
+    np.testing.assert_allclose(on, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -213,21 +207,9 @@ def test_where_dropout_is_placed(placement, dropping):
     variables = initialise(model)
     # A ReLU may leave a channel empty too, but not where nothing is negative.
     variables = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.01, variables)
-    rngs = {"dropout": jax.random.key(3)}
-    _, seen = model.apply(
-        variables, jnp.abs(IMAGE), train=False, dropout=True, rngs=rngs,
-        capture_intermediates=lambda module, method: method == "regularise",
-        mutable="intermediates",
-    )  # fmt: skip
-    found = {
-        name.removeprefix("blocks_"): np.asarray(block["regularise"][0])
-        for name, block in seen["intermediates"].items()
-        if "regularise" in block
-    }
+    found = outputs(model, variables, jnp.abs(IMAGE), dropout=True)
     dropped = {name: ~out.any(axis=(1, 2, 3)) for name, out in found.items()}
     assert {name for name, channels in dropped.items() if channels.any()} == dropping
-    masks = model.apply(variables, rngs=rngs, method="dropout_masks")
-    assert set(masks) == dropping
 
 
 @pytest.mark.parametrize("kind", ["spatial", "element", "fixed"])
@@ -239,7 +221,6 @@ def test_rate_zero_drops_nothing_and_needs_no_key(kind):
         for dropout in (False, True)
     )
     np.testing.assert_array_equal(on, off)
-    assert model.apply(variables, method="dropout_masks") == {}
 
 
 def test_bfloat16_computes_near_float32():
@@ -284,15 +265,70 @@ def test_compiled_gradient_is_the_slope_of_the_loss():
         ), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("kind", ["spatial", "element", "fixed"])
-def test_one_mask_is_that_of_a_batch_of_one(kind):
-    model = UNet3D(**{**SMALL, "depth": 2, "dropout_kind": kind})
-    variables = initialise(model)
-    on = {"train": False, "dropout": True}
-    alone = apply(model, variables, IMAGE[:1], 7, **on)
-    both = jnp.concatenate([IMAGE[:1], IMAGE[:1]])
-    together = apply(model.clone(one_mask=True), variables, both, 7, **on)
-    for item in together:
-        np.testing.assert_allclose(item, alone[0], atol=1e-4)
-    apart = apply(model, variables, both, 7, **on)
-    assert np.abs(apart[1] - alone[0]).max() > 1e-2
+def factors(key, kind="spatial", rate=0.3, items=4):
+    return channel_factors(key, CHANNELS, kind=kind, rate=rate, items=items)
+
+
+@pytest.mark.parametrize("kind", ["spatial", "fixed"])
+def test_masks_are_a_function_of_their_key(kind):
+    plain, jitted = factors(KEY, kind), jax.jit(lambda key: factors(key, kind))(KEY)
+    assert [one.shape for one in plain] == [(4, c) for c in CHANNELS]
+    for one, other in zip(plain, jitted, strict=True):
+        np.testing.assert_array_equal(one, other)
+    others = factors(jax.random.key(1), kind)
+    assert any(np.any(a != b) for a, b in zip(plain, others, strict=True))
+    # Items, and convolutions of one width, draw masks of their own.
+    assert len(np.unique(plain[0], axis=0)) > 1
+    assert np.any(plain[0] != plain[2])
+
+
+def test_spatial_dropout_is_bernoulli():
+    """Rate and variance of the number kept: 20 channels, 4000 draws."""
+    keys = jax.random.split(KEY, 1000)
+    drawn = np.concatenate(jax.vmap(lambda key: factors(key)[0])(keys))
+    assert set(np.unique(drawn)) == {np.float32(0), np.float32(1 / 0.7)}
+    kept = (drawn > 0).sum(axis=1)
+    # Standard errors of 4000 draws: 2.05 / sqrt(4000), 4.2 * sqrt(2 / 4000).
+    assert kept.mean() == pytest.approx(14, abs=4 * 0.033)
+    assert kept.var() == pytest.approx(4.2, abs=4 * 0.1)
+    # Two channels are dropped together as often as chance has it.
+    both = np.mean((drawn[:, 0] == 0) & (drawn[:, 1] == 0))
+    assert both == pytest.approx(0.09, abs=4 * np.sqrt(0.09 * 0.91 / 4000))
+
+
+def test_fixed_dropout_drops_the_same_number_every_time():
+    keys = jax.random.split(KEY, 50)
+    drawn = np.concatenate(jax.vmap(lambda key: factors(key, "fixed")[0])(keys))
+    assert set(np.unique(drawn)) == {np.float32(0), np.float32(20 / 14)}
+    kept = drawn > 0
+    assert set(kept.sum(axis=1)) == {14}
+    # 200 draws of each channel, 140 kept on average, standard deviation 6.5.
+    assert np.abs(kept.sum(axis=0) - 140).max() < 26
+
+
+@pytest.mark.parametrize("kind", ["spatial", "fixed"])
+def test_rates_of_nothing_and_everything(kind):
+    for rate, value in ((0.0, 1.0), (1.0, 0.0)):
+        for one in factors(KEY, kind, rate):
+            np.testing.assert_array_equal(one, value)
+
+
+def test_channels_are_scaled_in_the_type_of_the_activations():
+    x = jnp.ones((2, 3, 4, 5, 2), jnp.bfloat16)
+    found = scale_channels(x, jnp.array([[0.0, 2.0], [2.0, 0.0]]))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found[0, 1, 2, 3], [0, 2])
+    np.testing.assert_array_equal(found[1, 1, 2, 3], [2, 0])
+
+
+def test_element_dropout_is_that_of_flax():
+    """Mean and variance of what is left, against flax.linen.Dropout."""
+    x = jnp.ones((2, 8, 16, 16, 8))
+    found = drop_elements(x, KEY, rate=0.25)
+    flax = nn.Dropout(0.25).apply(
+        {}, x, deterministic=False, rngs={"dropout": jax.random.key(1)}
+    )
+    np.testing.assert_array_equal(np.unique(found), np.unique(flax))
+    # 32768 elements of standard deviation 0.58: 0.0032 of the mean.
+    assert np.mean(found) == pytest.approx(1, abs=4 * 0.0032)
+    assert np.any(found[0] != found[1])

@@ -29,7 +29,7 @@ def test_one_thing_changes_at_a_time(tiny_config):
     config = flat_config(tiny_config)
     listed = variants.variants(config)
     assert listed[0] == Variant("as evaluated", "", {})
-    for one in listed[1:]:  # a halo needs the overlap that it cuts away
+    for one in listed[1:]:
         assert len(one.fields) == 1 or one.group == "window"
         assert any(config[field] != value for field, value in one.fields.items())
         sensitivity.with_fields(tiny_config, one.fields)  # a valid config each

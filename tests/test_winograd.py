@@ -41,6 +41,16 @@ def test_every_slab_size_gives_the_convolution(transform, voxels, arrays, monkey
     np.testing.assert_allclose(found, conv3d._forward_xla(x, kernel), atol=1e-4)
 
 
+@pytest.mark.parametrize("voxels", SLABS)
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_every_slab_size_gives_the_gradient(transform, voxels, arrays, monkeypatch):
+    x, _, gradient = arrays
+    monkeypatch.setattr(winograd, "_GRADIENT_VOXELS", voxels)
+    found = winograd.kernel_gradient(x, gradient, transform)
+    expected = conv3d._kernel_gradient_xla(x, gradient).transpose(2, 0, 1, 3, 4)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_the_transformed_volume_never_exists_as_a_whole():
     """Memory beside input and output stays below the six points of all tiles."""
     x = jax.ShapeDtypeStruct((1, 16, 256, 256, 8), jnp.float32)

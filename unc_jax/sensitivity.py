@@ -4,7 +4,7 @@ python -m unc_jax.sensitivity RUN --output DIR [--members RUN RUN ...]
     [--only GROUP ...]
 
 Evaluates the test cases of RUN again with another mask scope, number of samples,
-dropout rate or kind, overlap, halo or window, or source of samples (flips; an ensemble
+dropout rate or kind, overlap or window, or source of samples (flips; an ensemble
 of --members, runs of other seeds), one at a time. Writes DIR/sensitivity.{md,json},
 DIR/{samples,windows}.png and DIR/VARIANT/cases.csv. Finished cases are kept. Exit
 codes: 0 done, 2 wrong input.

@@ -98,48 +98,19 @@ def coverage(
     corners: np.ndarray,
     patch_shape: Sequence[int],
     volume_shape: Sequence[int],
-    halo: Sequence[int] = (0, 0, 0),
 ) -> list[np.ndarray]:
-    """Number of windows of a grid that count (`within_halo`) along each axis.
+    """Returns the number of windows of a grid that cover each place of each axis.
 
     float32 (x,), (y,), (z,). Their outer product is the number at each voxel: the
     corners are those of a whole grid (`window_corners`).
     """
     along = []
-    for axis, (window, size, border) in enumerate(
-        zip(patch_shape, volume_shape, halo, strict=True)
-    ):
+    for axis, (window, size) in enumerate(zip(patch_shape, volume_shape, strict=True)):
         count = np.zeros(size, np.float32)
         for start in np.unique(corners[:, axis]):
-            end = start + window
-            first = start + (border if start > 0 else 0)
-            count[first : end - (border if end < size else 0)] += 1
+            count[start : start + window] += 1
         along.append(count)
     return along
-
-
-def within_halo(
-    corner: Array,
-    patch_shape: Sequence[int],
-    volume_shape: Sequence[int],
-    halo: Sequence[int],
-) -> Array:
-    """Where a window's voxels count, bool (px, py, pz).
-
-    Not within `halo` voxels (x, y, z) of its faces, where the network saw padding
-    instead of its surroundings; but up to a face that is the volume's own.
-    """
-    sides = []
-    for axis in range(3):
-        place = jnp.arange(patch_shape[axis])
-        last = corner[axis] + patch_shape[axis] == volume_shape[axis]
-        lowest = jnp.where(corner[axis] == 0, 0, halo[axis])
-        highest = patch_shape[axis] - jnp.where(last, 0, halo[axis])
-        side = (place >= lowest) & (place < highest)
-        sides.append(
-            jnp.expand_dims(side, [other for other in range(3) if other != axis])
-        )
-    return sides[0] & sides[1] & sides[2]
 
 
 def draw_corners(

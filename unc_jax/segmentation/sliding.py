@@ -25,7 +25,6 @@ def build_sweep(
     patch_shape: Sequence[int],
     overlap: float | Sequence[float],
     window_batch: int,
-    halo: Sequence[int] = (0, 0, 0),
 ) -> Sweep:
     """A function sweep(volume, *arguments, on_windows=None) -> (n, x, y, z) float32.
 
@@ -40,9 +39,8 @@ def build_sweep(
       outputs: n, the number of volumes that the window function fills at once.
       patch_shape, overlap: see `window_corners`.
       window_batch: windows per call at most.
-      halo: see `within_halo`; twice of it must not exceed the overlap.
     """
-    patch_shape, halo = tuple(patch_shape), tuple(halo)
+    patch_shape = tuple(patch_shape)
 
     def accumulate(total, volume, corners, places, counts, *arguments):
         windows = patches.extract(volume, corners, patch_shape)[..., None]
@@ -51,9 +49,6 @@ def build_sweep(
 
         def add(total, item):
             value, corner, counts = item
-            if any(halo):
-                inside = patches.within_halo(corner, patch_shape, volume.shape, halo)
-                counts = counts & inside[None]
             value = jnp.where(counts, value, jnp.zeros_like(value))
             return patches.add_patch(total, value, corner), None
 
@@ -64,7 +59,7 @@ def build_sweep(
 
     def sweep(volume, *arguments, on_windows=None) -> Array:
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
-        cover = patches.coverage(corners, patch_shape, volume.shape, halo)
+        cover = patches.coverage(corners, patch_shape, volume.shape)
         if not isinstance(volume, Array):  # else it lies on the devices already
             volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         total = np.zeros((outputs, *volume.shape), np.float32)
@@ -127,7 +122,6 @@ def build_point_prediction(
     patch_shape: Sequence[int],
     overlap,
     window_batch: int,
-    halo: Sequence[int] = (0, 0, 0),
 ) -> Callable[..., Array]:
     """A function (variables, volume) -> foreground probabilities (x, y, z).
 
@@ -144,6 +138,5 @@ def build_point_prediction(
         patch_shape=patch_shape,
         overlap=overlap,
         window_batch=window_batch,
-        halo=halo,
     )
     return lambda variables, volume: sweep(volume, variables)[0]

@@ -1,23 +1,24 @@
 """3D U-Net whose dropout can stay on at inference (Monte Carlo dropout)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
 from unc_jax.errors import InputError
 from unc_jax.segmentation.cpu_conv.upsampled import convolve
-from unc_jax.segmentation.dropout import channel_factors, drop_elements, scale_channels
 
+DROPOUT_KINDS = ("spatial", "element", "fixed")
 DROPOUT_PLACEMENTS = ("all", "bottleneck")
 NORMS = ("batch", "group", "none")
 
-# Name of the convolutions' results, for what a training step keeps of them.
+# Name under which rematerialisation finds the results of convolutions.
 CONVOLUTION = "convolution"
 
 # Running averages over about the last 50 updates: settled even in short trainings.
@@ -30,43 +31,34 @@ Drop = Callable[[Array], Array]
 class ConvBlock(nn.Module):
     """Convolution 3x3x3 -> ReLU -> dropout -> normalisation, on (b, z, x, y, c)."""
 
-    in_features: int
     features: int
     norm: str
     dtype: Any
 
-    def setup(self) -> None:
-        shape = (3, 3, 3, self.in_features, self.features)
-        self.kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.norm == "batch":
-            self.normalise = nn.BatchNorm(
-                momentum=_BATCH_NORM_MOMENTUM, dtype=self.dtype
-            )
-        elif self.norm == "group":
-            self.normalise = nn.GroupNorm(num_groups=None, group_size=8)
-
+    @nn.compact
     def __call__(self, *inputs: Array, train: bool, drop: Drop | None) -> Array:
-        return self.regularise(self.activate(*inputs), train=train, drop=drop)
-
-    def activate(self, *inputs: Array) -> Array:
-        """What precedes the dropout: the same for every Monte Carlo sample.
-
-        inputs: a volume, or a volume of half the size, to be upsampled, and a skip.
-        """
+        """Returns the block's output for a volume, or for a volume of half the size,
+        which is upsampled, and a skip. Dropout and normalisation are two separate
+        switches."""
+        shape = (3, 3, 3, sum(x.shape[-1] for x in inputs), self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
         inputs = tuple(x.astype(self.dtype) for x in inputs)
-        x = convolve(inputs, self.kernel.astype(self.dtype))
+        x = convolve(inputs, kernel.astype(self.dtype))
         x = checkpoint_name(x, CONVOLUTION)
-        return nn.relu(x + self.bias.astype(self.dtype).reshape(1, 1, 1, 1, -1))
-
-    def regularise(self, x: Array, *, train: bool, drop: Drop | None) -> Array:
-        """Dropout and normalisation, two separate switches."""
+        x = nn.relu(x + bias.astype(self.dtype).reshape(1, 1, 1, 1, -1))
         if drop is not None:
             x = drop(x)
         if self.norm == "batch":
-            return self.normalise(x, use_running_average=not train)  # pyright: ignore
-        if self.norm == "group":
-            return self.normalise(x).astype(self.dtype)
+            x = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=_BATCH_NORM_MOMENTUM,
+                dtype=self.dtype,
+                name="normalise",
+            )(x)
+        elif self.norm == "group":
+            groups = nn.GroupNorm(num_groups=None, group_size=8, name="normalise")
+            x = groups(x).astype(self.dtype)
         return x
 
 
@@ -86,7 +78,6 @@ class UNet3D(nn.Module):
         "fixed" a fixed number of channels.
       dropout_placement: "all" 3x3x3 convolutions, or the two of the "bottleneck".
       dropout_rate: probability of a drop; survivors are scaled by 1 / (1 - rate).
-      one_mask: the items of a batch share one draw of masks, that of a batch of one.
       dtype: of the computation; parameters, logits and reductions are float32.
     """
 
@@ -96,29 +87,11 @@ class UNet3D(nn.Module):
     dropout_kind: str = "spatial"
     dropout_placement: str = "all"
     dropout_rate: float = 0.1
-    one_mask: bool = False
     dtype: Any = jnp.float32
 
-    def setup(self) -> None:
-        blocks = {}
-        channels = 1
-        for level in range(self.depth):
-            for index, width in enumerate((self.features << level) * w for w in (1, 2)):
-                blocks[f"down{level}_conv{index}"] = self._block(channels, width)
-                channels = width
-        for level in reversed(range(self.depth - 1)):
-            channels += self.features << level + 1  # the concatenated skip
-            for index, width in enumerate((self.features << level) * w for w in (2, 1)):
-                blocks[f"up{level}_conv{index}"] = self._block(channels, width)
-                channels = width
-        self.blocks = blocks
-        self.head = nn.Dense(1, dtype=jnp.float32)
-
-    def _block(self, channels: int, width: int) -> ConvBlock:
-        return ConvBlock(channels, width, self.norm, self.dtype)
-
+    @nn.compact
     def __call__(self, x: Array, *, train: bool, dropout: bool) -> Array:
-        """Foreground logits (b, x, y, z) float32 of images (b, x, y, z, 1).
+        """Returns foreground logits (b, x, y, z) float32 of images (b, x, y, z, 1).
 
         Args:
           x: z-scored images; each spatial axis divisible by 2**(depth - 1).
@@ -130,105 +103,118 @@ class UNet3D(nn.Module):
         Raises:
           InputError: a spatial axis is not divisible by 2**(depth - 1).
         """
-        shared = self.before_dropout(x, train=train)
-        return self.after_dropout(shared, train=train, dropout=dropout)
-
-    def before_dropout(self, x: Array, *, train: bool) -> tuple[Array, ...]:
-        """The part of the network that all Monte Carlo samples share.
-
-        Up to the first activation for placement "all", the whole way down to the
-        bottleneck's first activation, with its skips, for "bottleneck".
-        """
         check_divisible(x.shape[1:4], self.depth)
-        x = x.transpose(0, 3, 1, 2, 4)  # z first: what conv3d is fast at
-        if self.dropout_placement == "all":
-            return (self.blocks["down0_conv0"].activate(x),)
-        *skips, x = self._down(x, range(self.depth - 1), {}, train=train)
-        return (*skips, self.blocks[f"down{self.depth - 1}_conv0"].activate(x))
-
-    def after_dropout(
-        self, shared: tuple[Array, ...], *, train: bool, dropout: bool
-    ) -> Array:
-        """Logits from what `before_dropout` returned."""
-        *skips, x = shared
-        level = len(skips)
-        drops = self._drops(x.shape[0]) if dropout else {}
+        channels = block_channels(self.features, self.depth)
+        drops = self._drops(channels, x.shape[0]) if dropout else {}
 
         def block(name: str, *inputs: Array) -> Array:
-            return self.blocks[name](*inputs, train=train, drop=drops.get(name))
+            layer = ConvBlock(
+                channels[name], self.norm, self.dtype, name=f"blocks_{name}"
+            )
+            return layer(*inputs, train=train, drop=drops.get(name))
 
-        first = f"down{level}_conv0"
-        x = self.blocks[first].regularise(x, train=train, drop=drops.get(first))
-        x = block(f"down{level}_conv1", x)
-        if level < self.depth - 1:
-            skips.append(x)
-            lower = range(level + 1, self.depth - 1)
-            *more, x = self._down(max_pool(x), lower, drops, train=train)
-            skips += more
-            x = block(f"down{self.depth - 1}_conv0", x)
-            x = block(f"down{self.depth - 1}_conv1", x)
-        for level in reversed(range(self.depth - 1)):
-            x = block(f"up{level}_conv0", x, skips[level])
-            x = block(f"up{level}_conv1", x)
-        logits = self.head(x.astype(jnp.float32))[..., 0]
-        return logits.transpose(0, 2, 3, 1)
-
-    def dropout_masks(self) -> dict[str, Array]:
-        """Per block that drops channels (c,): 0 for those dropped under
-        rngs={"dropout": key}, the factor of the survivors elsewhere. Those of a batch
-        of one, or of `one_mask`; none of kind "element"."""
-        if self.dropout_kind == "element" or not self._dropping():
-            return {}
-        factors = self._channel_factors(self.make_rng("dropout"), 1)
-        return {name: factor[0] for name, factor in factors.items()}
-
-    def _dropping(self) -> list[str]:
-        """Names of the blocks that drop something when dropout is on."""
-        everywhere = self.dropout_placement == "all"
-        bottleneck = f"down{self.depth - 1}_"
-        names = [n for n in self.blocks if everywhere or n.startswith(bottleneck)]
-        return names if self.dropout_rate > 0 else []
-
-    def _drops(self, batch: int) -> dict[str, Drop]:
-        names = self._dropping()
-        if not names:
-            return {}
-        key = self.make_rng("dropout")
-        if self.dropout_kind == "element":
-            how = {"rate": self.dropout_rate, "one_mask": self.one_mask}
-            keys = jax.random.split(key, len(names))
-            return {
-                name: functools.partial(drop_elements, key=key, **how)
-                for name, key in zip(names, keys, strict=True)
-            }
-        factors = self._channel_factors(key, 1 if self.one_mask else batch)
-        return {
-            name: functools.partial(scale_channels, factors=factor)
-            for name, factor in factors.items()
-        }
-
-    def _channel_factors(self, key: Array, items: int) -> dict[str, Array]:
-        names = self._dropping()
-        factors = channel_factors(
-            key,
-            [self.blocks[name].features for name in names],
-            kind=self.dropout_kind,
-            rate=self.dropout_rate,
-            items=items,
-        )
-        return dict(zip(names, factors, strict=True))
-
-    def _down(
-        self, x: Array, levels: range, drops: dict[str, Drop], *, train: bool
-    ) -> list[Array]:
-        """Skips of the levels, then the pooled output of the last."""
-        skips = []
-        for level in levels:
-            for name in (f"down{level}_conv0", f"down{level}_conv1"):
-                x = self.blocks[name](x, train=train, drop=drops.get(name))
+        x = x.transpose(0, 3, 1, 2, 4)  # z first: what conv3d is fast at
+        skips, bottom = [], self.depth - 1
+        for level in range(bottom):  # the way down
+            x = block(f"down{level}_conv0", x)
+            x = block(f"down{level}_conv1", x)
             skips.append(x)
             x = max_pool(x)
-        return [*skips, x]
+        x = block(f"down{bottom}_conv0", x)  # the bottleneck
+        x = block(f"down{bottom}_conv1", x)
+        for level in reversed(range(bottom)):  # the way up
+            x = block(f"up{level}_conv0", x, skips[level])
+            x = block(f"up{level}_conv1", x)
+        head = nn.Dense(1, dtype=jnp.float32, name="head")
+        return head(x.astype(jnp.float32))[..., 0].transpose(0, 2, 3, 1)
+
+    def _drops(self, channels: dict[str, int], batch: int) -> dict[str, Drop]:
+        """Returns the dropout of every block that has one, drawn from one key."""
+        if self.dropout_rate == 0:
+            return {}
+        if self.dropout_placement == "bottleneck":
+            bottom = f"down{self.depth - 1}_"
+            channels = {n: c for n, c in channels.items() if n.startswith(bottom)}
+        key, rate = self.make_rng("dropout"), self.dropout_rate
+        if self.dropout_kind == "element":
+            keys = jax.random.split(key, len(channels))
+            drops = [functools.partial(drop_elements, key=k, rate=rate) for k in keys]
+        else:
+            factors = channel_factors(
+                key,
+                tuple(channels.values()),
+                kind=self.dropout_kind,
+                rate=rate,
+                items=batch,
+            )
+            drops = [functools.partial(scale_channels, factors=f) for f in factors]
+        return dict(zip(channels, drops, strict=True))
+
+
+def block_channels(features: int, depth: int) -> dict[str, int]:
+    """Returns the output channels of every block, in the order of computation."""
+    channels = {}
+    for level in range(depth):
+        width = features << level
+        channels |= {f"down{level}_conv0": width, f"down{level}_conv1": 2 * width}
+    for level in reversed(range(depth - 1)):
+        width = features << level
+        channels |= {f"up{level}_conv0": 2 * width, f"up{level}_conv1": width}
+    return channels
+
+
+def channel_factors(
+    key: Array, channels: Sequence[int], *, kind: str, rate: float, items: int
+) -> list[Array]:
+    """Draws the factor of each channel of each convolution: 0 where it is dropped.
+
+    "spatial": each channel by itself with probability `rate`, the others times
+    1 / (1 - rate) (Tompson et al., 2015). "fixed": the same number of channels every
+    time, rate * c rounded, at random, the others times c / kept; the capacity of the
+    network then does not vary from sample to sample.
+
+    The numbers of all convolutions are drawn together: one draw per convolution took a
+    quarter of the time in which a network compiles on a CPU.
+
+    Args:
+      channels: c of each convolution.
+      items: of a batch, each with a draw of its own.
+
+    Returns:
+      Per convolution (items, c), float32.
+    """
+    numbers = jax.random.uniform(key, (items, sum(channels)))
+    split = jnp.split(numbers, np.cumsum(channels)[:-1], axis=1)
+    factors = _fixed_factors if kind == "fixed" else _bernoulli_factors
+    return [factors(part, rate) for part in split]
+
+
+def _bernoulli_factors(numbers: Array, rate: float) -> Array:
+    return jnp.where(numbers < 1 - rate, _survivor_factor(rate), 0.0)
+
+
+def _survivor_factor(rate: float) -> float:
+    return 1 / (1 - rate) if rate < 1 else 0.0
+
+
+def _fixed_factors(numbers: Array, rate: float) -> Array:
+    channels = numbers.shape[-1]
+    kept = channels - round(rate * channels)
+    rank = jnp.argsort(jnp.argsort(numbers))
+    return jnp.where(rank < kept, channels / max(kept, 1), 0.0)
+
+
+def scale_channels(x: Array, factors: Array) -> Array:
+    """Multiplies activations (b, z, x, y, c) by factors (b, c)."""
+    return x * factors.astype(x.dtype)[:, None, None, None]
+
+
+def drop_elements(x: Array, key: Array, *, rate: float) -> Array:
+    """Drops each activation (b, z, x, y, c) by itself, scales the others by
+    1 / (1 - rate) (Srivastava et al., 2014)."""
+    kept = jax.random.uniform(key, x.shape) < 1 - rate
+    # A choice, so that the gradient keeps a byte of each activation and not a number.
+    return jnp.where(kept, x * jnp.asarray(_survivor_factor(rate), x.dtype), 0)
 
 
 def check_divisible(patch_shape: tuple[int, ...], depth: int) -> None:
@@ -242,7 +228,7 @@ def check_divisible(patch_shape: tuple[int, ...], depth: int) -> None:
 
 
 def max_pool(x: Array) -> Array:
-    """Largest of 2 x 2 x 2 neighbours, (b, z, x, y, c).
+    """Returns the largest of 2 x 2 x 2 neighbours, (b, z, x, y, c).
 
     Pair by pair. The gradient of a maximum over a reshaped axis looks for the elements
     that equal it, and where XLA computes those elements anew, rounded otherwise, it

@@ -64,7 +64,6 @@ def load_predictor(
         model,
         patch_shape=window,
         overlap=evaluation.overlap,
-        halo=evaluation.halo,
         window_batch=evaluation.window_batch,
     )
     ensemble = evaluation.source == "ensemble"
@@ -108,7 +107,6 @@ def _by_dropout(
         samples=evaluation.samples,
         patch_shape=window,
         overlap=evaluation.overlap,
-        halo=evaluation.halo,
         mask_scope=evaluation.mask_scope,
         window_batch=evaluation.window_batch,
         chunk=default_chunk(evaluation.chunk, evaluation.samples),

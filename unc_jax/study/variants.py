@@ -80,19 +80,13 @@ def variants(config: dict[str, Any], members: Sequence[str] = ()) -> list[Varian
 
 
 def _window_variants(config: dict[str, Any]) -> list[Variant]:
-    """Windows of the patch's size, with and without borders that do not count, and one
-    window for the whole volume."""
+    """Windows of the patch's size, and one window for the whole volume."""
     patch, volume = tuple(config["train.patch_shape"]), config["data.shape"]
     listed = []
     for overlap in _OVERLAPS:
         fields = {"evaluate.overlap": (overlap,) * 3, "evaluate.window_shape": patch}
         size = "x".join(map(str, patch))
         listed.append(Variant("window", f"{size}, overlap {overlap}", fields))
-        halo = tuple(int(size * overlap / 2) for size in patch)
-        if any(halo):
-            fields = {**fields, "evaluate.halo": halo}
-            name = f"{size}, overlap {overlap}, halo {'x'.join(map(str, halo))}"
-            listed.append(Variant("window", name, fields))
     factor = 2 ** (config["model.depth"] - 1)
     if volume != "auto" and not any(size % factor for size in volume):
         fields = {"evaluate.window_shape": tuple(volume)}

@@ -9,19 +9,15 @@ platforms XLA's own convolution is used. Both compute the same function up to ro
 Arrays are z-first, (b, z, x, y, c); kernels are (3, 3, 3, c_in, c_out) over (x, y, z).
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from unc_jax.segmentation.cpu_conv import kernel_gradient, winograd
+from unc_jax.segmentation.cpu_conv import winograd
 from unc_jax.segmentation.cpu_conv.winograd import conv2d, pad_z
 
 _SMALL_WORK = 2**21
-# From where on the kernel's gradient is faster with all three axes transformed.
-_TILED_VOXELS, _TILED_CHANNELS = 4096, 64
 _XLA_3D = ("NDHWC", "DHWIO", "NDHWC")
 
 
@@ -91,19 +87,11 @@ def _kernel_gradient_cpu(x: Array, gradient: Array) -> Array:
     depth = x.shape[1]
     if x.shape[-1] <= 2 or depth % 2 or is_small(x, gradient.shape[-1]):
         taps = _kernel_gradient_folded(x, gradient)
-    elif _is_tiled(x):
-        taps = kernel_gradient.of_tiles(x, gradient)
     elif depth % 4:
-        taps = kernel_gradient.of_planes(x, gradient, winograd.F2)
+        taps = winograd.kernel_gradient(x, gradient, winograd.F2)
     else:
-        taps = kernel_gradient.of_planes(x, gradient, winograd.F4)
+        taps = winograd.kernel_gradient(x, gradient, winograd.F4)
     return taps.transpose(1, 2, 0, 3, 4)
-
-
-def _is_tiled(x: Array) -> bool:
-    whole = all(size % 4 == 0 for size in x.shape[1:4])
-    enough = math.prod(x.shape[:4]) >= _TILED_VOXELS
-    return whole and enough and x.shape[-1] >= _TILED_CHANNELS
 
 
 def is_small(x: Array, out_channels: int) -> bool:

@@ -5,6 +5,7 @@ volumes; arrays are z-first, (b, z, x, y, c), and `taps` are (3, 3, 3, c_in, c_o
 the z tap first.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-# Voxels of the planes that are worked on at once.
+# Voxels of the planes that are worked on at once, forward and for the gradient by the
+# kernel: what is made of them then stays in the cache.
 _VOXELS = 65_536
+_GRADIENT_VOXELS = 4096
 _XLA_2D = ("NHWC", "HWIO", "NHWC")
 
 
@@ -120,7 +123,7 @@ def convolve(x: Array, taps: Array, transform: Transform) -> Array:
 
     def put_slab(total: Array, start: Array) -> tuple[Array, None]:
         place = (start[0], start[1], 0, 0, 0)
-        parts = tiles(lax.dynamic_slice(padded, place, size), data, 1)
+        parts = tiles(lax.dynamic_slice(padded, place, size), data)
         products = [conv2d(parts[k], kernels[k]) for k in range(points)]
         planes = [combine(out[i], lambda k: products[k]) for i in range(step)]
         slab = jnp.stack(planes, axis=2).reshape(items, -1, *products[0].shape[2:])
@@ -133,15 +136,70 @@ def convolve(x: Array, taps: Array, transform: Transform) -> Array:
     return lax.scan(put_slab, total, jnp.asarray(starts))[0]
 
 
-def tiles(padded: Array, data: np.ndarray, axis: int) -> list[Array]:
-    """Transformed inputs, one array per Winograd point; `axis` counts tiles then."""
-    points = data.shape[0]
-    step = points - 2
-    count = (padded.shape[axis] - 2) // step
+def kernel_gradient(x: Array, gradient: Array, transform: Transform) -> Array:
+    """Gradient of `convolve` by `taps`, (3, 3, 3, c_in, c_out); m divides z.
+
+    A scan over slabs of tiles keeps the unfolded planes in the cache.
+    """
+    data, kernel, out = transform
+    points = out.shape[1]
+    inputs = jnp.stack(tiles(pad_z(x), data))
+    spread = jnp.stack(_spread(gradient, out))
+    count = largest_share(
+        math.prod(inputs.shape[1:3]), math.prod(x.shape[2:4]), _GRADIENT_VOXELS
+    )
+    inputs = inputs.reshape(points, -1, count, *x.shape[2:]).swapaxes(0, 1)
+    spread = spread.reshape(points, -1, count, *gradient.shape[2:]).swapaxes(0, 1)
+
+    def add_tile(total: Array, tile: tuple[Array, Array]) -> tuple[Array, None]:
+        planes, gradients = tile
+        products = [_plane_gradient(planes[k], gradients[k]) for k in range(points)]
+        return total + jnp.stack(products), None
+
+    shape = (points, 3, 3, x.shape[-1], gradient.shape[-1])
+    by_point, _ = lax.scan(add_tile, jnp.zeros(shape, x.dtype), (inputs, spread))
+    return jnp.stack([combine(kernel[:, j], lambda k: by_point[k]) for j in range(3)])
+
+
+def _spread(gradient: Array, out: np.ndarray) -> list[Array]:
+    """The output transform's adjoint along z: one array per Winograd point."""
+    step, points = out.shape
+    shape = gradient.shape
+    outputs = gradient.reshape(shape[0], -1, step, *shape[2:])
+    return [combine(out[:, k], lambda i: outputs[:, :, i]) for k in range(points)]
+
+
+def _plane_gradient(planes: Array, gradient: Array) -> Array:
+    """2-D kernel gradient (3, 3, c_in, c_out) of some planes, as one matrix product.
+
+    Three y shifts of the planes against three x shifts of the gradient: nine taps.
+    """
+    _, width, height, channels = planes.shape
+    out_channels = gradient.shape[-1]
+    padded = jnp.pad(planes, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    shifts_y = jnp.concatenate(
+        [padded[:, :, b : b + height] for b in range(3)], axis=-1
+    )
+    padded = jnp.pad(gradient, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    shifts_x = jnp.concatenate(
+        [padded[:, 2 - a : 2 - a + width] for a in range(3)], axis=-1
+    )
+    product = lax.dot_general(
+        shifts_y.reshape(-1, 3 * channels),
+        shifts_x.reshape(-1, 3 * out_channels),
+        (((0,), (0,)), ((), ())),
+    )
+    return product.reshape(3, channels, 3, out_channels).transpose(2, 0, 1, 3)
+
+
+def tiles(padded: Array, data: np.ndarray) -> list[Array]:
+    """Returns the transformed inputs, one array per Winograd point; z counts tiles."""
+    step = len(data) - 2
+    count = (padded.shape[1] - 2) // step
 
     def shifted(j: int) -> Array:
         stop = j + (count - 1) * step + 1
-        return lax.slice_in_dim(padded, j, stop, step, axis=axis)
+        return lax.slice_in_dim(padded, j, stop, step, axis=1)
 
     return [combine(row, shifted) for row in data]
 
