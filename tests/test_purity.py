@@ -103,7 +103,6 @@ EXAMPLES: dict[str, Call] = {
     "data.patches.stitch": call(_PATCHES, _CORNERS, _SHAPE),
     "data.patches.add_patch": call(_SCAN, _PATCHES[0], _CORNERS[1]),
     "data.patches.coverage": call(_CORNERS, (3, 4, 2), _SHAPE),
-    "data.patches.within_halo": call(_CORNERS[1], (3, 4, 2), _SHAPE, (1, 1, 0)),
     "data.patches.draw_corners": call(
         jax.random.key(3),
         np.int32(11),

@@ -5,10 +5,14 @@ from typing import Any
 
 from unc_jax.config import Config, check_fields
 from unc_jax.errors import InputError
-from unc_jax.segmentation.dropout import DROPOUT_KINDS
 from unc_jax.segmentation.feed import RESIDENCES
 from unc_jax.segmentation.train import LOSSES, SCHEDULES
-from unc_jax.segmentation.unet import DROPOUT_PLACEMENTS, NORMS, check_divisible
+from unc_jax.segmentation.unet import (
+    DROPOUT_KINDS,
+    DROPOUT_PLACEMENTS,
+    NORMS,
+    check_divisible,
+)
 from unc_jax.uncertainty.ensembles import SOURCES
 from unc_jax.uncertainty.sampling import MASK_SCOPES
 
@@ -114,7 +118,7 @@ def _wrong_shapes(config: Config) -> Iterator[str]:
 
 def _wrong_windows(config: Config, patch: tuple, shape: Any) -> Iterator[str]:
     """Of evaluation; `shape` may be "auto"."""
-    overlap, halo = config.evaluate.overlap, config.evaluate.halo
+    overlap = config.evaluate.overlap
     window = config.evaluate.window_shape or patch  # never smaller than a patch
     if len(overlap) != 3 or not all(0 <= o < 1 for o in overlap):
         yield f"evaluate.overlap is {overlap}, must be three fractions in [0, 1)"
@@ -129,13 +133,6 @@ def _wrong_windows(config: Config, patch: tuple, shape: Any) -> Iterator[str]:
             yield f"evaluate.window_shape: {error}"
         if _is_shape(shape) and any(w > s for w, s in zip(window, shape, strict=True)):
             yield f"evaluate.window_shape {window} is larger than data.shape {shape}"
-    if len(halo) != 3 or min(halo) < 0:
-        yield f"evaluate.halo is {halo}, must be three numbers of voxels >= 0"
-    elif any(2 * h > w * o for h, w, o in zip(halo, window, overlap, strict=True)):
-        yield (
-            f"evaluate.halo {halo} leaves gaps between windows {window}: raise "
-            "evaluate.overlap to at least twice its fraction of a window"
-        )
 
 
 def _is_shape(value) -> bool:
