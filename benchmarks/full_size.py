@@ -50,7 +50,8 @@ def _network(features: int):
     import jax.numpy as jnp
 
     from configs import liver_large_wcc
-    from unc_jax.segmentation.train import build_model, create_state, variables_of
+    from unc_jax.segmentation.models import build_model
+    from unc_jax.segmentation.train import create_state, variables_of
 
     config = liver_large_wcc.get_config()
     config.model.features = features

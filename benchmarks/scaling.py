@@ -34,7 +34,8 @@ def network(features: int):
     """A network of two levels, its state on all devices."""
     from configs import base
     from unc_jax.segmentation import devices
-    from unc_jax.segmentation.train import build_model, create_state
+    from unc_jax.segmentation.models import build_model
+    from unc_jax.segmentation.train import create_state
 
     config = base.get_config()
     config.model.features, config.model.depth = features, 2

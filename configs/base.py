@@ -44,6 +44,8 @@ def _data() -> ConfigDict:
 
 def _model() -> ConfigDict:
     model = ConfigDict()
+    # Of the table MODELS; the fields that follow are those of the U-Net.
+    model.name = "unet3d"
     model.features = 32  # channels of the first convolution; doubles per level
     model.depth = 4  # levels
     model.norm = "batch"  # "batch" | "group" | "none"
@@ -58,7 +60,8 @@ def _model() -> ConfigDict:
 
 def _loss() -> ConfigDict:
     loss = ConfigDict()
-    loss.name = "wcc"  # weighted categorical cross-entropy | soft "dice"
+    # Of the table LOSSES: "wcc", weighted categorical cross-entropy | soft "dice".
+    loss.name = "wcc"
     loss.wcc_weights = ((1.0, 1.0), (3.0, 3.0))  # [true][predicted], background first
     return loss
 

@@ -10,12 +10,8 @@ import pytest
 
 from unc_jax import runtime, stages
 from unc_jax.segmentation.feed import build_feed
-from unc_jax.segmentation.train import (
-    build_model,
-    build_train_step,
-    create_state,
-    variables_of,
-)
+from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.train import build_train_step, create_state, variables_of
 from unc_jax.uncertainty.sampling import build_monte_carlo
 
 _REQUEST = "/jax/core/compile/backend_compile_duration"

@@ -17,12 +17,8 @@ from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.feed import build_feed
-from unc_jax.segmentation.train import (
-    build_model,
-    build_train_step,
-    create_state,
-    variables_of,
-)
+from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.train import build_train_step, create_state, variables_of
 from unc_jax.uncertainty.sampling import build_monte_carlo
 
 COUNT = 8

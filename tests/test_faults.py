@@ -21,7 +21,8 @@ from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import Checkpoints
-from unc_jax.segmentation.train import build_model, create_state
+from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.train import create_state
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS
 

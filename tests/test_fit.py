@@ -16,8 +16,8 @@ from unc_jax.errors import InputError
 from unc_jax.segmentation import fit
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.feed import build_feed, repeat
+from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.train import (
-    build_model,
     build_objective,
     build_train_step,
     create_state,

@@ -18,7 +18,8 @@ import test_evaluate as small
 from unc_jax import runtime
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import Checkpoints
-from unc_jax.segmentation.train import build_model, empty_state
+from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.train import empty_state
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
 

@@ -12,7 +12,8 @@ import pytest
 from configs import liver_large_wcc
 from unc_jax.data import dataset, prepare_case
 from unc_jax.data.preprocess import zscore
-from unc_jax.segmentation.train import build_model, create_state, variables_of
+from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.train import create_state, variables_of
 from unc_jax.uncertainty.sampling import build_monte_carlo
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -11,7 +11,8 @@ import pytest
 
 from unc_jax import stages
 from unc_jax.segmentation.checkpoint import Checkpoints
-from unc_jax.segmentation.train import build_model, create_state
+from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.train import create_state
 
 KILLS = 20
 PHASES = ("start-up", "training", "validation", "checkpoint")

@@ -6,7 +6,9 @@ from typing import Any
 from unc_jax.config import Config, check_fields
 from unc_jax.errors import InputError
 from unc_jax.segmentation.feed import RESIDENCES
-from unc_jax.segmentation.train import LOSSES, SCHEDULES
+from unc_jax.segmentation.losses import LOSSES
+from unc_jax.segmentation.models import MODELS
+from unc_jax.segmentation.train import SCHEDULES
 from unc_jax.segmentation.unet import (
     DROPOUT_KINDS,
     DROPOUT_PLACEMENTS,
@@ -19,11 +21,12 @@ from unc_jax.uncertainty.sampling import MASK_SCOPES
 _CHOICES = {
     "data.target": ("liver", "tumor"),
     "data.normalisation": ("population", "case"),
+    "model.name": MODELS,
     "model.norm": NORMS,
     "model.dropout_kind": DROPOUT_KINDS,
     "model.dropout_placement": DROPOUT_PLACEMENTS,
     "model.compute_dtype": ("auto", "float32", "bfloat16"),
-    "loss.name": tuple(LOSSES),
+    "loss.name": LOSSES,
     "train.schedule": SCHEDULES,
     "train.residence": RESIDENCES,
     "evaluate.source": SOURCES,

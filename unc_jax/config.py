@@ -18,6 +18,8 @@ Config: TypeAlias = Any
 
 # Fields of earlier versions; run folders that hold them stay readable.
 _DELETED = ("evaluate.halo",)
+# Fields that earlier versions lack, at the value that they stood for.
+_ADDED = {"model.name": "unet3d"}
 # Values of earlier versions, and what stands for them.
 _DELETED_VALUES = {("train.residence", "sharded"): "auto"}
 
@@ -54,8 +56,9 @@ def read_config(path: Path) -> Config:
 
 
 def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns stored fields without those that no longer exist."""
+    """Returns stored fields as those of this version."""
     kept = {name: value for name, value in fields.items() if name not in _DELETED}
+    kept = {**_ADDED, **kept}
     for (name, old), new in _DELETED_VALUES.items():
         if kept.get(name) == old:
             kept[name] = new

@@ -19,12 +19,8 @@ from unc_jax.data import dataset, patches, split
 from unc_jax.errors import InputError
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.feed import memory_bytes
-from unc_jax.segmentation.train import (
-    build_model,
-    build_train_step,
-    create_state,
-    variables_of,
-)
+from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.train import build_train_step, create_state, variables_of
 from unc_jax.study.predictor import window_shape
 from unc_jax.uncertainty.sampling import default_chunk, sample_windows
 

@@ -11,16 +11,16 @@ import numpy as np
 from absl import logging
 
 from unc_jax import runtime
-from unc_jax.config import Config, flat_config
+from unc_jax.config import Config, flat_config, upgrade
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints, folder_of
 from unc_jax.segmentation.feed import build_feed
+from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.progress import MetricLog, Progress, plot_curves
 from unc_jax.segmentation.train import (
     TrainState,
-    build_model,
     build_train_step,
     create_state,
     empty_state,
@@ -74,7 +74,7 @@ def fit(
         if restored is None:
             state = devices.replicate(create_state(config, model))
         else:
-            _check_same(recorded, restored.config)
+            _check_same(recorded, upgrade(restored.config))
             state = restored.state
             checkpoints.discard_after(restored.step)
             logging.info("resumed at step %d", restored.step)

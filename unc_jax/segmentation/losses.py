@@ -1,10 +1,12 @@
-"""The two cost functions of the paper, on foreground logits or probabilities."""
+"""The table of the losses; the two cost functions of the paper and their forms."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from unc_jax.config import Config
 
 # The smallest probability whose logarithm is taken, as in Keras; float32 resolves
 # 1 - 1e-7 from 1.
@@ -14,7 +16,7 @@ _TINY = 1e-7
 def soft_dice_loss(
     probabilities: Array, labels: Array, *, smooth: float = 1.0
 ) -> Array:
-    """1 - (2 sum(t p) + s) / (sum t + sum p + s), summed over the whole batch.
+    """Returns 1 - (2 sum(t p) + s) / (sum t + sum p + s), summed over the batch.
 
     Milletari et al., 2016, in the smoothed form of DeepNeuro (Beers et al., 2018).
 
@@ -35,7 +37,7 @@ def soft_dice_loss(
 def weighted_categorical_crossentropy(
     probabilities: Array, labels: Array, *, weights: Sequence[Sequence[float]]
 ) -> Array:
-    """Mean over voxels of W[true, predicted] * -log p(true class).
+    """Returns the mean over voxels of W[true, predicted] * -log p(true class).
 
     Args:
       probabilities: foreground probabilities (b, x, y, z); 0 and 1 are clipped to
@@ -54,14 +56,15 @@ def weighted_categorical_crossentropy(
 
 
 def soft_dice_from_logits(logits: Array, labels: Array) -> Array:
-    """`soft_dice_loss` of sigmoid(logits)."""
+    """Returns `soft_dice_loss` of sigmoid(logits)."""
     return soft_dice_loss(jax.nn.sigmoid(logits), labels)
 
 
 def weighted_crossentropy_from_logits(
     logits: Array, labels: Array, *, weights: Sequence[Sequence[float]]
 ) -> Array:
-    """`weighted_categorical_crossentropy` without clipping: exact at any logit."""
+    """Returns `weighted_categorical_crossentropy` without clipping: exact at any
+    logit."""
     signed = jnp.where(labels > 0, logits, -logits)
     return _weighted_mean(-jax.nn.log_sigmoid(signed), logits >= 0, labels, weights)
 
@@ -74,3 +77,15 @@ def _weighted_mean(
     if_background = jnp.where(predicted, w01, w00)
     factor = jnp.where(labels > 0, if_foreground, if_background).astype(losses.dtype)
     return jnp.mean(jax.lax.stop_gradient(factor) * losses)
+
+
+# By config.loss.name. A loss is a function (logits (b, x, y, z) float32, labels 0/1 of
+# the same shape, config.loss) -> scalar. To add one, write it and enter it here; fields
+# that it needs go to configs/base.py.
+Loss = Callable[[Array, Array, Config], Array]
+LOSSES: dict[str, Loss] = {
+    "dice": lambda logits, labels, loss: soft_dice_from_logits(logits, labels),
+    "wcc": lambda logits, labels, loss: weighted_crossentropy_from_logits(
+        logits, labels, weights=loss.wcc_weights
+    ),
+}

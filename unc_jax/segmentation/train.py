@@ -1,4 +1,4 @@
-"""Training: patches drawn inside the jitted step, many steps per call, resumable."""
+"""The training state and the pure function of one training step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,23 +10,15 @@ from jax import Array
 
 from unc_jax.config import Config
 from unc_jax.keys import key_for
-from unc_jax.segmentation import losses
-from unc_jax.segmentation.unet import CONVOLUTION, UNet3D
+from unc_jax.segmentation.losses import LOSSES
+from unc_jax.segmentation.unet import CONVOLUTION
 
-LOSSES = {
-    "dice": lambda logits, labels, weights: losses.soft_dice_from_logits(
-        logits, labels
-    ),
-    "wcc": lambda logits, labels, weights: losses.weighted_crossentropy_from_logits(
-        logits, labels, weights=weights
-    ),
-}
 SCHEDULES = ("constant", "cosine")
 _KEEP_CONVOLUTIONS = jax.checkpoint_policies.save_only_these_names(CONVOLUTION)
 
 
 class TrainState(NamedTuple):
-    """All that changes from step to step.
+    """State that changes from step to step.
 
     Attributes:
       step: completed updates.
@@ -42,25 +34,8 @@ class TrainState(NamedTuple):
     average: Any
 
 
-def compute_dtype(name: str) -> Any:
-    """The dtype named; "auto" is bfloat16 where matrix units have it, else float32."""
-    if name != "auto":
-        return jnp.dtype(name)
-    device = jax.devices()[0]
-    if device.platform == "tpu":
-        return jnp.dtype("bfloat16")
-    capability = getattr(device, "compute_capability", "0")
-    return jnp.dtype("bfloat16" if float(capability) >= 8 else "float32")
-
-
-def build_model(config: Config) -> UNet3D:
-    """The network of `config.model`."""
-    fields = dict(config.model)
-    return UNet3D(dtype=compute_dtype(fields.pop("compute_dtype")), **fields)
-
-
 def build_optimizer(train: Config) -> optax.GradientTransformation:
-    """NAdam (Dozat, 2016) with the schedule and clipping of `config.train`."""
+    """Builds NAdam (Dozat, 2016) with the schedule and clipping of `config.train`."""
     rate = train.learning_rate
     if train.schedule == "cosine":
         rate = optax.cosine_decay_schedule(rate, train.steps)
@@ -70,8 +45,8 @@ def build_optimizer(train: Config) -> optax.GradientTransformation:
     return optimizer
 
 
-def create_state(config: Config, model: UNet3D) -> TrainState:
-    """Step 0: weights drawn from the seed."""
+def create_state(config: Config, model) -> TrainState:
+    """Draws the weights of step 0 from the seed."""
     example = jnp.zeros((1, *config.train.patch_shape, 1))
     initialise = jax.jit(
         lambda key: model.init(key, example, train=False, dropout=False)
@@ -87,17 +62,16 @@ def create_state(config: Config, model: UNet3D) -> TrainState:
     )
 
 
-def empty_state(config: Config, model: UNet3D) -> TrainState:
-    """Zeros of the shapes and types of `create_state`: what a checkpoint is read into.
-
-    Compiles nothing, where drawing weights takes seconds.
-    """
+def empty_state(config: Config, model) -> TrainState:
+    """Returns zeros of the shapes and types of `create_state`, for a checkpoint to be
+    read into; compiles nothing, where drawing weights takes seconds."""
     shapes = jax.eval_shape(lambda: create_state(config, model))
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
-    """What the network is applied with: the averaged weights where they are kept."""
+    """Returns the variables to apply the network with: the averaged weights where they
+    are kept."""
     variables = {"params": state.average or state.params}
     return (
         {**variables, "batch_stats": state.batch_stats}
@@ -106,15 +80,14 @@ def variables_of(state: TrainState) -> dict[str, Any]:
     )
 
 
-def build_objective(config: Config, model: UNet3D) -> Callable:
-    """A pure function (params, batch_stats, images, labels, key) -> (loss, batch_stats)
+def build_objective(config: Config, model) -> Callable:
+    """Builds a pure (params, batch_stats, images, labels, key) -> (loss, batch_stats).
 
-    of patches (b, x, y, z), dropout under `key` and batch statistics on. With
-    `rematerialise` its gradient keeps the convolutions' results alone: at 32 features
-    325 MB of a patch of 128x128x16 instead of 1.8 GB.
+    Images and labels are patches (b, x, y, z); dropout, under `key`, and batch
+    statistics are on. With `rematerialise` its gradient keeps the convolutions' results
+    alone: at 32 features 325 MB of a patch of 128x128x16 instead of 1.8 GB.
     """
     loss_function = LOSSES[config.loss.name]
-    weights = config.loss.wcc_weights
 
     def objective(params, batch_stats, images: Array, labels: Array, key: Array):
         variables = {"params": params}
@@ -128,7 +101,7 @@ def build_objective(config: Config, model: UNet3D) -> Callable:
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
-        loss = loss_function(logits, labels, weights)
+        loss = loss_function(logits, labels, config.loss)
         return loss, updated.get("batch_stats", {})
 
     if config.train.rematerialise:
@@ -136,8 +109,8 @@ def build_objective(config: Config, model: UNet3D) -> Callable:
     return objective
 
 
-def build_train_step(config: Config, model: UNet3D) -> Callable:
-    """A pure function (state, (images, labels)) -> (state, loss).
+def build_train_step(config: Config, model) -> Callable:
+    """Builds a pure function (state, (images, labels)) -> (state, loss).
 
     Images (b, x, y, z) of any float type, labels 0/1. Dropout masks and flips are
     functions of (seed, step).
@@ -168,7 +141,7 @@ def build_train_step(config: Config, model: UNet3D) -> Callable:
 
 
 def flip(key: Array, patches: Array, axes: tuple[int, ...]) -> Array:
-    """Each patch (b, x, y, z) mirrored along each of `axes` with probability 1/2."""
+    """Mirrors each patch (b, x, y, z) along each of `axes` with probability 1/2."""
     for axis in axes:
         coin = jax.random.bernoulli(
             jax.random.fold_in(key, axis), shape=(patches.shape[0], 1, 1, 1)

@@ -11,8 +11,9 @@ from unc_jax.errors import InputError
 from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints, Restored, folder_of
+from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.sliding import build_point_prediction, plane_window
-from unc_jax.segmentation.train import build_model, empty_state, variables_of
+from unc_jax.segmentation.train import empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty.ensembles import (
     FLIPS,

@@ -9,8 +9,8 @@ from unc_jax import runtime
 from unc_jax.config import Config
 from unc_jax.data.cohort import Cohort
 from unc_jax.segmentation import devices
+from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.sliding import build_point_prediction
-from unc_jax.segmentation.train import build_model
 from unc_jax.study.metrics import dice
 
 
