@@ -2,6 +2,7 @@ import csv
 import json
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.evaluate import evaluate_cases
 from unc_jax.uncertainty import measures
-from unc_jax.uncertainty.prediction import Prediction
+from unc_jax.uncertainty.running_sums import reduce_samples
 
 SHAPE = (8, 6, 9)
 VOXEL_ML = 0.5
@@ -50,19 +51,7 @@ def cohort():
 
 
 def to_prediction(samples):
-    mean = measures.mean_probability(samples)
-    spread = (samples.max(axis=0) - samples.min(axis=0)).max()
-    return Prediction(
-        mean=np.asarray(mean),
-        uncertainty=np.asarray(measures.voxelwise_uncertainty(samples)),
-        masks=np.packbits(samples >= 0.5, axis=-1),
-        volumes=np.asarray(measures.sample_volumes(samples)),
-        u_labelled=float(measures.mean_labelled_uncertainty(samples)),
-        u_labelled_binary=float(measures.mean_labelled_expected_entropy(samples)),
-        predictive_entropy=float(measures.mean_labelled_predictive_entropy(samples)),
-        mutual_information=float(measures.mean_labelled_mutual_information(samples)),
-        spread=float(spread),
-    )
+    return reduce_samples(jnp.asarray(one)[None] for one in samples)
 
 
 class Predictor:
@@ -112,8 +101,8 @@ def test_rows_hold_what_the_measures_say(cohort, tmp_path):
     assert row["cv"] == pytest.approx(volumes.var() / (volumes.mean() + 1))
     assert row["cv_roy"] == pytest.approx(volumes.std() / volumes.mean())
     assert row["volume_sd_ml"] == pytest.approx(volumes.std() * VOXEL_ML)
-    assert row["u_labelled"] == prediction.u_labelled
-    assert row["mutual_information"] == prediction.mutual_information
+    for name, value in measures.measure_all(prediction).items():
+        assert row[name] == value, name
     assert 0 < row["d_pw"] < 1
     # The mean mask is the box of 4 x 3 x 3, within a label of 4 x 4 x 3 + 1 voxels.
     assert row["volume_ml"] == 36 * VOXEL_ML

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from unc_jax.study.statistics import Estimate
+from unc_jax.uncertainty.prediction import Prediction
 
 MODULES = (
     "segmentation.losses",
@@ -26,6 +27,7 @@ MODULES = (
     "data.resampling",
     "data.patches",
     "uncertainty.measures",
+    "uncertainty.prediction",
     "study.metrics",
     "study.statistics",
     "study.selective",
@@ -121,9 +123,6 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.measures.expected_entropy": call(_SAMPLES),
     "uncertainty.measures.predictive_entropy": call(_SAMPLES),
     "uncertainty.measures.mutual_information": call(_SAMPLES),
-    "uncertainty.measures.mean_labelled_expected_entropy": call(_SAMPLES),
-    "uncertainty.measures.mean_labelled_predictive_entropy": call(_SAMPLES),
-    "uncertainty.measures.mean_labelled_mutual_information": call(_SAMPLES),
     "uncertainty.measures.entropy_term": call(_MEAN),
     "uncertainty.measures.binary_entropy": call(_MEAN),
     "uncertainty.measures.mean_probability": call(_SAMPLES),
@@ -131,9 +130,20 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.measures.sample_volumes": call(_SAMPLES),
     "uncertainty.measures.cv_of_volumes": call(_VOLUMES),
     "uncertainty.measures.cv_roy_of_volumes": call(_VOLUMES),
-    "uncertainty.measures.pack_masks": call(_SAMPLES >= 0.5),
-    "uncertainty.measures.unpack_masks": call(_PACKED, 4),
-    "uncertainty.measures.pairwise_dice_packed": call(_PACKED),
+    "uncertainty.measures.measure_all": call(
+        Prediction(
+            mean=_MEAN,
+            uncertainty=_MEAN,
+            expected_entropy=_MEAN / 2,
+            masks=_PACKED,
+            volumes=_VOLUMES,
+            hard=False,
+            identical=False,
+        )
+    ),
+    "uncertainty.prediction.pack_masks": call(_SAMPLES >= 0.5),
+    "uncertainty.prediction.unpack_masks": call(_PACKED, 4),
+    "uncertainty.prediction.pairwise_dice_packed": call(_PACKED),
     "study.metrics.dice": call(_MASK, _OTHER),
     "study.metrics.agreement": call(_MASK, _OTHER),
     "study.metrics.volume_ml": call(_MASK, 0.0015),

@@ -12,6 +12,7 @@ from unc_jax.errors import InputError
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty import measures, sampling
+from unc_jax.uncertainty.prediction import unpack_masks
 
 MODEL = UNet3D(features=4, depth=2, dropout_rate=0.5)
 PATCH = (8, 8, 4)
@@ -157,17 +158,19 @@ def test_prediction_is_what_the_formulas_say(predict, variables):
     whole = -mean * np.log(mean) - (1 - mean) * np.log1p(-mean)
     np.testing.assert_allclose(prediction.mean, mean, atol=1e-5)
     np.testing.assert_allclose(prediction.uncertainty, term, atol=1e-5)
-    masks = measures.unpack_masks(prediction.masks, VOLUME.shape[2])
+    masks = unpack_masks(prediction.masks, VOLUME.shape[2])
     np.testing.assert_array_equal(masks, samples >= 0.5)
     assert prediction.volumes.tolist() == (samples >= 0.5).sum((1, 2, 3)).tolist()
-    for found, expected in (
-        (prediction.u_labelled, term[inside].mean()),
-        (prediction.u_labelled_binary, both[inside].mean()),
-        (prediction.predictive_entropy, whole[inside].mean()),
-        (prediction.mutual_information, (whole - both)[inside].mean()),
-        (prediction.spread, np.abs(samples - samples[:1]).max()),
+    found = measures.measure_all(prediction)
+    np.testing.assert_allclose(prediction.expected_entropy, both, atol=1e-5)
+    assert not prediction.identical
+    for value, expected in (
+        (found["u_labelled"], term[inside].mean()),
+        (found["u_labelled_binary"], both[inside].mean()),
+        (found["predictive_entropy"], whole[inside].mean()),
+        (found["mutual_information"], (whole - both)[inside].mean()),
     ):
-        assert found == pytest.approx(expected, abs=1e-5)
+        assert value == pytest.approx(expected, abs=1e-5)
 
 
 def test_out_of_memory_shrinks_the_chunk_with_the_same_result(predict, variables):
@@ -207,7 +210,7 @@ def test_rate_zero_has_no_spread(variables):
     point = build_point_prediction(
         model, patch_shape=PATCH, overlap=0.25, window_batch=2
     )
-    assert prediction.spread == 0
+    assert prediction.identical
     np.testing.assert_allclose(prediction.mean, point(variables, VOLUME), atol=1e-5)
 
 

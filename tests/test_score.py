@@ -12,10 +12,10 @@ from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review.read_samples import find_samples, read_sample, same_grid
-from unc_jax.review.tally import Tally
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS
 from unc_jax.uncertainty import measures
+from unc_jax.uncertainty.running_sums import reduce_maps
 
 SHAPE = (14, 12, 10)
 # Stored left to right, back to front, and turned upside down.
@@ -78,10 +78,7 @@ def by_hand(maps):
 
 
 def outcome_of(maps):
-    tally = Tally()
-    for one in maps:
-        tally.add(one)
-    return tally.outcome()
+    return reduce_maps(maps)
 
 
 def run(capsys, *flags):
@@ -101,7 +98,7 @@ def test_measures_of_probabilities_agree_with_numpy():
     maps = probability_maps()
     expected, mean, volumes = by_hand(maps)
     outcome = outcome_of(maps)
-    assert outcome.measures == pytest.approx(expected, rel=2e-5)
+    assert measures.measure_all(outcome) == pytest.approx(expected, rel=2e-5)
     np.testing.assert_allclose(outcome.mean, mean, atol=1e-6)
     np.testing.assert_array_equal(outcome.volumes, volumes)
     assert not outcome.hard
@@ -111,10 +108,10 @@ def test_measures_of_probabilities_agree_with_numpy():
 def test_measures_agree_with_those_of_samples_held_together():
     maps = probability_maps(3)
     outcome = outcome_of(maps)
-    assert outcome.measures["u_labelled"] == pytest.approx(
+    assert measures.measure_all(outcome)["u_labelled"] == pytest.approx(
         float(measures.mean_labelled_uncertainty(maps)), rel=1e-5
     )
-    assert outcome.measures["d_pw"] == pytest.approx(
+    assert measures.measure_all(outcome)["d_pw"] == pytest.approx(
         float(measures.mean_pairwise_dice(maps)), rel=1e-6
     )
     np.testing.assert_allclose(
@@ -129,9 +126,11 @@ def test_masks_have_votes_and_no_entropy_of_their_own(dtype):
     outcome = outcome_of(masks.astype(dtype))
     assert outcome.hard
     for name in ("cv", "d_pw", "cv_roy", "predictive_entropy", "mutual_information"):
-        assert outcome.measures[name] == pytest.approx(expected[name], rel=1e-5)
-    assert np.isnan(outcome.measures["u_labelled"])
-    assert np.isnan(outcome.measures["u_labelled_binary"])
+        assert measures.measure_all(outcome)[name] == pytest.approx(
+            expected[name], rel=1e-5
+        )
+    assert np.isnan(measures.measure_all(outcome)["u_labelled"])
+    assert np.isnan(measures.measure_all(outcome)["u_labelled_binary"])
     assert outcome.uncertainty.max() == pytest.approx(
         max(-q * np.log(q) - (1 - q) * np.log(1 - q) for q in (0.4, 0.6))
     )
@@ -147,19 +146,18 @@ def test_a_tie_of_votes_belongs_to_the_mask():
 def test_empty_samples():
     outcome = outcome_of([np.zeros(SHAPE, np.float32)] * 3)
     assert outcome.identical
-    assert outcome.measures["cv"] == 0
-    assert outcome.measures["d_pw"] == 1
-    undefined = set(outcome.measures) - {"cv", "d_pw"}
-    assert all(np.isnan(outcome.measures[name]) for name in undefined)
+    assert measures.measure_all(outcome)["cv"] == 0
+    assert measures.measure_all(outcome)["d_pw"] == 1
+    undefined = set(measures.measure_all(outcome)) - {"cv", "d_pw"}
+    assert all(np.isnan(measures.measure_all(outcome)[name]) for name in undefined)
 
 
 def test_one_sample_or_another_shape_is_refused():
-    tally = Tally()
-    tally.add(np.ones(SHAPE, bool))
+    sample = np.ones(SHAPE, bool)
     with pytest.raises(ValueError, match="at least 2"):
-        tally.outcome()
+        reduce_maps([sample])
     with pytest.raises(ValueError, match="shape"):
-        tally.add(np.ones((1, 2, 3), bool))
+        reduce_maps([sample, np.ones((1, 2, 3), bool)])
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,14 @@ def test_flips_are_undone():
     samples = np.stack([back if 0 in axes else ahead for axes in ensembles.FLIPS])
     np.testing.assert_allclose(prediction.mean, (ahead + back) / 2, rtol=1e-6)
     np.testing.assert_array_equal(prediction.volumes, (samples >= 0.5).sum((1, 2, 3)))
-    assert prediction.u_labelled == pytest.approx(
+    assert measures.measure_all(prediction)["u_labelled"] == pytest.approx(
         float(measures.mean_labelled_uncertainty(samples)), rel=1e-6
     )
 
 
 def test_what_does_not_care_for_sides_has_no_spread():
     prediction = ensembles.build_flips(blurred)({"weight": 0.0}, VOLUME)
-    assert prediction.spread == 0
+    assert prediction.identical
     np.testing.assert_allclose(prediction.mean, VOLUME, rtol=1e-6)
 
 

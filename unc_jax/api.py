@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from unc_jax.errors import InputError
-from unc_jax.review.tally import Tally
-from unc_jax.uncertainty.measures import MEASURES
+from unc_jax.uncertainty.measures import measure_all
+from unc_jax.uncertainty.running_sums import reduce_maps
 
 
 def score(samples: ArrayLike) -> dict[str, float]:
@@ -29,12 +29,11 @@ def score(samples: ArrayLike) -> dict[str, float]:
     samples = np.asarray(samples)
     if samples.ndim != 4 or len(samples) < 2:
         raise InputError(f"samples of shape {samples.shape}; (n, x, y, z), n >= 2")
-    tally = Tally()
-    for sample in samples:
-        # The comparison is false for NaN too.
-        if not np.all((sample >= 0) & (sample <= 1)):
-            raise InputError("a sample has values outside 0 ... 1; probabilities?")
-        whole = samples.dtype.kind != "f"
-        tally.add(sample.astype(bool if whole else np.float32))
-    found = tally.outcome().measures
-    return {name: found[name] for name in MEASURES}
+    return measure_all(reduce_maps(_checked(sample) for sample in samples))
+
+
+def _checked(sample: np.ndarray) -> np.ndarray:
+    # The comparison is false for NaN too.
+    if not np.all((sample >= 0) & (sample <= 1)):
+        raise InputError("a sample has values outside 0 ... 1; probabilities?")
+    return sample.astype(np.float32 if sample.dtype.kind == "f" else bool)

@@ -17,7 +17,7 @@ from unc_jax.segmentation.cpu_conv.upsampled import conv3d_joined, upsample
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
-from unc_jax.uncertainty import measures
+from unc_jax.uncertainty.prediction import pairwise_dice_packed
 from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk
 
 PATCH = (128, 128, 16)
@@ -138,7 +138,7 @@ def case(
 
     def once() -> dict[str, float]:
         found = run(_variables(features), volume, key)
-        d_pw = measures.pairwise_dice_packed(found.masks)
+        d_pw = pairwise_dice_packed(found.masks)
         return {"d_pw": d_pw, "mean": float(found.mean.mean())}
 
     return once
@@ -160,7 +160,7 @@ def d_pw(size: list[int]) -> Callable[[], float]:
     rng = np.random.default_rng(0)
     masks = np.stack([rng.random(size, np.float32) < 0.3 for _ in range(10)])
     packed = np.packbits(masks, axis=-1)
-    return lambda: measures.pairwise_dice_packed(packed)
+    return lambda: pairwise_dice_packed(packed)
 
 
 TASKS = {

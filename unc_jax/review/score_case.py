@@ -1,6 +1,6 @@
 """One case of samples from another tool: measured, compared, drawn, written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +11,11 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review import pictures
 from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
-from unc_jax.review.tally import Outcome, Tally
 from unc_jax.study import appraisal, cases_table, figures, metrics
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
-from unc_jax.uncertainty.measures import THRESHOLD
+from unc_jax.uncertainty.measures import THRESHOLD, measure_all
+from unc_jax.uncertainty.prediction import Prediction
+from unc_jax.uncertainty.running_sums import reduce_maps
 
 _TAKEN = ("pictures", "study")
 
@@ -41,7 +42,7 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
         )
     if len(paths) < 2:
         raise InputError(f"{paths[0]}: the only sample of {case}; 2 or more are needed")
-    outcome, geometry = _tallied(paths, request.labels)
+    outcome, geometry = _reduced(paths, request.labels)
     mask = outcome.mean >= THRESHOLD
     reference = _reference(case, request, geometry)
     warnings = _warnings(outcome)
@@ -86,19 +87,23 @@ def write_study(rows: list[Row], folder: Path) -> None:
     figures.figure2(studied, folder / "figure2.png")
 
 
-def _tallied(paths: Sequence[Path], labels: Sequence[int]) -> tuple[Outcome, Geometry]:
-    tally, geometry = Tally(), None
-    for path in paths:
-        sample = read_sample(path, labels)
-        if geometry is None:
-            geometry = sample.geometry
-        elif not same_grid(geometry, sample.geometry):
-            raise InputError(
-                f"{path}: not on the grid of {paths[0]}; resample one to the other"
-            )
-        tally.add(sample.array)
-    assert geometry is not None  # there are at least two
-    return tally.outcome(), geometry
+def _reduced(
+    paths: Sequence[Path], labels: Sequence[int]
+) -> tuple[Prediction, Geometry]:
+    """Reads one sample after the other; returns their reduction and their grid."""
+    grids: list[Geometry] = []
+
+    def maps() -> Iterator[np.ndarray]:
+        for path in paths:
+            sample = read_sample(path, labels)
+            grids.append(sample.geometry)
+            if not same_grid(grids[0], sample.geometry):
+                raise InputError(
+                    f"{path}: not on the grid of {paths[0]}; resample one to the other"
+                )
+            yield sample.array
+
+    return reduce_maps(maps()), grids[0]
 
 
 def _reference(case: str, request: Request, geometry: Geometry) -> np.ndarray | None:
@@ -121,7 +126,7 @@ def _image(case: str, folder: Path, geometry: Geometry) -> np.ndarray | None:
     return scan.array if same_grid(geometry, scan.geometry) else None
 
 
-def _warnings(outcome: Outcome) -> list[str]:
+def _warnings(outcome: Prediction) -> list[str]:
     # One network asked again and again, without its dropout, gives this.
     return ["all samples are identical"] if outcome.identical else []
 
@@ -129,7 +134,7 @@ def _warnings(outcome: Outcome) -> list[str]:
 def _row(
     case: str,
     paths: Sequence[Path],
-    outcome: Outcome,
+    outcome: Prediction,
     mask: np.ndarray,
     reference: np.ndarray | None,
     voxel_ml: float,
@@ -146,7 +151,7 @@ def _row(
         case=case,
         status=OK if mask.any() else "empty",
         n_samples=len(paths),
-        **outcome.measures,
+        **measure_all(outcome),
         volume_ml=metrics.volume_ml(mask, voxel_ml),
         volume_sd_ml=float(volumes.std()),
         volume_low_ml=low,

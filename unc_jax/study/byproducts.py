@@ -8,8 +8,7 @@ import numpy as np
 from unc_jax.data import nifti, prepare_case, preprocess, scan_maps
 from unc_jax.data.cohort import Cohort
 from unc_jax.study import voxel_agreement
-from unc_jax.uncertainty import measures
-from unc_jax.uncertainty.prediction import Prediction
+from unc_jax.uncertainty.prediction import Prediction, unpack_masks
 
 OnPrediction = Callable[[int, Prediction], None]
 
@@ -43,7 +42,7 @@ def assess_voxels(
             marked = prepare_case.prepare_raters(
                 files, box=box, shape=shape, values=values
             )
-            samples = measures.unpack_masks(prediction.masks, shape[2])
+            samples = unpack_masks(prediction.masks, shape[2])
             found["raters"] = voxel_agreement.against_raters(
                 prediction.uncertainty, np.asarray(samples), marked
             )

@@ -29,9 +29,8 @@ from unc_jax.uncertainty.prediction import Prediction
 if TYPE_CHECKING:
     from unc_jax.data.cohort import Cohort
 
-# Identical samples may differ by rounding (a probability) where batches are cut
-# differently, and ten float32 do not average to themselves, so that their mutual
-# information (nats) is not quite 0. Dropout at any useful rate stays far above.
+# Ten identical float32 do not average to themselves, so that their mutual information,
+# nats, is not quite 0. Dropout at any useful rate stays far above.
 _ROUNDING = 1e-6
 
 Predict = Callable[[np.ndarray, int], Prediction]
@@ -75,7 +74,7 @@ def evaluate_cases(
         index = cohort.ids.index(case)
         row, prediction = _evaluate_case(predict, cohort, index, split_of[case])
         if prediction is not None:
-            varied = varied or _samples_vary(prediction)
+            varied = varied or not prediction.identical
             _check_samples(prediction, samples, varied, case)
             panel = _panel(cohort, index, prediction)
             cases_table.write_panel(directory / "panels" / f"{case}.npz", panel)
@@ -133,13 +132,7 @@ def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
     low, high = np.percentile(volumes, [5, 95])
     return {
         "n_samples": len(volumes),
-        "cv": float(measures.cv_of_volumes(volumes)),
-        "d_pw": measures.pairwise_dice_packed(np.asarray(prediction.masks)),
-        "u_labelled": float(prediction.u_labelled),
-        "cv_roy": float(measures.cv_roy_of_volumes(volumes)),
-        "u_labelled_binary": float(prediction.u_labelled_binary),
-        "predictive_entropy": float(prediction.predictive_entropy),
-        "mutual_information": float(prediction.mutual_information),
+        **measures.measure_all(prediction),
         "volume_ml": metrics.volume_ml(mask, voxel_ml),
         "volume_sd_ml": float(volumes.std()) * voxel_ml,
         "volume_low_ml": float(low) * voxel_ml,
@@ -158,12 +151,6 @@ def _check_samples(
             f"case {case}: all {samples} samples are identical, so dropout is off; set "
             "a dropout rate above 0 and train again"
         )
-
-
-def _samples_vary(prediction: Prediction) -> bool:
-    masks = np.asarray(prediction.masks)
-    same = bool((masks[1:] == masks[:1]).all())
-    return not same or prediction.spread > _ROUNDING
 
 
 def _row_varies(row: Row) -> bool:
