@@ -79,6 +79,6 @@ def test_a_loss_of_ones_own_is_what_training_minimises(one_convolution, monkeypa
     _, _, losses = train_two_steps(one_convolution)
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 4))
     logits = model.apply(variables, images[..., None], train=False, dropout=False)
-    expected = 7 * np.mean((jax.nn.sigmoid(logits) - (images > 1)) ** 2)
+    expected = 7 * float(jnp.mean((jax.nn.sigmoid(logits) - (images > 1)) ** 2))
     assert losses[0] == pytest.approx(expected, rel=1e-5)
     assert losses[1] < losses[0]

@@ -126,7 +126,6 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.measures.entropy_term": call(_MEAN),
     "uncertainty.measures.binary_entropy": call(_MEAN),
     "uncertainty.measures.mean_probability": call(_SAMPLES),
-    "uncertainty.measures.labelled_mean": call(_SCAN, _MEAN),
     "uncertainty.measures.sample_volumes": call(_SAMPLES),
     "uncertainty.measures.cv_of_volumes": call(_VOLUMES),
     "uncertainty.measures.cv_roy_of_volumes": call(_VOLUMES),

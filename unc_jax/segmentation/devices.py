@@ -1,10 +1,9 @@
-"""Many devices as one: batches are split over them, everything else is on each.
+"""Data parallelism: batches are sharded over the devices, all else is replicated.
 
-One axis, "data", over all devices of all processes, or with `own` over those of this
-process alone: training is of all together, cases each process segments by itself.
-Programs are written for one device
-and compiled for all (GSPMD): means over a batch, of the loss as of BatchNorm, are over
-the whole batch, wherever its parts lie.
+The mesh has one axis, "data", over all devices of all processes; with `own`, over those
+of this process alone. Training uses the first, evaluation, where each process segments
+its own cases, the second. Programs are written for one device and compiled for all
+(GSPMD): means over a batch, of the loss as of BatchNorm, are over the whole batch.
 """
 
 from collections.abc import Callable
@@ -22,26 +21,26 @@ _AXIS = "data"
 
 
 def mesh(*, own: bool = False) -> Mesh:
-    """All devices in a row."""
+    """Returns the mesh of all devices."""
     devices = jax.local_devices() if own else jax.devices()
     return Mesh(np.array(devices), (_AXIS,))
 
 
 def split(tree: Any, *, own: bool = False) -> Any:
-    """Inside jit: the leading axis of every array divided over the devices."""
+    """Shards the leading axis of every array over the devices, inside jit."""
     return _constrain(tree, PartitionSpec(_AXIS), own)
 
 
 def gather(tree: Any, *, own: bool = False) -> Any:
-    """Inside jit: every array whole on every device."""
+    """Replicates every array on every device, inside jit."""
     return _constrain(tree, PartitionSpec(), own)
 
 
 def replicate(tree: Any, *, own: bool = False) -> Any:
-    """Outside jit: every array whole on every device; all processes give the same.
+    """Replicates every array on every device, outside jit; all processes give the same.
 
-    Arrays that are replicated already may be given, so that with `own` what is on the
-    devices of all processes comes to those of this one.
+    With `own`, arrays that are replicated over all processes come to the devices of
+    this one.
     """
     if jax.device_count() == 1:
         return jax.tree.map(jnp.asarray, tree)
@@ -83,7 +82,7 @@ def number() -> Array:
 
 
 def rounded_up(count: int, *, own: bool = False) -> int:
-    """The smallest number of items, `count` or more, that divides over the devices."""
+    """Returns the smallest number from `count` on that divides over the devices."""
     devices = jax.local_device_count() if own else jax.device_count()
     return -(-count // devices) * devices
 
@@ -103,7 +102,7 @@ def _place(array: np.ndarray, spec: PartitionSpec, own: bool) -> Array:
 
 
 def _constrain(tree: Any, spec: PartitionSpec, own: bool) -> Any:
-    # On one device there is nothing to say, and programs stay what they were.
+    # A constraint on one device would change its compiled programs for nothing.
     devices = mesh(own=own)
     if devices.size == 1:
         return tree

@@ -1,4 +1,4 @@
-"""One network over a whole volume: overlapping windows, true mean of what they say."""
+"""Sliding-window inference over a whole volume, the mean of overlapping windows."""
 
 import functools
 import math
@@ -12,10 +12,9 @@ from jax import Array, lax
 from unc_jax.data import patches
 from unc_jax.segmentation import devices
 
-# From windows (b, x, y, z, 1), their places int[b] in the grid and anything else a
-# caller passes through, to foreground probabilities (n, b, x, y, z).
+# From windows (b, x, y, z, 1), their places int[b] in the grid and other arguments to
+# foreground probabilities (n, b, x, y, z).
 WindowFunction = Callable[..., Array]
-Sweep = Callable[..., Array]
 
 
 def build_sweep(
@@ -25,14 +24,14 @@ def build_sweep(
     patch_shape: Sequence[int],
     overlap: float | Sequence[float],
     window_batch: int,
-) -> Sweep:
-    """A function sweep(volume, *arguments, on_windows=None) -> (n, x, y, z) float32.
+) -> Callable[..., Array]:
+    """Builds sweep(volume, *arguments, on_windows=None) -> (n, x, y, z) float32.
 
     One jitted program serves every batch of windows of every volume of one shape: the
     last batch is filled up with windows that do not count. The devices of this process
-    share the windows of a batch; arguments on the devices of others too must be
-    brought to them (`devices.replicate`). `on_windows(done, total)` is called as
-    batches are handed to the device.
+    share the windows of a batch; `arguments` must lie whole on each of them
+    (`devices.replicate`). `on_windows(done, total)` is called as batches are handed to
+    the device.
 
     Args:
       window_function: called as (windows, places, *arguments) inside jit.
@@ -41,25 +40,10 @@ def build_sweep(
       window_batch: windows per call at most.
     """
     patch_shape = tuple(patch_shape)
-
-    def accumulate(total, volume, corners, places, counts, *arguments):
-        windows = patches.extract(volume, corners, patch_shape)[..., None]
-        windows, places = devices.split((windows, places), own=True)
-        values = devices.gather(window_function(windows, places, *arguments), own=True)
-
-        def add(total, item):
-            value, corner, counts = item
-            value = jnp.where(counts, value, jnp.zeros_like(value))
-            return patches.add_patch(total, value, corner), None
-
-        by_window = values.swapaxes(0, 1).astype(jnp.float32)
-        return lax.scan(add, total, (by_window, corners, counts))[0]
-
-    accumulate = jax.jit(accumulate, donate_argnums=0)
+    accumulate = _build_accumulate(window_function, patch_shape)
 
     def sweep(volume, *arguments, on_windows=None) -> Array:
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
-        cover = patches.coverage(corners, patch_shape, volume.shape)
         if not isinstance(volume, Array):  # else it lies on the devices already
             volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         total = np.zeros((outputs, *volume.shape), np.float32)
@@ -76,14 +60,35 @@ def build_sweep(
             )
             if on_windows is not None:
                 on_windows(min(start + size, len(corners)), len(corners))
-        return _divide(total, *cover)
+        return _divide(total, *patches.coverage(corners, patch_shape, volume.shape))
 
     return sweep
 
 
+def _build_accumulate(
+    window_function: WindowFunction, patch_shape: tuple[int, ...]
+) -> Callable[..., Array]:
+    """Builds the jitted program that adds a batch of windows to the running total."""
+
+    def accumulate(total, volume, corners, places, counts, *arguments):
+        windows = patches.extract(volume, corners, patch_shape)[..., None]
+        windows, places = devices.split((windows, places), own=True)
+        values = devices.gather(window_function(windows, places, *arguments), own=True)
+
+        def add(total, item):
+            value, corner, counts = item
+            value = jnp.where(counts, value, jnp.zeros_like(value))
+            return patches.add_patch(total, value, corner), None
+
+        by_window = values.swapaxes(0, 1).astype(jnp.float32)
+        return lax.scan(add, total, (by_window, corners, counts))[0]
+
+    return jax.jit(accumulate, donate_argnums=0)
+
+
 @functools.partial(jax.jit, donate_argnums=0)
 def _divide(total: Array, x: Array, y: Array, z: Array) -> Array:
-    """(n, x, y, z) by the outer product of (x,), (y,) and (z,)."""
+    """Divides (n, x, y, z) by the outer product of (x,), (y,) and (z,)."""
     x, y, z = x.reshape(1, -1, 1, 1), y.reshape(1, 1, -1, 1), z.reshape(1, 1, 1, -1)
     return total / (x * y * z)
 
@@ -94,7 +99,7 @@ def plane_window(
     overlap: Sequence[float],
     depth: int,
 ) -> tuple[int, int, int]:
-    """Window of the volume's whole plane and the patch's depth, voxels (x, y, z).
+    """Returns a window of the volume's plane and the patch's depth, voxels (x, y, z).
 
     On trained models such windows give a Dice at least as good as windows of the
     patch's size, in a third to a half of the time: no borders within the plane, where
@@ -123,7 +128,7 @@ def build_point_prediction(
     overlap,
     window_batch: int,
 ) -> Callable[..., Array]:
-    """A function (variables, volume) -> foreground probabilities (x, y, z).
+    """Builds a function (variables, volume) -> foreground probabilities (x, y, z).
 
     Dropout off, normalisation on running averages: deterministic.
     """

@@ -1,7 +1,6 @@
-"""Samples of a segmentation from other sources than dropout: flips, an ensemble.
+"""Samples from deterministic passes in place of dropout: flips, deep ensembles.
 
-Both give the same `Prediction` as `sampling`, so measures, figures and review know no
-difference. Dropout is off: a sample is one deterministic pass over the volume.
+Both give a `Prediction`, as `sampling` does, so that everything behind it is the same.
 """
 
 import itertools
@@ -29,11 +28,11 @@ PointPrediction = Callable[..., Array]
 def build_flips(
     point_prediction: PointPrediction,
 ) -> Callable[[dict[str, Any], Any], Prediction]:
-    """A function (variables, volume (x, y, z)) -> Prediction of eight samples.
+    """Builds a function (variables, volume (x, y, z)) -> Prediction of eight samples.
 
-    Sample i is the network's opinion of the volume mirrored along FLIPS[i], mirrored
-    back (test-time augmentation; Wang et al., 2019). Of a network that was not trained
-    with flips (train.flip_axes) it shows how it generalises to mirrored anatomy too.
+    Sample i is the segmentation of the volume mirrored along FLIPS[i], mirrored back
+    (test-time augmentation; Wang et al., 2019). The spread of a network that was not
+    trained with flips (train.flip_axes) includes its errors on mirrored anatomy.
     """
 
     def predict(variables: dict[str, Any], volume) -> Prediction:
@@ -49,9 +48,10 @@ def build_flips(
 def build_ensemble(
     point_prediction: PointPrediction,
 ) -> Callable[[Sequence[dict[str, Any]], Any], Prediction]:
-    """A function (variables of each member, volume (x, y, z)) -> Prediction.
+    """Builds a function (variables of each member, volume (x, y, z)) -> Prediction.
 
-    Sample i is the opinion of member i (deep ensembles; Lakshminarayanan et al., 2017).
+    Sample i is the segmentation of member i (deep ensembles; Lakshminarayanan et al.,
+    2017).
     Raises InputError for fewer than two members.
     """
 

@@ -83,7 +83,10 @@ def mean_labelled_uncertainty(samples: ArrayLike) -> Array:
 
     (n, x, y, z) -> scalar, nats, within 0 ... 1/e.
     """
-    return labelled_mean(voxelwise_uncertainty(samples), mean_probability(samples))
+    mask = mean_probability(samples) >= THRESHOLD
+    voxels = jnp.sum(mask, dtype=jnp.int32).astype(jnp.float32)
+    total = jnp.sum(jnp.where(mask, voxelwise_uncertainty(samples), 0.0))
+    return jnp.where(voxels > 0, total / jnp.maximum(voxels, 1.0), jnp.nan)
 
 
 def expected_entropy(samples: ArrayLike) -> Array:
@@ -105,9 +108,6 @@ def mutual_information(samples: ArrayLike) -> Array:
     return jnp.maximum(predictive_entropy(samples) - expected_entropy(samples), 0.0)
 
 
-# Building blocks, for callers that stream samples and never hold all of them.
-
-
 def entropy_term(probabilities: ArrayLike) -> Array:
     """Returns -p log p elementwise, 0 at p = 0 and p = 1."""
     p = _floats(probabilities)
@@ -123,18 +123,6 @@ def binary_entropy(probabilities: ArrayLike) -> Array:
 def mean_probability(samples: ArrayLike) -> Array:
     """Returns the mean over samples, (n, x, y, z) -> (x, y, z) float32."""
     return jnp.mean(_floats(samples), axis=0)
-
-
-def labelled_mean(values: ArrayLike, mean: ArrayLike) -> Array:
-    """Returns the mean of a map over the voxels with mean p >= 0.5; NaN without any.
-
-    Both (x, y, z) -> scalar.
-    """
-    values = _floats(values)
-    mask = jnp.asarray(mean) >= THRESHOLD
-    voxels = jnp.sum(mask, dtype=jnp.int32).astype(jnp.float32)
-    total = jnp.sum(jnp.where(mask, values, 0.0))
-    return jnp.where(voxels > 0, total / jnp.maximum(voxels, 1.0), jnp.nan)
 
 
 def sample_volumes(samples: ArrayLike) -> Array:

@@ -1,4 +1,4 @@
-"""3x3x3 convolution that is fast on a CPU too.
+"""3x3x3 convolution with a form of its own for CPUs.
 
 XLA lowers 3-D convolutions on a CPU to a generic routine at a tenth to a quarter of the
 speed of the machine, while its 2-D convolutions are near the limit. The network's
@@ -17,13 +17,15 @@ from jax import Array, lax
 from unc_jax.segmentation.cpu_conv import winograd
 from unc_jax.segmentation.cpu_conv.winograd import conv2d, pad_z
 
+# Products of input values and output channels below which compiling takes longer than
+# the faster form saves.
 _SMALL_WORK = 2**21
 _XLA_3D = ("NDHWC", "DHWIO", "NDHWC")
 
 
 @jax.custom_vjp
 def conv3d(x: Array, kernel: Array) -> Array:
-    """Same-padded 3x3x3 cross-correlation, stride 1, chosen per platform.
+    """Returns the same-padded 3x3x3 cross-correlation, stride 1.
 
     Args:
       x: (b, z, x, y, c_in), thin axis first.
@@ -95,12 +97,13 @@ def _kernel_gradient_cpu(x: Array, gradient: Array) -> Array:
 
 
 def is_small(x: Array, out_channels: int) -> bool:
-    """Too little work for the form to matter: one convolution compiles fastest."""
+    """Tells whether the work is too little for the form to matter; then the folded one
+    is taken, which compiles fastest."""
     return x.size * out_channels <= _SMALL_WORK
 
 
 def _folded(x: Array, taps: Array) -> Array:
-    """Three z neighbours side by side in the channels of one 2-D convolution."""
+    """Convolves in 2-D with three z neighbours side by side in the channels."""
     padded, depth = pad_z(x), x.shape[1]
     neighbours = jnp.concatenate([padded[:, j : j + depth] for j in range(3)], axis=-1)
     kernel = taps.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, taps.shape[-1])
@@ -114,7 +117,7 @@ def _kernel_gradient_folded(x: Array, gradient: Array) -> Array:
 
 
 def _shifted_products(x: Array, taps: Array) -> Array:
-    """Sum of 27 shifted copies times a row of the kernel: best for one channel."""
+    """Sums 27 shifted copies times a row of the kernel: fastest for one channel."""
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
     _, depth, width, height, channels = x.shape
     total = jnp.zeros((*x.shape[:-1], taps.shape[-1]), x.dtype)

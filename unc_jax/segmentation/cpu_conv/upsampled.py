@@ -1,4 +1,4 @@
-"""Convolution of an upsampled volume beside a skip: the first one of every way up.
+"""Convolution of an upsampled volume joined with a skip: the first of every level up.
 
 Nearest upsampling repeats voxels, so that of the three taps along an axis two read the
 same one. Computed on the small volume, the convolution of its upsampled form needs 6
@@ -26,7 +26,7 @@ _PHASES = np.array([[[1, 0, 0], [1, 1, 0]], [[0, 1, 1], [0, 0, 1]]], np.float32)
 
 
 def upsample(x: Array) -> Array:
-    """Every voxel twice along each axis, (b, z, x, y, c)."""
+    """Repeats every voxel twice along each axis, (b, z, x, y, c)."""
     b, z, width, height, c = x.shape
     spread = x.reshape(b, z, 1, width, 1, height, 1, c)
     spread = jnp.broadcast_to(spread, (b, z, 2, width, 2, height, 2, c))
@@ -34,7 +34,7 @@ def upsample(x: Array) -> Array:
 
 
 def convolve(inputs: tuple[Array, ...], kernel: Array) -> Array:
-    """conv3d of a volume, or of a volume of half the size, upsampled, and a skip."""
+    """Convolves a volume, or a volume of half the size, upsampled, and a skip."""
     if len(inputs) == 1:
         return conv3d(*inputs, kernel)
     return conv3d_joined(*inputs, kernel)
@@ -42,7 +42,7 @@ def convolve(inputs: tuple[Array, ...], kernel: Array) -> Array:
 
 @jax.custom_vjp
 def conv3d_joined(low: Array, skip: Array, kernel: Array) -> Array:
-    """conv3d of `low`, upsampled, and `skip`, their channels side by side.
+    """Convolves `low`, upsampled, and `skip`, their channels side by side.
 
     Args:
       low: (b, z, x, y, c_low).
@@ -81,7 +81,7 @@ def _joined(low: Array, skip: Array, kernel: Array) -> Array:
 
 
 def _joined_cpu(low: Array, skip: Array, kernel: Array) -> Array:
-    """As `_apart`, added in place: less memory, but its gradient would keep all."""
+    """Computes `_apart` in place: less memory, but its gradient would keep all."""
     if is_small(skip, kernel.shape[-1]):
         return _joined(low, skip, kernel)
     of_low, of_skip = _halves(low, kernel)
@@ -109,15 +109,15 @@ def _halves(low: Array, kernel: Array) -> tuple[Array, Array]:
 
 
 def convolve_upsampled(low: Array, kernel: Array) -> Array:
-    """conv3d(upsample(low), kernel), one plane of `low` after the other."""
+    """Returns conv3d(upsample(low), kernel), one plane of `low` after the other."""
     batch, depth, width, height, _ = low.shape
     planes = lax.map(*_planes_of(low, kernel))
     return planes.reshape(batch, 2 * depth, 2 * width, 2 * height, -1)
 
 
 def _planes_of(low: Array, kernel: Array) -> tuple[Callable[[Array], Array], Array]:
-    """A function of a plane's (item, z) in `low`, the two planes that it becomes
-    (2, 2x, 2y, c_out), and all (item, z)."""
+    """Returns a function from (item, z), a plane of `low`, to the two planes
+    (2, 2x, 2y, c_out) that it becomes, and all (item, z)."""
     batch, depth, width, height, channels = low.shape
     products = jnp.einsum(
         "xyzio,pz,uax,vby->puviabo", kernel, _SUMS, _PHASES, _PHASES
@@ -141,13 +141,13 @@ def _planes_of(low: Array, kernel: Array) -> tuple[Callable[[Array], Array], Arr
 
 
 def _windows(plane: Array) -> Array:
-    """Windows of 2 x 2 side by side, (x - 1, y - 1, 4 c), of a plane (x, y, c)."""
+    """Gathers windows of 2 x 2, (x - 1, y - 1, 4 c), of a plane (x, y, c)."""
     columns = jnp.concatenate([plane[:, :-1], plane[:, 1:]], axis=-1)
     return jnp.concatenate([columns[:-1], columns[1:]], axis=-1)
 
 
 def _interleave(phases: Array) -> Array:
-    """(2x, 2y, c) from the four phases of every window, (x + 1, y + 1, 4 c).
+    """Joins the four phases of every window, (x + 1, y + 1, 4 c), to (2x, 2y, c).
 
     An even output is the first phase of the window that ends at its voxel, an odd one
     the second phase of the window that begins there.

@@ -1,4 +1,4 @@
-"""A one-dimensional Winograd transform in front of 2-D convolutions.
+"""3x3x3 convolution as a one-dimensional Winograd transform and 2-D convolutions.
 
 Winograd (1980); Lavin and Gray (2016). The transform runs along z, the thin axis of the
 volumes; arrays are z-first, (b, z, x, y, c), and `taps` are (3, 3, 3, c_in, c_out) with
@@ -21,7 +21,7 @@ _XLA_2D = ("NHWC", "HWIO", "NHWC")
 
 
 class Transform(NamedTuple):
-    """F(m, 3): m outputs from m + 2 inputs with m + 2 products instead of 3 m.
+    """Matrices of F(m, 3): m outputs of m + 2 inputs by m + 2 products, not 3 m.
 
     output = out @ ((kernel @ taps) * (data @ input)).
     """
@@ -73,7 +73,7 @@ F2 = Transform(
 
 
 def conv2d(planes: Array, kernel: Array) -> Array:
-    """(..., x, y, c_in) by (3, 3, c_in, c_out), same padding; leading axes as batch.
+    """Convolves (..., x, y, c_in) by (3, 3, c_in, c_out), same padding, in 2-D.
 
     The planes lie side by side along y, a column of zeros between them, as one image:
     XLA on a CPU gives a convolution a second thread only if the image's rows are long.
@@ -93,18 +93,18 @@ def conv2d(planes: Array, kernel: Array) -> Array:
 
 
 def pad_z(x: Array) -> Array:
-    """One plane of zeros before and after."""
+    """Adds a plane of zeros before and after."""
     return jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
 
 
 def combine(coefficients: np.ndarray, parts: Callable[[int], Array]) -> Array:
-    """Sum of coefficient times part over the non-zero coefficients."""
+    """Sums coefficient times part over the non-zero coefficients."""
     terms = [float(c) * parts(j) for j, c in enumerate(coefficients) if c]
     return sum(terms[1:], start=terms[0])
 
 
 def convolve(x: Array, taps: Array, transform: Transform) -> Array:
-    """Same-padded 3x3x3 cross-correlation, (b, z, x, y, c_out); m divides z.
+    """Returns the same-padded cross-correlation, (b, z, x, y, c_out); m divides z.
 
     A scan over slabs, which are transformed inside it: the transformed volume, larger
     than `x`, and the products never exist as a whole.
@@ -137,7 +137,7 @@ def convolve(x: Array, taps: Array, transform: Transform) -> Array:
 
 
 def kernel_gradient(x: Array, gradient: Array, transform: Transform) -> Array:
-    """Gradient of `convolve` by `taps`, (3, 3, 3, c_in, c_out); m divides z.
+    """Returns the gradient of `convolve` by `taps`; m divides z.
 
     A scan over slabs of tiles keeps the unfolded planes in the cache.
     """
@@ -162,7 +162,7 @@ def kernel_gradient(x: Array, gradient: Array, transform: Transform) -> Array:
 
 
 def _spread(gradient: Array, out: np.ndarray) -> list[Array]:
-    """The output transform's adjoint along z: one array per Winograd point."""
+    """Applies the adjoint of the output transform: one array per Winograd point."""
     step, points = out.shape
     shape = gradient.shape
     outputs = gradient.reshape(shape[0], -1, step, *shape[2:])
@@ -170,9 +170,10 @@ def _spread(gradient: Array, out: np.ndarray) -> list[Array]:
 
 
 def _plane_gradient(planes: Array, gradient: Array) -> Array:
-    """2-D kernel gradient (3, 3, c_in, c_out) of some planes, as one matrix product.
+    """Returns the 2-D kernel gradient (3, 3, c_in, c_out) of some planes.
 
-    Three y shifts of the planes against three x shifts of the gradient: nine taps.
+    One matrix product: three y shifts of the planes against three x shifts of the
+    gradient are the nine taps.
     """
     _, width, height, channels = planes.shape
     out_channels = gradient.shape[-1]
@@ -205,7 +206,7 @@ def tiles(padded: Array, data: np.ndarray) -> list[Array]:
 
 
 def largest_share(count: int, voxels: int, together: int) -> int:
-    """The largest divisor of `count` whose parts hold at most `together` voxels.
+    """Returns the largest divisor of `count` with at most `together` voxels a part.
 
     Products over single planes of a few hundred voxels are mostly overhead.
     """
