@@ -5,6 +5,7 @@ install "unc_jax[dicom]".
 """
 
 import hashlib
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,32 +13,31 @@ from typing import Any
 import numpy as np
 
 from unc_jax.data.files import replacing
-from unc_jax.data.nifti import Geometry, Scan, to_canonical, to_scan_order
+from unc_jax.data.geometry import Geometry, to_canonical, to_scan_order
+from unc_jax.data.nifti import Scan
 from unc_jax.errors import InputError
 
 _NO_PYDICOM = "DICOM files need pydicom: pip install pydicom pylibjpeg-openjpeg"
 _NO_HIGHDICOM = "DICOM segmentations need highdicom: pip install highdicom"
-_TAGS = ["SeriesInstanceUID", "ImagePositionPatient", "SeriesNumber", "PatientID"]
+_TAGS = ["SeriesInstanceUID", "SeriesNumber", "PatientID"]
+_TAGS += ["ImagePositionPatient", "ImageOrientationPatient"]
 _GAP = 0.05  # largest unevenness of the slices' distance, as a share of it
+_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts towards left and back
 # SNOMED CT names: category and type of what is segmented.
 _CODES = {
     "liver": ("Organ", "Liver"),
     "tumor": ("MorphologicallyAbnormalStructure", "Neoplasm"),
 }
 _SERIES_NUMBER = 900  # behind what a scanner numbers
-_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts towards left and back
 
 
 def find_series(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Files of each series below `folder`, by PATIENT_SERIES; files without a place
-    in space (reports, scouts without position) are left out.
+    """Lists the files of each series below `folder`, by PATIENT_SERIES.
 
-    Raises InputError when DICOM files are there but pydicom is not, or none is a slice.
+    Files without a place in space (reports, scouts) are left out. Raises InputError
+    when DICOM files are there but pydicom is not, or none is a slice.
     """
     files = sorted(path for path in folder.rglob("*") if _is_dicom(path))
-    if not files:
-        return {}
-    _pydicom()
     series: dict[str, list[Path]] = {}
     names: dict[str, str] = {}
     for path in files:
@@ -49,35 +49,31 @@ def find_series(folder: Path) -> dict[str, tuple[Path, ...]]:
         number = header.get("SeriesNumber")
         names[uid] = patient if number is None else f"{patient}_{number}"
         series.setdefault(uid, []).append(path)
-    if not series:
+    if files and not series:
         raise InputError(
             f"{folder}: none of its {len(files)} DICOM files can be read as a slice "
             "with a place in space (ImagePositionPatient)"
         )
-    doubled = len(set(names.values())) < len(names)
-    return {
-        f"{names[uid]}_{uid}" if doubled else names[uid]: tuple(paths)
-        for uid, paths in series.items()
-    }
+    if len(set(names.values())) < len(names):
+        names = {uid: f"{name}_{uid}" for uid, name in names.items()}
+    return {names[uid]: tuple(paths) for uid, paths in series.items()}
 
 
 def read_series(files: tuple[Path, ...]) -> Scan:
-    """Voxels of one series in HU (rescaled), int16, canonical order, with geometry.
+    """Reads the voxels of one series in HU (rescaled), int16, canonical order.
 
     Slices are sorted along their normal. Raises InputError, naming a file, for slices
     that differ in size, direction or distance (a missing one too), for colours, and for
     a compression that no installed decoder reads.
     """
-    pydicom = _pydicom()
-    slices = [pydicom.dcmread(path) for path in files]
+    dcmread = _pydicom().dcmread
+    slices = [dcmread(path) for path in files]
     first = slices[0]
     try:
         row, column = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
-        normal = np.cross(row, column)
-        places = _places(slices)
-        order = np.argsort(places, kind="stable")
+        order, places = _order(slices)
         slices, files = [slices[i] for i in order], tuple(files[i] for i in order)
-        step = _step(np.sort(places), files)
+        step = _step(places, files)
         for one, path in zip(slices, files, strict=True):
             _check_alike(first, one, path)
     except (AttributeError, TypeError, ValueError) as error:
@@ -90,19 +86,16 @@ def read_series(files: tuple[Path, ...]) -> Scan:
     affine = np.eye(4)
     affine[:3, 0] = row * spacing_column  # along a row the column index grows
     affine[:3, 1] = column * spacing_row
-    affine[:3, 2] = normal * step
+    affine[:3, 2] = np.cross(row, column) * step
     affine[:3, 3] = slices[0].ImagePositionPatient
     x, y, z = array.shape
     geometry = Geometry((x, y, z), _TO_RAS @ affine)
     return Scan(to_canonical(array, geometry), geometry)
 
 
-def require_highdicom() -> None:
-    """Raises InputError, saying what to install, when segmentations cannot be made."""
-    try:
-        import highdicom  # noqa: F401
-    except ImportError:
-        raise InputError(_NO_HIGHDICOM) from None
+def require_highdicom() -> Any:
+    """Returns the library that segmentations need; InputError says how to get it."""
+    return _library("highdicom", _NO_HIGHDICOM)
 
 
 def write_segmentation(
@@ -116,38 +109,38 @@ def write_segmentation(
 ) -> None:
     """Writes one binary segment that refers to the slices `slice_files` it lies on.
 
-    mask: bool (x, y, z), canonical, on the grid that
-    `dicom.read_series(slice_files)` gave with `geometry`. target: "liver" or
-    "tumor". Empty planes are left out unless all are empty. The same mask of the
-    same series gets the same identifiers. Raises InputError when highdicom is
-    missing or the series lacks what a segmentation copies from it (patient and
-    study).
-    """
-    require_highdicom()
-    import highdicom as hd
-    import pydicom
-    from pydicom.sr.codedict import codes
-    from pydicom.uid import generate_uid
+    Empty planes are left out unless all are empty. The same mask of the same series
+    gets the same identifiers. Raises InputError when highdicom is missing or the series
+    lacks what a segmentation copies from it (patient and study).
 
-    slices = [pydicom.dcmread(file) for file in ordered(slice_files)]
+    Args:
+      mask: bool (x, y, z), canonical, on the grid that `read_series(slice_files)` gave
+        with `geometry`.
+      target: "liver" or "tumor".
+      version: of this program.
+    """
+    hd, pydicom = require_highdicom(), _pydicom()
+    codes = importlib.import_module("pydicom.sr.codedict").codes
+    order, _ = _order([_header(file) for file in slice_files])
+    slices = [pydicom.dcmread(slice_files[i]) for i in order]
     if not slices[0].get("SOPClassUID"):
         raise InputError(
             f"{slice_files[0]}: does not say what it is (SOPClassUID is empty)"
         )
     planes = to_scan_order(mask, geometry).transpose(2, 1, 0)
-    category, kind = _CODES[target]
     content = hashlib.sha256(np.packbits(planes).tobytes()).hexdigest()
     mark = [str(slices[0].get("SeriesInstanceUID", "")), target, version, content]
     series, own, tracked = (
-        generate_uid(entropy_srcs=[*mark, purpose])
+        pydicom.uid.generate_uid(entropy_srcs=[*mark, purpose])
         for purpose in ("series", "instance", "tracking")
     )
     try:
+        category, kind = (getattr(codes.SCT, name) for name in _CODES[target])
         described = hd.seg.SegmentDescription(
             segment_number=1,
             segment_label=target,
-            segmented_property_category=getattr(codes.SCT, category),
-            segmented_property_type=getattr(codes.SCT, kind),
+            segmented_property_category=category,
+            segmented_property_type=kind,
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=hd.AlgorithmIdentificationSequence(
                 name="unc_jax",
@@ -183,23 +176,13 @@ def write_segmentation(
         segmentation.save_as(file)
 
 
-def ordered(files: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The files of a series in the order of the slices of `read_series`."""
-    pydicom = _pydicom()
-    tags = ["ImageOrientationPatient", "ImagePositionPatient"]
-    slices = [
-        pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        for path in files
-    ]
-    order = np.argsort(_places(slices), kind="stable")
-    return tuple(files[i] for i in order)
-
-
-def _places(slices: list[Any]) -> list[float]:
-    """Of each slice along the normal of the first, mm."""
+def _order(slices: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the order of slices along the normal of the first, and places, mm."""
     row, column = np.array(slices[0].ImageOrientationPatient, float).reshape(2, 3)
     normal = np.cross(row, column)
-    return [float(np.dot(one.ImagePositionPatient, normal)) for one in slices]
+    places = np.array([np.dot(one.ImagePositionPatient, normal) for one in slices])
+    order = np.argsort(places, kind="stable")
+    return order, places[order]
 
 
 def _step(places: np.ndarray, files: tuple[Path, ...]) -> float:
@@ -226,7 +209,7 @@ def _check_alike(first: Any, one: Any, path: Path) -> None:
 
 
 def _plane(one: Any, path: Path) -> np.ndarray:
-    """int16 (columns, rows), HU."""
+    """Decodes a slice, int16 (columns, rows), HU."""
     try:
         pixels = one.pixel_array
     except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -248,16 +231,20 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _header(path: Path) -> Any | None:
-    """None of a file that only looks like DICOM: pydicom raises a bit of everything."""
+    """Reads a slice without its pixels; None if it only looks like DICOM."""
+    dcmread = _pydicom().dcmread
     try:
-        return _pydicom().dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-    except Exception:
+        return dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+    except Exception:  # pydicom raises a bit of everything
         return None
 
 
 def _pydicom() -> Any:
+    return _library("pydicom", _NO_PYDICOM)
+
+
+def _library(name: str, missing: str) -> Any:
     try:
-        import pydicom
+        return importlib.import_module(name)
     except ImportError:
-        raise InputError(_NO_PYDICOM) from None
-    return pydicom
+        raise InputError(missing) from None

@@ -4,83 +4,25 @@ import contextlib
 import gzip
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
 from unc_jax.data.files import replacing
+from unc_jax.data.geometry import (
+    Geometry,
+    header_fields,
+    to_canonical,
+    to_scan_order,
+)
 from unc_jax.errors import InputError
 
 ENDINGS = (".nii.gz", ".nii", ".hdr")
 _BLOCK_BYTES = 1 << 24
 _LONGEST_SIDE = 32767  # int16 in the NIfTI-1 header that `write` makes
-# Header values that place the voxels. They are kept verbatim: deriving them anew from
-# the affine would round at each passage.
-_FIELDS = ("xyzt_units", "pixdim", "qform_code", "quatern_b", "quatern_c", "quatern_d")
-_FIELDS += ("qoffset_x", "qoffset_y", "qoffset_z", "sform_code")
-_FIELDS += ("srow_x", "srow_y", "srow_z")
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The grid of a scan: shape and place of its voxels.
-
-    `shape` and 4x4 `affine` (voxel -> RAS mm) are in the order of the file;
-    `canonical_*` and `spacing_mm` in RAS+ order. `fields` are header values, verbatim;
-    without them (a grid made here) the affine is rounded to the float32 a header holds.
-    """
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray = field(compare=False)  # follows from `fields`
-    fields: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        kept = np.float64 if self.fields else np.float32
-        affine = np.array(self.affine, kept).astype(np.float64)
-        affine.flags.writeable = False
-        shape, fields = tuple(map(int, self.shape)), self.fields or _fields_for(affine)
-        vars(self).update(shape=shape, affine=affine, fields=fields)
-
-    @property
-    def orientation(self) -> np.ndarray:
-        """(3, 2): canonical axis of each scan axis, and -1 where it is flipped."""
-        return nib.orientations.io_orientation(self.affine)
-
-    @property
-    def canonical_shape(self) -> tuple[int, int, int]:
-        """Shape in RAS+ order."""
-        x, y, z = np.argsort(self.orientation[:, 0])
-        return self.shape[x], self.shape[y], self.shape[z]
-
-    @property
-    def canonical_affine(self) -> np.ndarray:
-        """4x4, RAS+ voxel -> RAS mm. Oblique grids are reordered, not resampled."""
-        return self.affine @ inv_ornt_aff(self.orientation, self.shape)
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size along the canonical axes, mm."""
-        x, y, z = np.linalg.norm(self.canonical_affine[:3, :3], axis=0).tolist()
-        return x, y, z
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel, ml (1 ml = 1000 mm^3)."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain lists and numbers, of which `from_json` makes an equal one."""
-        return {**vars(self), "shape": [*self.shape], "affine": self.affine.tolist()}
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> "Geometry":
-        """Returns the geometry of which `to_json` made `value`."""
-        return Geometry(**value)
 
 
 class Scan(NamedTuple):
@@ -92,27 +34,23 @@ class Scan(NamedTuple):
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """Returns the files of a scan: itself, or header and voxels of a .hdr/.img pair."""
-    pair = Path(path).suffix in (".hdr", ".img")
-    return tuple(map(Path(path).with_suffix, (".hdr", ".img"))) if pair else (path,)
+    if path.suffix in (".hdr", ".img"):
+        return path.with_suffix(".hdr"), path.with_suffix(".img")
+    return (path,)
 
 
 def read(path: Path, *, labels: bool = False) -> Scan:
-    """Reads the voxels of a scan, (x, y, z) or (x, y, z, 1), to the end of the file.
+    """Reads a NIfTI-1 or NIfTI-2 scan, (x, y, z) or (x, y, z, 1), to its file's end.
 
     Integers keep their stored type, 64-bit ones become int32. Floats, and voxels with
     a slope or intercept, become float32; NaN and Inf pass. With `labels` the array is
     uint8: values within 1e-3 of a whole number from 0 to 255 are rounded, any other
     (NaN too) is an InputError. Peak memory: the array and a few blocks of 16 MB.
-
-    Args:
-      path: NIfTI-1 or NIfTI-2, as .nii, .nii.gz or a pair .hdr/.img.
-
-    Raises:
-      InputError: naming the file, when it is missing, truncated, fails its gzip
-        checksum, is no NIfTI file, has colours, complex numbers or other dimensions.
+    Raises InputError, naming the file, when it is missing, truncated, fails its gzip
+    checksum, is no NIfTI file, has colours or complex numbers, or other dimensions.
     """
-    with _opened(files_of(path)[-1]) as stream:
-        header, geometry = _header(path)
+    with _opened(files_of(path := Path(path))[-1]) as stream:
+        header, geometry = _read_header(path)
         stored, (slope, inter) = header.get_data_dtype(), header.get_slope_inter()
         scaled = slope is not None and (slope, inter) != (1, 0)
         dtype = stored.newbyteorder("=")
@@ -121,9 +59,7 @@ def read(path: Path, *, labels: bool = False) -> Scan:
         elif dtype.itemsize == 8:  # a careless export; gigabytes at CT size
             dtype = np.dtype(np.int32)
         array = np.empty(geometry.shape, np.uint8 if labels else dtype, order="F")
-        # Some writers leave 0 for "right behind the header".
-        first = 0 if _is_pair(header) else header.single_vox_offset
-        stream.seek(header.get_data_offset() or first)
+        stream.seek(header.get_data_offset())
         for slab in _slabs(geometry.shape, stored):
             target = array[..., slab]
             content = stream.read(target.size * stored.itemsize)
@@ -143,7 +79,7 @@ def read(path: Path, *, labels: bool = False) -> Scan:
 
 def read_geometry(path: Path) -> Geometry:
     """Reads the header alone; raises InputError where `read` would refuse it."""
-    return _header(path)[1]
+    return _read_header(Path(path))[1]
 
 
 def write(path: Path, array_ras: np.ndarray, geometry: Geometry, dtype: Any) -> None:
@@ -175,17 +111,6 @@ def write(path: Path, array_ras: np.ndarray, geometry: Geometry, dtype: Any) -> 
             stream.write(_cast(stored[..., slab], kept, path).tobytes(order="F"))
 
 
-def to_canonical(array: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Returns a view in RAS+ order of an array (x, y, z, ...) in scan order."""
-    return apply_orientation(array, geometry.orientation)
-
-
-def to_scan_order(array_ras: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Returns a view in scan order of an array (x, y, z, ...) in RAS+ order."""
-    ras = np.array([[0, 1], [1, 1], [2, 1]])
-    return apply_orientation(array_ras, ornt_transform(ras, geometry.orientation))
-
-
 def _slabs(shape: tuple[int, int, int], dtype: np.dtype) -> Iterator[slice]:
     step = max(1, _BLOCK_BYTES // (shape[0] * shape[1] * dtype.itemsize))
     return (slice(start, start + step) for start in range(0, shape[2], step))
@@ -212,7 +137,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     raise InputError(f"{path}: {cause}")
 
 
-def _header(path: Path) -> tuple[Any, Geometry]:
+def _read_header(path: Path) -> tuple[Any, Geometry]:
     """Reads the header of a scan (nibabel's) and its geometry; refuses unfit ones."""
     files = files_of(path)
     with _opened(files[0]) as stream:
@@ -220,8 +145,11 @@ def _header(path: Path) -> tuple[Any, Geometry]:
         kinds = (nib.Nifti1Header, nib.Nifti2Header)
         kind = next((k for k in kinds if k.may_contain_header(start)), None)
         header: Any = kind and kind(start[: kind.sizeof_hdr])
-        if not header or _is_pair(header) != (len(files) == 2):
+        magic = kind and (kind.single_magic, kind.pair_magic)[len(files) - 1]
+        if not kind or header["magic"] != magic:
             raise InputError(f"{path}: not a NIfTI file; save it as one .nii.gz")
+        if len(files) == 1 and header["vox_offset"] == 0:  # short for "as usual"
+            header["vox_offset"] = kind.single_vox_offset
         if header.get_data_dtype().kind not in "iuf":
             name = header.get_value_label("datatype")
             raise InputError(f"{path}: voxels are {name}; save one real number each")
@@ -236,31 +164,7 @@ def _header(path: Path) -> tuple[Any, Geometry]:
             solid = np.isfinite(affine).all() and abs(np.linalg.det(sides)) > 1e-4
         if not solid:
             raise InputError(f"{path}: its affine spans no volume; mend sform or qform")
-        return header, Geometry(shape, affine, _fields(header))
-
-
-def _is_pair(header: Any) -> bool:
-    return header["magic"].item() == header.pair_magic
-
-
-def _fields(header: Any) -> dict[str, Any]:
-    """Returns what places the voxels, in the types of NIfTI-1 and fit for JSON."""
-    kept = nib.Nifti1Header()
-    with np.errstate(over="ignore"):
-        for name in _FIELDS:
-            kept[name] = header[name]
-    # A form that is switched off may hold NaN or Inf, for which JSON has no word.
-    return {n: np.where(np.isfinite(kept[n]), kept[n], 0).tolist() for n in _FIELDS}
-
-
-def _fields_for(affine: np.ndarray) -> dict[str, Any]:
-    header: Any = nib.Nifti1Header()
-    header.set_xyzt_units("mm")
-    header.set_sform(affine, code=1)
-    header.set_qform(affine, code=1)
-    # A qform is a rotation: it cannot say a sheared grid, and is left off there.
-    header["qform_code"] = int(np.allclose(header.get_qform(), affine, atol=1e-3))
-    return _fields(header)
+        return header, Geometry(shape, affine, header_fields(header))
 
 
 def _cast(block: np.ndarray, dtype: np.dtype, path: Path) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unc_jax.data import nifti
-from unc_jax.data.nifti import Geometry
+from unc_jax.data.geometry import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.resampling import restore
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.data import nifti
-from unc_jax.data.nifti import ENDINGS, Geometry, files_of
+from unc_jax.data.geometry import Geometry
+from unc_jax.data.nifti import ENDINGS, files_of
 from unc_jax.errors import InputError
 
 # Distances of label and image, voxels: below the first they are float noise of two

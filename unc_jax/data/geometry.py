@@ -1,0 +1,100 @@
+"""Grids of scans: canonical RAS+ order, and the scan's own order and header values."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
+
+# Header values that place the voxels. They are kept verbatim: deriving them anew from
+# the affine would round at each passage.
+_FIELDS = ("xyzt_units", "pixdim", "qform_code", "quatern_b", "quatern_c", "quatern_d")
+_FIELDS += ("qoffset_x", "qoffset_y", "qoffset_z", "sform_code")
+_FIELDS += ("srow_x", "srow_y", "srow_z")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of a scan: shape and place of its voxels.
+
+    `shape` and 4x4 `affine` (voxel -> RAS mm) are in the order of the file;
+    `canonical_*` and `spacing_mm` in RAS+ order. `fields` are header values, verbatim;
+    without them (a grid made here) the affine is rounded to the float32 a header holds.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray = field(compare=False)  # follows from `fields`
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kept = np.float64 if self.fields else np.float32
+        affine = np.array(self.affine, kept).astype(np.float64)
+        affine.flags.writeable = False
+        shape, fields = tuple(map(int, self.shape)), self.fields or _fields_for(affine)
+        vars(self).update(shape=shape, affine=affine, fields=fields)
+
+    @property
+    def orientation(self) -> np.ndarray:
+        """(3, 2): canonical axis of each scan axis, and -1 where it is flipped."""
+        return nib.orientations.io_orientation(self.affine)
+
+    @property
+    def canonical_shape(self) -> tuple[int, int, int]:
+        x, y, z = np.argsort(self.orientation[:, 0])
+        return self.shape[x], self.shape[y], self.shape[z]
+
+    @property
+    def canonical_affine(self) -> np.ndarray:
+        """4x4, RAS+ voxel -> RAS mm. Oblique grids are reordered, not resampled."""
+        return self.affine @ inv_ornt_aff(self.orientation, self.shape)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along the canonical axes, mm."""
+        x, y, z = np.linalg.norm(self.canonical_affine[:3, :3], axis=0).tolist()
+        return x, y, z
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel, ml (1 ml = 1000 mm^3)."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain lists and numbers, of which `from_json` makes an equal one."""
+        return {**vars(self), "shape": [*self.shape], "affine": self.affine.tolist()}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "Geometry":
+        return Geometry(**value)
+
+
+def to_canonical(array: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Returns a view in RAS+ order of an array (x, y, z, ...) in scan order."""
+    return apply_orientation(array, geometry.orientation)
+
+
+def to_scan_order(array_ras: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Returns a view in scan order of an array (x, y, z, ...) in RAS+ order."""
+    ras = np.array([[0, 1], [1, 1], [2, 1]])
+    return apply_orientation(array_ras, ornt_transform(ras, geometry.orientation))
+
+
+def header_fields(header: Any) -> dict[str, Any]:
+    """Returns what places the voxels, in the types of NIfTI-1 and fit for JSON."""
+    kept = nib.Nifti1Header()
+    with np.errstate(over="ignore"):
+        for name in _FIELDS:
+            kept[name] = header[name]
+    # A form that is switched off may hold NaN or Inf, for which JSON has no word.
+    return {n: np.where(np.isfinite(kept[n]), kept[n], 0).tolist() for n in _FIELDS}
+
+
+def _fields_for(affine: np.ndarray) -> dict[str, Any]:
+    header: Any = nib.Nifti1Header()
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=1)
+    # A qform is a rotation: it cannot say a sheared grid, and is left off there.
+    header["qform_code"] = int(np.allclose(header.get_qform(), affine, atol=1e-3))
+    return header_fields(header)
