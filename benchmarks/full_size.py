@@ -33,7 +33,7 @@ def prepare(features: int) -> dict:
         drawn = time.perf_counter() - started
         case = dataset.read_task(root).training[0]
         recipe = prepare_case.Recipe(
-            "liver", (256, 256, 256), (-120.0, 240.0), None, (1, 2), (2,)
+            "liver", (256, 256, 256), (-120, 240), None, (1, 2), (2,), "population"
         )
         started = time.perf_counter()
         part = prepare_case.prepare_case(case, recipe)

@@ -181,7 +181,9 @@ def _case_contender(
 
     case = Case("case", folder / "image.nii.gz", folder / "label.nii.gz")
     x, y, z = to if target == "liver" else (284, 256, 133)
-    recipe = Recipe(target, (x, y, z), (-120.0, 240.0), -50.0, (1, 2), (2,))
+    recipe = Recipe(
+        target, (x, y, z), (-120.0, 240.0), -50.0, (1, 2), (2,), "population"
+    )
     return lambda: prepare_case(case, recipe).image
 
 

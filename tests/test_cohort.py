@@ -1,9 +1,8 @@
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from unc_jax.data import files, nifti
 from unc_jax.data.cohort import open_cohort, prepare
 from unc_jax.data.dataset import read_task
-from unc_jax.data.prepare_case import MAX_FOREGROUND, draw_foreground
+from unc_jax.data.prepare_case import MAX_FOREGROUND, Recipe, draw_foreground
 from unc_jax.data.preprocess import box_of, moments, prepare_liver, prepare_tumor
 from unc_jax.data.split import Split
 from unc_jax.errors import InputError
@@ -22,17 +21,17 @@ from unc_jax.errors import InputError
 CASES = 6
 SPLIT = Split(train=("c0", "c3", "c4"), validation=("c1",), test=("c2", "c5"))
 TUMOR_FREE = "c4"
-SETTINGS = {
-    "target": "tumor",
-    "shape": (9, 8, 7),
-    "window_hu": (-30.0, 200.0),
-    "outside_hu": -50.0,
-    "liver_labels": (1, 2),
-    "tumor_labels": (2,),
-    "normalisation": "population",
-}
-SHAPE_TO_KILL = (128, 128, 128)  # large enough to be caught in writing
-LIVER = {**SETTINGS, "target": "liver", "window_hu": (-120.0, 240.0)}
+TUMOR = Recipe(
+    target="tumor",
+    shape=(9, 8, 7),
+    window_hu=(-30.0, 200.0),
+    outside_hu=-50.0,
+    liver_labels=(1, 2),
+    tumor_labels=(2,),
+    normalisation="population",
+)
+LIVER = TUMOR._replace(target="liver", window_hu=(-120.0, 240.0))
+TO_KILL = TUMOR._replace(shape=(96, 96, 96))  # long enough in writing to be caught
 
 
 def write_task(root, *, scale=1):
@@ -89,7 +88,7 @@ def contents(folder):
 
 
 def test_liver_cohort(task, tmp_path):
-    cohort = prepare(task, SPLIT, tmp_path / "out", **LIVER)
+    cohort = prepare(task, SPLIT, tmp_path / "out", LIVER)
     assert cohort.ids == ("c0", "c1", "c2", "c3", "c4", "c5")
     assert cohort.split == SPLIT
     assert cohort.images.shape == cohort.labels.shape == (6, 9, 8, 7)
@@ -111,7 +110,7 @@ def test_liver_cohort(task, tmp_path):
 
 
 def test_tumor_statistics_are_of_the_organ_alone(task, tmp_path):
-    cohort = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    cohort = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     values = []
     for case in SPLIT.train:
         arrays = (scan.array for scan in read_case(task, case))
@@ -131,15 +130,15 @@ def test_tumor_statistics_are_of_the_organ_alone(task, tmp_path):
 
 
 def test_each_case_by_its_own_statistics(task, tmp_path):
-    options = {**LIVER, "normalisation": "case"}
-    cohort = prepare(task, SPLIT, tmp_path / "out", **options)
+    recipe = LIVER._replace(normalisation="case")
+    cohort = prepare(task, SPLIT, tmp_path / "out", recipe)
     for image in cohort.images:
         assert np.isclose(moments(image).mean, 0, atol=1e-3)
         assert np.isclose(moments(image).std, 1, atol=1e-3)
 
 
 def test_records_lead_back_to_the_scan(task, tmp_path):
-    cohort = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    cohort = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     for case, record in zip(cohort.ids, cohort.records, strict=True):
         scan, labels = read_case(task, case)
         geometry = nifti.Geometry.from_json(record["geometry"])
@@ -157,13 +156,13 @@ def test_records_lead_back_to_the_scan(task, tmp_path):
 
 
 def test_auto_shape_is_the_mean_size_of_the_test_cases(task, tmp_path):
-    cohort = prepare(task, SPLIT, tmp_path / "out", **{**SETTINGS, "shape": "auto"})
+    cohort = prepare(task, SPLIT, tmp_path / "out", TUMOR._replace(shape="auto"))
     # Organs of c2 and c5: 9x7x6 and 12x7x3.
     assert cohort.images.shape[1:] == (round(10.5), 7, round(4.5))
 
 
 def test_the_second_run_reads_no_scan(task, tmp_path):
-    first = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    first = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     before = {path: path.stat().st_mtime_ns for path in first.path.iterdir()}
     for case in task.training:
         for path in (case.image, case.label):
@@ -172,7 +171,7 @@ def test_the_second_run_reads_no_scan(task, tmp_path):
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     calls = []
     second = prepare(
-        task, SPLIT, tmp_path / "out", **SETTINGS, on_case=lambda *c: calls.append(c)
+        task, SPLIT, tmp_path / "out", TUMOR, on_case=lambda *c: calls.append(c)
     )
     assert not calls
     assert second.path == first.path
@@ -193,61 +192,51 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_a_changed_setting_goes_to_another_folder(task, tmp_path, change):
-    first = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    first = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     before = contents(first.path)
-    options = {**SETTINGS, **change}
-    other = prepare(task, options.pop("split", SPLIT), tmp_path / "out", **options)
+    split = change.get("split", SPLIT)
+    changed = {name: value for name, value in change.items() if name != "split"}
+    other = prepare(task, split, tmp_path / "out", TUMOR._replace(**changed))
     assert other.path != first.path
     assert other.fingerprint != first.fingerprint
     assert contents(first.path) == before
 
 
 def test_the_fingerprint_follows_content_not_time(task, tmp_path):
-    first = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    first = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     image = task.training[5].image
     os.utime(image, (1, 1))
-    touched = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    touched = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     assert touched.path != first.path
     assert touched.fingerprint == first.fingerprint
     scan = nifti.read(image)
     nifti.write(image, scan.array[::-1], scan.geometry, np.int16)
-    changed = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    changed = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     assert changed.fingerprint != first.fingerprint
     # A test case: the training statistics stay.
     assert changed.statistics == first.statistics
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path[:0] = [{tests!r}, {root!r}]
-from test_cohort import SETTINGS, SHAPE_TO_KILL, SPLIT
-from unc_jax.data.cohort import prepare
-from unc_jax.data.dataset import read_task
-task = read_task(Path(sys.argv[1]))
-print("begin", flush=True)
-prepare(task, SPLIT, Path(sys.argv[2]), **{{**SETTINGS, "shape": SHAPE_TO_KILL}})
-"""
+def prepare_in_child(root, destination):
+    prepare(read_task(root), SPLIT, destination, TO_KILL)
 
 
-def kill_when(seen, command):
-    """Runs `command`, kills it as soon as `seen()` holds, returns its exit status."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"begin\n"
-        while child.poll() is None and not seen():
-            pass
-        child.send_signal(signal.SIGKILL)
-    return child.returncode
+def kill_when(seen, root, destination):
+    """Prepares in a process, kills it as soon as `seen()`, returns its exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["unc_jax.data.cohort"])  # not once a child
+    child = context.Process(target=prepare_in_child, args=(root, destination))
+    child.start()
+    while child.exitcode is None and not seen():
+        pass
+    child.kill()
+    child.join()
+    return child.exitcode
 
 
 def test_kill_at_any_moment_and_run_again(tmp_path):
     task = read_task(write_task(tmp_path / "Task"))
-    options = {**SETTINGS, "shape": SHAPE_TO_KILL}
-    reference = prepare(task, SPLIT, tmp_path / "reference", **options)
-    tests = Path(__file__).parent
-    script = SCRIPT.format(tests=str(tests), root=str(tests.parent))
-    command = [sys.executable, "-c", script, str(task.root), str(tmp_path / "out")]
+    reference = prepare(task, SPLIT, tmp_path / "reference", TO_KILL)
     folder = tmp_path / "out" / reference.path.name
     # While a file of this name is being written, and at some moment of the whole.
     for name in ("c2.npz", "images.npy", "labels.npy", "cases.json", ""):
@@ -256,22 +245,22 @@ def test_kill_at_any_moment_and_run_again(tmp_path):
         def seen(name=name, end=end):
             return any(folder.rglob(f"*{name}")) if name else time.monotonic() > end
 
-        status = kill_when(seen, command)
+        status = kill_when(seen, task.root, tmp_path / "out")
         assert status == -signal.SIGKILL or name in ("", "cases.json")
         for path, content in contents(folder).items():
             if path.parent == Path() and not path.name.startswith(".tmp-"):
                 assert content == (reference.path / path).read_bytes()
-    again = prepare(task, SPLIT, tmp_path / "out", **options)
+    again = prepare(task, SPLIT, tmp_path / "out", TO_KILL)
     assert contents(again.path) == contents(reference.path)
 
 
 def test_a_second_process_is_told_who_holds_the_folder(task, tmp_path):
-    cohort = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    cohort = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     (cohort.path / "cases.json").unlink()
     holding = files.hold(cohort.path, "somebody")
     with holding, pytest.raises(InputError, match=f"somebody, process {os.getpid()}"):
-        prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
-    assert prepare(task, SPLIT, tmp_path / "out", **SETTINGS).fingerprint
+        prepare(task, SPLIT, tmp_path / "out", TUMOR)
+    assert prepare(task, SPLIT, tmp_path / "out", TUMOR).fingerprint
 
 
 def test_all_unreadable_cases_are_named_at_once(task, tmp_path):
@@ -286,7 +275,7 @@ def test_all_unreadable_cases_are_named_at_once(task, tmp_path):
             task,
             SPLIT,
             tmp_path / "out",
-            **SETTINGS,
+            TUMOR,
             on_case=lambda done, total: seen.append((done, total)),
         )
     assert seen == [(done, 6) for done in range(1, 7)]
@@ -298,33 +287,31 @@ def test_a_case_without_organ_or_of_two_shapes_is_named(task, tmp_path):
     for array in (np.zeros((15, 14, 8), np.uint8), np.ones((15, 14, 9), np.uint8)):
         nib.save(nib.Nifti1Image(array, np.diag([-0.8, -0.8, 5, 1.0])), case.label)
         with pytest.raises(InputError, match=r"c3\.nii\.gz: (an empty|image .* label)"):
-            prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+            prepare(task, SPLIT, tmp_path / "out", TUMOR)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"shape": (20000, 20000, 20000)}, r"needs \d+\.\d GB, .* are free"),
-        ({"shape": (9, 8)}, "three sizes"),
-        ({"target": "liver", "shape": "auto"}, "tumor only"),
-        ({"target": "spleen"}, "choose liver or tumor"),
-        ({"normalisation": "none"}, "choose population or case"),
-        ({"window_hu": (200.0, -30.0)}, "low, high"),
         ({"window_hu": (900.0, 901.0)}, "one value"),
         ({"window_hu": (900.0, 901.0), "normalisation": "case"}, "case c0 has one"),
-        ({"split": Split(("c0",), ("c1",), ("c9",))}, r"not in .*'c9'"),
     ],
 )
 def test_what_cannot_be_prepared_is_said(task, tmp_path, change, message):
-    options = {**SETTINGS, **change}
     with pytest.raises(InputError, match=message):
-        prepare(task, options.pop("split", SPLIT), tmp_path / "out", **options)
+        prepare(task, SPLIT, tmp_path / "out", TUMOR._replace(**change))
+
+
+def test_a_split_of_other_cases_is_refused(task, tmp_path):
+    with pytest.raises(InputError, match=r"not in .*'c9'"):
+        prepare(task, Split(("c0",), ("c1",), ("c9",)), tmp_path / "out", TUMOR)
 
 
 def test_open_refuses_what_is_not_finished(task, tmp_path):
     with pytest.raises(InputError, match="is no prepared cohort"):
         open_cohort(tmp_path / "nowhere")
-    cohort = prepare(task, SPLIT, tmp_path / "out", **SETTINGS)
+    cohort = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     content = (cohort.path / "images.npy").read_bytes()
     (cohort.path / "images.npy").write_bytes(content[:-10])
     with pytest.raises(InputError, match="is damaged"):
@@ -332,7 +319,7 @@ def test_open_refuses_what_is_not_finished(task, tmp_path):
 
 
 def test_foreground_places_lie_on_the_label(task, tmp_path):
-    cohort = prepare(task, SPLIT, tmp_path / "out", **LIVER)
+    cohort = prepare(task, SPLIT, tmp_path / "out", LIVER)
     assert cohort.foreground.dtype == np.int16
     assert cohort.foreground.shape == (6, cohort.labels.sum((1, 2, 3)).max(), 3)
     for index, count in enumerate(cohort.foreground_counts):

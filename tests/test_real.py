@@ -44,14 +44,8 @@ def test_ten_samples_over_a_whole_scan_at_256(real_data):
     config = liver_large_wcc.get_config()
     config.model.features = 16  # full width takes four times as long
     data = config.data
-    recipe = prepare_case.Recipe(
-        "liver",
-        tuple(data.shape),
-        tuple(data.window_hu),
-        None,
-        tuple(data.liver_labels),
-        tuple(data.tumor_labels),
-    )
+    fields = prepare_case.Recipe._fields
+    recipe = prepare_case.Recipe(**{name: data[name] for name in fields})
     case = dataset.read_task(real_data / "Task03_Liver_sample").training[0]
     part = prepare_case.prepare_case(case, recipe)
     assert part.image.shape == part.label.shape == (256, 256, 256)

@@ -12,6 +12,7 @@ from unc_jax.config import Config, flat_config
 from unc_jax.data import cohort, dataset, files, split
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
+from unc_jax.data.prepare_case import Recipe
 from unc_jax.errors import InputError
 from unc_jax.review import markup, prepare_scan, report, rule
 from unc_jax.segmentation.fit import fit
@@ -64,13 +65,7 @@ def prepare(config: Config) -> Cohort:
         task,
         chosen,
         Path(data.prepared),
-        target=data.target,
-        shape=data.shape,
-        window_hu=data.window_hu,
-        outside_hu=data.outside_hu,
-        liver_labels=data.liver_labels,
-        tumor_labels=data.tumor_labels,
-        normalisation=data.normalisation,
+        Recipe(**{name: data[name] for name in Recipe._fields}),
         on_case=_progress("prepare", len(ids)),
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from unc_jax.data import files, nifti, write_cohort
 from unc_jax.data.dataset import Case, Task
-from unc_jax.data.prepare_case import MAX_FOREGROUND
+from unc_jax.data.prepare_case import MAX_FOREGROUND, Recipe
 from unc_jax.data.split import Split, read_split
 from unc_jax.data.write_cohort import RECORDS, OnCase
 from unc_jax.errors import InputError
@@ -47,60 +47,31 @@ def prepare(
     source: Task,
     split: Split,
     destination: Path,
-    *,
-    target: str,
-    shape: Sequence[int] | str,
-    window_hu: Sequence[float],
-    outside_hu: float | None,
-    liver_labels: Sequence[int],
-    tumor_labels: Sequence[int],
-    normalisation: str,
+    recipe: Recipe,
     on_case: OnCase | None = None,
 ) -> Cohort:
     """Prepares the cases of `split` in destination/TARGET-KEY, and opens the result.
 
-    KEY is a digest of the settings, the split and each source file's path, size and
-    time of change: what was prepared before is opened without reading a scan, and
-    other settings never meet old arrays but get a folder of their own. A killed
-    preparation goes on behind the last finished case; until all are done their float32
-    volumes lie in `parts` (5 bytes per voxel beside the final 3).
-
-    Args:
-      target: "liver" (`preprocess.prepare_liver`) or "tumor" (`prepare_tumor`).
-      shape: voxels (x, y, z), or "auto" (tumor): the mean size of the split's test
-        cases after cropping, as in the paper, from a first pass over their labels.
-      window_hu, outside_hu, liver_labels, tumor_labels: as in `preprocess`;
-        `outside_hu` counts for tumor alone.
-      normalisation: "population" z-scores by mean and standard deviation of the
-        training cases together, "case" each case by its own. Both are taken after
-        windowing, for liver over all voxels, for tumor over those inside the organ
-        alone: what lies outside is a marker.
-      on_case: called with (done, total) after each case.
+    KEY is a digest of the recipe, the split and each source file's path, size and time
+    of change: what was prepared before is opened without reading a scan, and another
+    recipe never meets old arrays but gets a folder of its own. A killed preparation
+    goes on behind the last finished case; until all are done their float32 volumes lie
+    in `parts` (5 bytes per voxel beside the final 3). `on_case` is called with
+    (done, total) after each case.
 
     Raises:
       InputError: cases that cannot be read or have no organ (all of them in one
         message, after the others are done), a case without label or unknown, a full
         disk, a training set without any spread, another process at work in the folder.
     """
-    # What does not count does not enter the key.
-    inside = None if target == "liver" or outside_hu is None else float(outside_hu)
-    settings = {
-        "target": target,
-        "shape": shape if isinstance(shape, str) else [int(size) for size in shape],
-        "window_hu": [float(value) for value in window_hu],
-        "outside_hu": inside,
-        "liver_labels": [int(value) for value in liver_labels],
-        "tumor_labels": [int(value) for value in tumor_labels],
-        "normalisation": normalisation,
-    }
-    _check(settings)
     cases = _cases(source, split)
+    settings = recipe.to_json()
     content = {"format": _FORMAT, "settings": settings, "split": split._asdict()}
     key = write_cohort.digest({**content, "files": _stamps(source.root, cases)})
-    folder = Path(destination) / f"{target}-{key[:12]}"
+    folder = Path(destination) / f"{recipe.target}-{key[:12]}"
     if not write_cohort.is_finished(folder):
         with files.hold(folder, "preparation"):
-            write_cohort.write_cohort(folder, cases, split, content, on_case)
+            write_cohort.write_cohort(folder, cases, split, recipe, content, on_case)
     return open_cohort(folder)
 
 
@@ -141,24 +112,6 @@ def open_cohort(path: Path) -> Cohort:
         statistics,
         fingerprint,
     )
-
-
-def _check(settings: dict[str, Any]) -> None:
-    target, shape = settings["target"], settings["shape"]
-    if target not in ("liver", "tumor"):
-        raise InputError(f"target {target!r}: choose liver or tumor")
-    if settings["normalisation"] not in ("population", "case"):
-        raise InputError(
-            f"normalisation {settings['normalisation']!r}: choose population or case"
-        )
-    if isinstance(shape, str):
-        if (target, shape) != ("tumor", "auto"):
-            raise InputError(f"shape {shape!r}: 'auto' is possible for tumor only")
-    elif len(shape) != 3 or min(shape) < 1:
-        raise InputError(f"shape {shape}: three sizes in voxels are needed")
-    window_hu = settings["window_hu"]
-    if window_hu and not (len(window_hu) == 2 and window_hu[0] < window_hu[1]):
-        raise InputError(f"window {window_hu} HU must be (low, high), or empty")
 
 
 def _cases(source: Task, split: Split) -> list[Case]:

@@ -11,7 +11,8 @@ import numpy as np
 from unc_jax.data import nifti, preprocess
 from unc_jax.data.dataset import Case
 from unc_jax.data.files import replacing
-from unc_jax.data.preprocess import Box, Prepared, select
+from unc_jax.data.geometry import Geometry
+from unc_jax.data.preprocess import Box, select
 from unc_jax.data.resampling import cropped_affine, resample, resampled_affine
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
@@ -21,14 +22,38 @@ MAX_FOREGROUND = 32768
 
 
 class Recipe(NamedTuple):
-    """Settings that the voxels of a prepared case depend on, beside its scan."""
+    """Settings that a prepared cohort depends on, beside its scans.
+
+    target: "liver" (`preprocess.prepare_liver`) or "tumor" (`prepare_tumor`).
+    shape: voxels (x, y, z), or "auto" (tumor): the mean size of the split's test cases
+      after cropping, as in the paper, from a first pass over their labels.
+    window_hu, outside_hu, liver_labels, tumor_labels: as in `preprocess`;
+      `outside_hu` counts for tumor alone.
+    normalisation: "population" z-scores by mean and standard deviation of the training
+      cases together, "case" each case by its own, after windowing.
+    """
 
     target: str
-    shape: tuple[int, int, int]
-    window_hu: tuple[float, ...]
+    shape: Sequence[int] | str
+    window_hu: Sequence[float]
     outside_hu: float | None
-    liver_labels: tuple[int, ...]
-    tumor_labels: tuple[int, ...]
+    liver_labels: Sequence[int]
+    tumor_labels: Sequence[int]
+    normalisation: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON, the same for recipes that prepare the same."""
+        outside = None if self.target == "liver" else self.outside_hu
+        shape = self.shape
+        return {
+            "target": self.target,
+            "shape": shape if isinstance(shape, str) else [int(s) for s in shape],
+            "window_hu": [float(value) for value in self.window_hu],
+            "outside_hu": None if outside is None else float(outside),
+            "liver_labels": [int(value) for value in self.liver_labels],
+            "tumor_labels": [int(value) for value in self.tumor_labels],
+            "normalisation": self.normalisation,
+        }
 
 
 class PreparedCase(NamedTuple):
@@ -49,22 +74,20 @@ def prepare_case(case: Case, recipe: Recipe) -> PreparedCase:
     """Reads one case and prepares it. Raises InputError naming the file."""
     assert case.label is not None
     scan, labels = nifti.read(case.image), nifti.read(case.label, labels=True)
+    arguments = recipe._asdict()
+    del arguments["normalisation"]
     try:
-        prepared = _prepared(scan.array, labels.array, recipe)
+        prepared, moments = preprocess.prepare(scan.array, labels.array, **arguments)
     except ValueError as error:
         raise InputError(f"{case.label}: {error}") from None
-    # Outside the organ of a tumour case lies a marker, not a measurement.
-    whole = recipe.target == "liver"
-    measured = prepared.image if whole else prepared.image[prepared.organ]
-    moments = preprocess.moments(measured)
     if not np.isfinite(moments.squares):
         raise InputError(f"{case.image}: has NaN or infinite voxels; mend the scan")
     foreground, count = draw_foreground(prepared.target, case.id)
-    wanted = recipe.liver_labels if whole else recipe.tumor_labels
+    wanted = recipe.liver_labels if recipe.target == "liver" else recipe.tumor_labels
     raw_voxels = np.count_nonzero(select(labels.array, wanted))
     record = {
         "id": case.id,
-        **_grids(scan.geometry, prepared.box, recipe.shape),
+        **_grids(scan.geometry, prepared.box, prepared.image.shape),
         "reference_ml": scan.geometry.voxel_ml * int(raw_voxels),
         "tumor_free": not select(labels.array, recipe.tumor_labels).any(),
         "foreground_count": count,
@@ -146,19 +169,7 @@ def read_record(path: Path) -> dict[str, Any]:
         return json.loads(str(file["record"]))
 
 
-def _prepared(image: np.ndarray, label: np.ndarray, recipe: Recipe) -> Prepared:
-    arguments = recipe._asdict()
-    if arguments.pop("target") == "tumor":
-        return preprocess.prepare_tumor(image, label, **arguments)
-    del arguments["outside_hu"], arguments["tumor_labels"]
-    prepared, target = preprocess.prepare_liver(image, label, **arguments)
-    x, y, z = (slice(0, size) for size in image.shape)
-    return Prepared(prepared, target, target.view(bool), (x, y, z))
-
-
-def _grids(
-    geometry: nifti.Geometry, box: Box, shape: tuple[int, int, int]
-) -> dict[str, Any]:
+def _grids(geometry: Geometry, box: Box, shape: Sequence[int]) -> dict[str, Any]:
     """Returns the scan's grid, the part of it that is prepared, the prepared grid."""
     sides = [side.stop - side.start for side in box]
     cropped = cropped_affine(geometry.canonical_affine, box)

@@ -144,6 +144,40 @@ def prepare_tumor(
     return Prepared(windowed, target, organ, box)
 
 
+def prepare(
+    image: np.ndarray,
+    label: np.ndarray,
+    target: str,
+    *,
+    shape: Sequence[int],
+    window_hu: Sequence[float],
+    outside_hu: float | None,
+    liver_labels: Sequence[int],
+    tumor_labels: Sequence[int],
+) -> tuple[Prepared, "Moments"]:
+    """Prepares a scan by `prepare_liver` or, for target "tumor", `prepare_tumor`.
+
+    The moments, to normalise by, are those of all voxels, for tumours of those inside
+    the organ: outside lies a marker, not a measurement.
+    """
+    if target == "tumor":
+        prepared = prepare_tumor(
+            image,
+            label,
+            shape=shape,
+            window_hu=window_hu,
+            outside_hu=outside_hu,
+            liver_labels=liver_labels,
+            tumor_labels=tumor_labels,
+        )
+        return prepared, moments(prepared.image[prepared.organ])
+    windowed, liver = prepare_liver(
+        image, label, shape=shape, window_hu=window_hu, liver_labels=liver_labels
+    )
+    x, y, z = (slice(0, size) for size in image.shape)
+    return Prepared(windowed, liver, liver.view(bool), (x, y, z)), moments(windowed)
+
+
 class Moments(NamedTuple):
     """Count, mean and sum of squared deviations of a set of values, in float64."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ def write_cohort(
     folder: Path,
     cases: Sequence[Case],
     split: Split,
+    recipe: Recipe,
     content: dict[str, Any],
     on_case: OnCase | None,
 ) -> None:
@@ -43,11 +45,13 @@ def write_cohort(
     files go.
 
     Args:
-      content: "settings" and what else the arrays depend on, beside the scans.
+      content: what the arrays depend on beside the scans, for their description.
     """
     sweep(folder)
     if not (folder / RECORDS).exists():
-        recipe = _recipe(folder, cases, split, content["settings"])
+        if recipe.shape == "auto":
+            shape = _mean_shape(folder, cases, split, recipe.liver_labels)
+            recipe = recipe._replace(shape=shape)
         _write_cases(folder, cases, recipe, on_case)
         _write_arrays(folder, cases, split, recipe, content)
     shutil.rmtree(folder / _CASES, ignore_errors=True)
@@ -66,23 +70,6 @@ def raise_all(problems: Sequence[object], total: int) -> None:
             f"{len(problems)} problems in {total} cases: {listed}; mend them or leave "
             "the cases out"
         )
-
-
-def _recipe(
-    folder: Path, cases: Sequence[Case], split: Split, settings: dict[str, Any]
-) -> Recipe:
-    liver_labels = settings["liver_labels"]
-    shape = settings["shape"]
-    if shape == "auto":
-        shape = _mean_shape(folder, cases, split, liver_labels)
-    return Recipe(
-        settings["target"],
-        (shape[0], shape[1], shape[2]),
-        tuple(settings["window_hu"]),
-        settings["outside_hu"],
-        tuple(liver_labels),
-        tuple(settings["tumor_labels"]),
-    )
 
 
 def _mean_shape(
@@ -108,7 +95,10 @@ def _write_cases(
     left = [case for case in cases if not _file(folder, case).exists()]
     # Per voxel: float32 image and label of a case file, float16 image and label at the
     # end.
-    _check_space(folder, int(np.prod(recipe.shape)) * (5 * len(left) + 3 * len(cases)))
+    _check_space(
+        folder,
+        math.prod(map(int, recipe.shape)) * (5 * len(left) + 3 * len(cases)),
+    )
     problems = []
     for done, case in enumerate(left, len(cases) - len(left) + 1):
         try:
@@ -129,10 +119,9 @@ def _write_arrays(
     content: dict[str, Any],
 ) -> None:
     records = [prepare_case.read_record(_file(folder, case)) for case in cases]
-    settings = {**content["settings"], "shape": list(recipe.shape)}
-    statistics = _statistics(records, split, settings)
+    statistics = _statistics(records, split, recipe)
     scales = [_scale(record, statistics) for record in records]
-    shape = (len(cases), *recipe.shape)
+    shape = (len(cases), *map(int, recipe.shape))
     width = min(MAX_FOREGROUND, max(r["foreground_count"] for r in records))
     foreground = np.zeros((len(cases), width, 3), np.int16)
     with (
@@ -151,7 +140,7 @@ def _write_arrays(
     write_npy(folder / "foreground.npy", foreground)
     write_split(folder / "split.json", split)
     write_json(folder / "statistics.json", statistics)
-    content = {**content, "settings": settings}
+    content = {**content, "settings": recipe.to_json()}
     sources = [[record["id"], record["sha256"]] for record in records]
     fingerprint = digest({**content, "sources": sources})
     finished = {"fingerprint": fingerprint, **content, "cases": records}
@@ -159,7 +148,7 @@ def _write_arrays(
 
 
 def _statistics(
-    records: Sequence[dict[str, Any]], split: Split, settings: dict[str, Any]
+    records: Sequence[dict[str, Any]], split: Split, recipe: Recipe
 ) -> dict[str, Any]:
     """Returns those of the training cases alone, whatever the normalisation."""
     total = Moments(0, 0.0, 0.0)
@@ -167,8 +156,8 @@ def _statistics(
         if record["id"] in split.train:
             total = total.merged(Moments(*record["moments"]))
     return {
-        "normalisation": settings["normalisation"],
-        "region": "volume" if settings["target"] == "liver" else "organ",
+        "normalisation": recipe.normalisation,
+        "region": "volume" if recipe.target == "liver" else "organ",
         "mean": total.mean,
         "std": total.std,
         "voxels": total.count,

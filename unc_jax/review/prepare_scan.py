@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from unc_jax.config import Config
-from unc_jax.data import files
+from unc_jax.data import files, preprocess
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.nifti import Geometry
-from unc_jax.data.preprocess import Box, moments, prepare_liver, prepare_tumor, zscore
+from unc_jax.data.preprocess import Box, zscore
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
@@ -131,26 +131,17 @@ def prepare_scan(
     target "tumor". Raises ValueError for an empty organ, and InputError for a scan with
     NaN or Inf, or of one value after windowing.
     """
-    recipe = {"shape": preparation.shape, "window_hu": preparation.window_hu}
-    if preparation.target == "liver":
-        nothing = np.broadcast_to(np.uint8(0), image.shape)
-        seen, _ = prepare_liver(image, nothing, liver_labels=(1,), **recipe)
-        x, y, z = image.shape
-        box = (slice(0, x), slice(0, y), slice(0, z))
-        measured = moments(seen)
-    else:
-        assert organ is not None
-        outside = preparation.outside_hu
-        found = prepare_tumor(
-            image,
-            organ.view(np.uint8),
-            outside_hu=outside,
-            liver_labels=(1,),
-            tumor_labels=(2,),
-            **recipe,
-        )
-        seen, box = found.image, found.box
-        measured = moments(seen[found.organ])
+    label = np.broadcast_to(np.uint8(0), image.shape)
+    found, measured = preprocess.prepare(
+        image,
+        label if organ is None else organ.view(np.uint8),
+        preparation.target,
+        shape=preparation.shape,
+        window_hu=preparation.window_hu,
+        outside_hu=preparation.outside_hu,
+        liver_labels=(1,),
+        tumor_labels=(2,),
+    )
     if not np.isfinite(measured.squares):
         raise InputError("has NaN or infinite voxels; mend the scan")
     mean, std = preparation.mean, preparation.std
@@ -158,10 +149,10 @@ def prepare_scan(
         mean, std = measured.mean, measured.std
     if not std > 0:
         raise InputError(f"has one value ({mean:g}) in every voxel after windowing")
-    rounded = zscore(seen, mean, std).astype(np.float16).astype(np.float32)
-    sides = [side.stop - side.start for side in box]
+    rounded = zscore(found.image, mean, std).astype(np.float16).astype(np.float32)
+    sides = [side.stop - side.start for side in found.box]
     share = np.prod(sides) / np.prod(preparation.shape)
-    return Prepared(rounded, box, float(geometry.voxel_ml * share))
+    return Prepared(rounded, found.box, float(geometry.voxel_ml * share))
 
 
 def intensity_warnings(image: np.ndarray, preparation: Preparation) -> Iterator[str]:
