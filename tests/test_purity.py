@@ -92,6 +92,16 @@ EXAMPLES: dict[str, Call] = {
     "data.preprocess.box_of": call([[1, 5], [0, 4], [1, 3]]),
     "data.preprocess.prepare_liver": call(_SCAN, _LABEL_MAP, shape=(8, 6, 5)),
     "data.preprocess.prepare_tumor": call(_SCAN, _LABEL_MAP, shape=(8, 6, 5)),
+    "data.preprocess.prepare": call(
+        _SCAN,
+        _LABEL_MAP,
+        "tumor",
+        shape=(8, 6, 5),
+        window_hu=(-30.0, 200.0),
+        outside_hu=-50.0,
+        liver_labels=(1, 2),
+        tumor_labels=(2,),
+    ),
     "data.preprocess.moments": call(_SCAN),
     "data.resampling.resample": call(_SCAN, (8, 3, 9), 1),
     "data.resampling.resample_into": call(
