@@ -10,10 +10,10 @@ from unc_jax import compare
 from unc_jax.study import (
     appraisal,
     cases_table,
+    charts,
     comparison,
-    measure_table,
+    figures,
     models,
-    paper_figures,
     paper_tables,
     run_folder,
     tables,
@@ -89,14 +89,33 @@ def grouped(*folders):
     return models.group(run_folder.open_comparable(folders))
 
 
+def command(*arguments):
+    """Exit code of the command."""
+    with pytest.raises(SystemExit) as stopped:
+        compare.main([str(one) for one in arguments])
+    return stopped.value.code
+
+
+def markdown_of(statistics, target="liver"):
+    return tables.markdown([paper_tables.paper_table(statistics, target)])
+
+
+def rows_of(models):
+    """What Figure 2 is drawn from."""
+    return {
+        charts.title_of(one.name, [run.seed for run in one.runs]): one.runs[0].rows
+        for one in models
+    }
+
+
 FAST = comparison.Resamples(200)
 
 
 def test_writes_everything(tmp_path, capsys):
     folders = write_six(tmp_path, panels=True)[::2]  # liver dice, liver wcc, tumor dice
     output = tmp_path / "results"
-    arguments = [*map(str, folders), "--output", str(output), "--resamples", "1000"]
-    assert compare.main(arguments) == 0
+    arguments = [*folders, "--output", output, "--resamples", "1000"]
+    assert command(*arguments) == 0
     assert sorted(path.name for path in output.iterdir()) == [
         "claims.md", "figure1.png", "figure2.png", "measures.md", "referral.png",
         "report.html", "runs", "statistics.json", "table1.csv", "table1.md",
@@ -111,13 +130,13 @@ def test_writes_everything(tmp_path, capsys):
     assert "wcc &gt; soft Dice: supported" in page
     assert page.count("<table>") == 3
     # Another comparison without tumour models leaves no Table 2 of this one.
-    assert compare.main([str(folders[0]), *arguments[3:]]) == 0
+    assert command(folders[0], *arguments[3:]) == 0
     assert not (output / "table2.md").exists()
 
 
 def test_measures_as_rankings_say_what_the_statistics_say(tmp_path):
     found = comparison.compare(grouped(*write_six(tmp_path)), resamples=FAST)
-    lines = measure_table.markdown(found).splitlines()[4:]
+    lines = tables.markdown([appraisal.measures_table(found)]).splitlines()[4:]
     assert len(lines) == 6 * len(MEASURES)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     first, own = found["models"][0], cells[1]
@@ -148,7 +167,7 @@ def test_trainings_that_order_cases_alike_agree(tmp_path):
     own = model["measures"]["cv"]["rho_between_seeds"]
     assert own == pytest.approx(np.mean(pairs))
     assert own < 0.95
-    last = measure_table.markdown(found).splitlines()[-1]
+    last = tables.markdown([appraisal.measures_table(found)]).splitlines()[-1]
     assert last.startswith(f"| {model['name']} | (Dice) |  |  | 1.00 |")
 
 
@@ -157,8 +176,8 @@ def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
 
     def statistics(folders, output):
-        arguments = [*map(str, folders), "--output", str(output), "--resamples", "1000"]
-        assert compare.main(arguments) == 0
+        flags = ["--output", output, "--resamples", "1000"]
+        assert command(*folders, *flags) == 0
         return json.loads((output / "statistics.json").read_text())["claims"]
 
     found = statistics(folders, first)
@@ -218,7 +237,7 @@ def test_seeds_of_one_config_are_one_model(tmp_path):
     assert rho["mean"] == pytest.approx(np.mean(rho["by_seed"]))
     assert rho["sd"] == pytest.approx(np.std(rho["by_seed"], ddof=1))
     assert described["measures"]["cv"]["value"] == pytest.approx(rho["mean"])
-    table = paper_tables.markdown(comparison.compare(found, resamples=FAST), "liver")
+    table = markdown_of(comparison.compare(found, resamples=FAST))
     assert "| 0, 1, 2 | 16 |" in table
     assert f"{rho['mean']:.2f} ± {rho['sd']:.2f}" in table.replace("*", "")
 
@@ -256,7 +275,7 @@ def test_large_and_small_patches(tmp_path, patches, sizes):
 def test_tables_have_the_papers_rows(tmp_path):
     folders = write_six(tmp_path)
     found = comparison.compare(grouped(*folders), resamples=FAST)
-    lines = paper_tables.markdown(found, "liver").splitlines()
+    lines = markdown_of(found).splitlines()
     body = [line for line in lines if line.startswith("|")][2:]
     assert [line.split(" | ")[:3:2] for line in body] == [
         [f"| {loss}", source]
@@ -271,7 +290,7 @@ def test_tables_have_the_papers_rows(tmp_path):
     # All made-up models have one Dice, so all four are best.
     assert sum("**0.72**" in line for line in body) == 4
     with_one = comparison.compare(grouped(folders[0]), resamples=FAST)
-    assert paper_tables.markdown(with_one, "liver").count("not run") == 3
+    assert markdown_of(with_one).count("not run") == 3
     rows = list(csv.DictReader(paper_tables.csv_text(found, "tumor").splitlines()))
     assert [row["paper_cv_rho"] for row in rows] == ["-0.58", "-0.73"]
     assert (
@@ -302,7 +321,7 @@ def test_empty_cases(tmp_path, policy, n):
     counts = ("empty_prediction", "empty_reference", "both_empty")
     assert [effect[name] for name in counts] == [2, 1, 1]
     assert [effect[p]["n"] for p in ("exclude", "zero")] == [14, 15]
-    table = paper_tables.markdown(found, "liver")
+    table = markdown_of(found)
     assert "empty prediction 2, reference 1, both 1" in table
 
 
@@ -327,7 +346,7 @@ def resized(rows):
 def test_mixed_cohorts_are_refused(tmp_path, capsys, change, reason):
     one = write_run(tmp_path / "one")
     two = write_run(tmp_path / "two", rows=change, **{"loss.name": "wcc"})
-    assert compare.main([str(one), str(two), "--output", str(tmp_path / "out")]) == 2
+    assert command(one, two, "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert reason in error
@@ -378,8 +397,7 @@ def test_bad_runs_are_one_line_each(tmp_path, capsys):
         "good": "are one config with one seed (0)",
     }
     for name, reason in reasons.items():
-        arguments = [str(good), str(tmp_path / name), "--output", str(tmp_path / "out")]
-        assert compare.main(arguments) == 2
+        assert command(good, tmp_path / name, "--output", tmp_path / "out") == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert error.count("\n") == 1
@@ -391,26 +409,24 @@ def test_bad_flags_and_files_are_one_line_each(tmp_path, capsys):
     good = write_run(tmp_path / "good", panels=True)
     file = tmp_path / "file"
     file.write_text("in the way")
-    few = ["--output", str(tmp_path / "out"), "--resamples", "10"]
-    assert compare.main([str(good), *few]) == 2
+    output = ["--output", tmp_path / "out"]
+    assert command(good, *output, "--resamples", "10") == 2
     assert "--resamples is 10; give at least 1000" in capsys.readouterr().err
-    assert compare.main([str(good), "--output", str(file), "--resamples", "1000"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: cannot write {file}")
+    assert command(good, "--output", file, "--resamples", "1000") == 2
+    assert str(file) in capsys.readouterr().err
     (good / "panels" / "test_0.npz").write_text("half of a slice")
-    arguments = [str(good), "--output", str(tmp_path / "out"), "--resamples", "1000"]
-    assert compare.main(arguments) == 2
+    assert command(good, *output, "--resamples", "1000") == 2
     error = capsys.readouterr().err
     assert "test_0.npz: is no slice of a case" in error
     assert error.count("\n") == 1
 
 
-def test_figure1_shows_best_median_and_worst_of_each_target(tmp_path, monkeypatch):
+def test_figure1_shows_best_median_and_worst_of_each_target(tmp_path):
     found = grouped(*write_six(tmp_path, panels=True))
-    assert paper_figures.choose_cases(found[:4]) == ["test_0", "test_8", "test_15"]
-    drawn = []
-    monkeypatch.setattr(paper_figures.figures, "save", lambda f, p: drawn.append(f))
-    paper_figures.figure1(found, tmp_path / "figure1.png")
-    axes = [ax for ax in drawn[0].axes if ax.images and ax.get_label() != "<colorbar>"]
+    chosen = figures.choose_common_cases([model.runs[0] for model in found[:4]])
+    assert chosen == ["test_0", "test_8", "test_15"]
+    drawn = figures.figure1_of_models(found)
+    axes = [ax for ax in drawn.axes if ax.images and ax.get_label() != "<colorbar>"]
     # Three liver cases: image and 4 x (mask, map); three tumour cases: 1 + 2 x 2.
     assert len(axes) == 3 * 9 + 3 * 5
     maps = [ax.images[0] for ax in axes if ax.images[0].get_array().ndim == 2]
@@ -419,47 +435,43 @@ def test_figure1_shows_best_median_and_worst_of_each_target(tmp_path, monkeypatc
 
 
 def test_figure1_is_left_out_without_slices(tmp_path):
-    found = grouped(write_run(tmp_path / "run"))
-    (tmp_path / "figure1.png").write_text("of an earlier comparison")
-    assert paper_figures.figure1(found, tmp_path / "figure1.png") is None
-    assert not (tmp_path / "figure1.png").exists()
+    old = tmp_path / "figure1.png"
+    old.write_text("of an earlier comparison")
+    drawn = figures.figure1_of_models(grouped(write_run(tmp_path / "run")))
+    assert drawn is None
+    assert not figures.save(drawn, old)
+    assert not old.exists()
 
 
-def test_figure2_and_referral_hold_the_points(tmp_path, monkeypatch):
+def test_figure2_and_referral_hold_the_points(tmp_path):
     found = grouped(*write_six(tmp_path))
-    drawn = []
-    monkeypatch.setattr(paper_figures.figures, "save", lambda f, p: drawn.append(f))
-    paper_figures.figure2(found, tmp_path / "figure2.png")
-    assert len(drawn[0].axes) == 6 * 3
-    ax = drawn[0].axes[3 + 1]  # second model, D_pw
+    drawn = charts.figure2(rows_of(found))
+    assert len(drawn.axes) == 6 * 3
+    ax = drawn.axes[3 + 1]  # second model, D_pw
     rows = found[1].runs[0].rows
     points = ax.collections[2].get_offsets()
     assert np.allclose(points[:, 0], cases_table.column(rows, "d_pw", "test"))
     assert np.allclose(points[:, 1], cases_table.column(rows, "dice", "test"))
     assert "n = 16" in ax.get_title()
     statistics = comparison.compare(found, resamples=FAST)
-    paper_figures.referral_figure(statistics, tmp_path / "referral.png")
-    lines = drawn[1].axes[0].lines
+    lines = charts.referral_figure(statistics).axes[0].lines
     assert len(lines) == 5  # three measures, oracle, random
     for line in lines:  # all start at the mean of all, drawn while 5 of 16 are kept
         assert len(line.get_xdata()) == 12
         assert line.get_ydata()[0] == pytest.approx(lines[4].get_ydata()[0])
 
 
-def test_titles_name_the_seed_and_break_long_variants(tmp_path, monkeypatch):
+def test_titles_name_the_seed_and_break_long_variants(tmp_path):
     fields = {"model.dropout_placement": "bottleneck", "evaluate.mask_scope": "window"}
     found = grouped(
         write_run(tmp_path / "one", seed=0),
         write_run(tmp_path / "two", seed=3),
         write_run(tmp_path / "other", **fields),
     )
-    drawn = []
-    monkeypatch.setattr(paper_figures.figures, "save", lambda f, p: drawn.append(f))
-    paper_figures.figure2(found, tmp_path / "figure2.png")
+    labels = [ax.get_ylabel() for ax in charts.figure2(rows_of(found)).axes[::3]]
     statistics = comparison.compare(found, resamples=FAST)
-    paper_figures.referral_figure(statistics, tmp_path / "referral.png")
-    labels = [ax.get_ylabel() for ax in drawn[0].axes[::3]]
-    for texts in (labels, [ax.get_title() for ax in drawn[1].axes[:2]]):
+    referral = charts.referral_figure(statistics)
+    for texts in (labels, [ax.get_title() for ax in referral.axes[:2]]):
         joined = [" ".join(text.split()) for text in texts]
         assert sum("(seed 0)" in text for text in joined) == 1
         assert any("bottleneck" in text for text in joined)

@@ -3,7 +3,7 @@ import pytest
 from matplotlib import image as images
 from matplotlib.figure import Figure
 
-from unc_jax.study import cases_table, figures
+from unc_jax.study import cases_table, charts, figures
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, Panel
 
 
@@ -79,8 +79,8 @@ def test_figure_1_is_written(tmp_path, dices):
     rows[0]["case"] = "cost $5_and_a_name_that_is_far_too_long_for_one_column"
     for row in rows:
         cases_table.write_panel(tmp_path / f"{row['case']}.npz", panel((0.7, 1.0)))
-    path = figures.figure1(rows, tmp_path, tmp_path / "figures" / "figure1.png")
-    assert path is not None
+    path = tmp_path / "figures" / "figure1.png"
+    assert figures.save(figures.figure1(rows, tmp_path), path)
     height, width, _ = images.imread(path).shape
     assert width > 600
     # Two slices of 10 x 6 pixels of 0.7 x 1 mm above each other, titles and legend.
@@ -91,14 +91,14 @@ def test_figure_1_is_written(tmp_path, dices):
 def test_figure_1_without_a_dice_removes_the_old_one(tmp_path):
     old = tmp_path / "figure1.png"
     old.write_bytes(b"old")
-    assert figures.figure1(rows_of([None]), tmp_path, old) is None
+    assert not figures.save(figures.figure1(rows_of([None]), tmp_path), old)
     assert not old.exists()
 
 
 def test_scatter_shows_the_test_correlation():
     ax = Figure().subplots()
     rows = rows_of([0.9, 0.8, 0.7, 0.6]) + rows_of([0.1, 0.9, None], "train")
-    figures.draw_scatter(ax, rows, "u_labelled")
+    charts.draw_scatter(ax, rows, "u_labelled")
     assert ax.get_title() == "test: $\\rho$ = \N{MINUS SIGN}1.00 (p = 0), n = 4"
     drawn = [np.ma.getmaskarray(one.get_offsets()) for one in ax.collections]
     assert [int((~mask.any(axis=1)).sum()) for mask in drawn] == [2, 0, 4]
@@ -106,15 +106,23 @@ def test_scatter_shows_the_test_correlation():
 
 @pytest.mark.parametrize("dices", [[], [None, None], [0.5], [0.9, 0.4, 0.7]])
 def test_figure_2_is_written_whatever_there_is(tmp_path, dices):
-    path = figures.figure2(rows_of(dices), tmp_path / "figure2.png")
-    assert images.imread(path).shape[1] > 1500
+    figures.save(charts.figure2({"": rows_of(dices)}), tmp_path / "figure2.png")
+    assert images.imread(tmp_path / "figure2.png").shape[1] > 1500
+
+
+def test_labels_name_measures_and_units():
+    ax = Figure().subplots()
+    charts.draw_scatter(ax, rows_of([0.9, 0.8, 0.7]), "u_labelled")
+    label = r"mean labelled uncertainty $U_\mathrm{labelled}$ (nats)"
+    assert ax.get_xlabel() == label
+    assert charts.in_mathematics("CV (Roy)") == "CV (Roy)"
 
 
 def test_coefficients_of_many_sizes_get_a_logarithmic_axis():
     rows = rows_of([0.9, 0.8, 0.7])
     ax = Figure().subplots()
-    figures.draw_scatter(ax, rows, "cv")
+    charts.draw_scatter(ax, rows, "cv")
     assert ax.get_xscale() == "linear"
     rows[1]["cv"], rows[2]["cv"] = 0.0, 500.0
-    figures.draw_scatter(ax, rows, "cv")
+    charts.draw_scatter(ax, rows, "cv")
     assert ax.get_xscale() == "symlog"

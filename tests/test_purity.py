@@ -156,6 +156,11 @@ EXAMPLES: dict[str, Call] = {
     "study.metrics.dice": call(_MASK, _OTHER),
     "study.metrics.agreement": call(_MASK, _OTHER),
     "study.metrics.volume_ml": call(_MASK, 0.0015),
+    "study.metrics.disagreement": call(_SAMPLES >= 0.5),
+    "study.metrics.cross_correlation": call(_MEAN, _SCAN, within=_MASK),
+    "study.metrics.generalised_energy_distance": call(
+        _SAMPLES >= 0.5, _SAMPLES[:2] >= 0.4
+    ),
     "study.statistics.spearman": call(_MEASURE, _DICE),
     "study.statistics.partial_spearman": call(_MEASURE, _DICE, _VOLUME_ML),
     "study.statistics.spearman_above": call(_MEASURE, _DICE, floor=0.65),
@@ -166,6 +171,7 @@ EXAMPLES: dict[str, Call] = {
     "study.statistics.mean_over_runs": call([_ESTIMATE, _ESTIMATE], _DRAWN_RUNS),
     "study.statistics.mean_difference": call([(_ESTIMATE, _ESTIMATE)]),
     "study.statistics.finding": call(_ESTIMATE),
+    "study.statistics.spread": call([0.5, 0.25, 0.75]),
     "study.statistics.complete": call(_MEASURE, _DICE),
     "study.selective.risk_coverage": call(1 - _DICE, -_MEASURE),
     "study.selective.areas": call(1 - _DICE, -_MEASURE),

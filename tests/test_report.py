@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from unc_jax.errors import InputError
-from unc_jax.review import markup, page, pictures
+from unc_jax.review import page, pictures
 from unc_jax.review.report import place_among, write_review_report, write_run_report
-from unc_jax.study import appraisal, cases_table, figures
+from unc_jax.study import appraisal, cases_table, charts, figures
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.tables import Strong, Table
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -255,7 +256,7 @@ def test_chromium_shows_the_page_without_complaint(tmp_path, width):
     assert "CONSOLE" not in done.stderr
 
 
-TABLE = markup.Section("", "cap & tion", ["a"], [[HOSTILE[0]], ["**1**"]], ["note"])
+TABLE = Table("", ["a"], [[HOSTILE[0]], [Strong("1")]], "cap & tion", notes=["note"])
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def run(tmp_path):
     folder.mkdir()
     summary = appraisal.summarise(rows, resamples=50)
     (folder / "summary.json").write_text(json.dumps(summary))
-    figures.figure2(rows, folder / "figures" / "figure2.png")
+    figures.save(charts.figure2({"": rows}), folder / "figures" / "figure2.png")
     (folder / "config.json").write_text(json.dumps({"name": HOSTILE[0]}))
     return folder
 

@@ -56,9 +56,12 @@ def test_table_puts_the_paper_below_the_run():
             "measures": {"cv": one, "d_pw": other, "u_labelled": none},
         },
     }
-    lines = tables.table(
-        summary, loss="wcc", patch=(128, 128, 16), target="liver"
-    ).splitlines()
+
+    def lines_of(summary, patch):
+        made = tables.run_table(summary, loss="wcc", patch=patch, target="liver")
+        return tables.markdown([made]).splitlines()
+
+    lines = lines_of(summary, (128, 128, 16))
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
     assert lines[2] == (
         "| this run (liver) | wcc | large 128x128x16 | 0.94 (0.96) "
@@ -68,10 +71,18 @@ def test_table_puts_the_paper_below_the_run():
         "| paper (liver) | wcc | large 128x128x16 | 0.94 (0.96) "
         "| -0.77 (5.4e-12) | 0.89 (5.6e-20) | -0.69 (6.9e-09) | n/a |"
     )
-    other_patch = tables.table(summary, loss="wcc", patch=[32, 32, 32], target="liver")
-    assert len(other_patch.splitlines()) == 3
-    assert "| n/a (n/a) |" in tables.table_row(
-        {}, loss="wcc", patch=(32, 32, 32), target="liver"
+    assert len(lines_of(summary, [32, 32, 32])) == 3
+    assert "| n/a (n/a) | n/a | n/a | n/a | n/a |" in lines_of({}, (32, 32, 32))[2]
+
+
+def test_a_table_with_everything_around_it():
+    one = tables.Table(
+        "title", ("a", "b"), [["1", tables.Strong("2", " ±")]], "caption", "notes:",
+        ["x", "y"], "closing",
+    )  # fmt: skip
+    assert tables.markdown([one, tables.Table("", caption="next")]) == (
+        "caption\n\n| a | b |\n| --- | --- |\n| 1 | **2** ± |\n\nnotes:\n\n- x\n- y\n\n"
+        "closing\n\nnext\n"
     )
 
 

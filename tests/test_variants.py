@@ -8,7 +8,7 @@ from unc_jax import sensitivity, stages
 from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table, variants, variants_figure
+from unc_jax.study import cases_table, tables, variants, variants_charts
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.variants import Variant
 
@@ -67,7 +67,9 @@ def test_numbers_of_a_variant():
             found | {"work": 4.375},
         ),
     ]
-    first, second = variants.markdown("run", described).splitlines()[-2:]
+    first, second = tables.markdown([variants.table("run", described)]).splitlines()[
+        -2:
+    ]
     assert f"**{one['rho']:.2f}**" in second
     assert "**" not in first
     assert "| - |" in first
@@ -81,7 +83,7 @@ def test_work_counts_what_windows_see_twice():
     assert variants.work((8, 8, 8), (4, 4, 4), (0.5,) * 3) == 1.5**3
 
 
-def test_windows_figure_lists_the_cheapest_at_the_top(tmp_path, monkeypatch):
+def test_windows_figure_lists_the_cheapest_at_the_top():
     dice = np.linspace(0.5, 0.9, 12)
     rows = rows_of(dice, d_pw=dice, cv=1 - dice)
     found = variants.describe(rows, rows)
@@ -91,10 +93,7 @@ def test_windows_figure_lists_the_cheapest_at_the_top(tmp_path, monkeypatch):
         (Variant("overlap", "0.5", {}), found | {"work": 2.0}),
         (Variant("source", "flips", {}), found | {"work": 1.3}),
     ]
-    drawn = []
-    monkeypatch.setattr(variants_figure.figures, "save", lambda f, p: drawn.append(f))
-    variants_figure.windows_figure(described, tmp_path / "windows.png")
-    means, strength = drawn[0].axes
+    means, strength = variants_charts.windows_figure(described).axes
     labels = [label.get_text() for label in means.get_yticklabels()]
     assert labels[::-1] == [
         "the whole volume: work 1.00",
@@ -104,10 +103,10 @@ def test_windows_figure_lists_the_cheapest_at_the_top(tmp_path, monkeypatch):
     np.testing.assert_allclose(means.lines[0].get_xdata(), [0.7, 0.7, 0.8])
     rhos = {line.get_label(): line.get_xdata() for line in strength.lines[:3]}
     np.testing.assert_allclose(rhos["CV"], -1)
-    assert variants_figure.windows_figure(described[:1], tmp_path / "w.png") is None
+    assert variants_charts.windows_figure(described[:1]) is None
 
 
-def test_samples_figure_shows_levels_and_correlations(tmp_path, monkeypatch):
+def test_samples_figure_shows_levels_and_correlations():
     dice = np.linspace(0.5, 0.9, 12)
     described = []
     for count, level in ((5, 0.8), (10, 1.0), (2, 0.5)):
@@ -116,10 +115,7 @@ def test_samples_figure_shows_levels_and_correlations(tmp_path, monkeypatch):
         group = "as evaluated" if count == 10 else "samples N"
         found = variants.describe(rows, rows)
         described.append((Variant(group, str(count), {}), found))
-    drawn = []
-    monkeypatch.setattr(variants_figure.figures, "save", lambda f, p: drawn.append(f))
-    variants_figure.samples_figure(described, tmp_path / "samples.png")
-    level, strength = drawn[0].axes
+    level, strength = variants_charts.samples_figure(described).axes
     d_pw = next(line for line in level.lines if "pw" in line.get_label())
     np.testing.assert_allclose(d_pw.get_xdata(), [2, 5, 10])
     np.testing.assert_allclose(d_pw.get_ydata(), [0.5, 0.8, 1.0])
@@ -127,11 +123,7 @@ def test_samples_figure_shows_levels_and_correlations(tmp_path, monkeypatch):
         (1.0, 1.0, 1.0),
         (-1.0, -1.0, -1.0),
     }
-    (tmp_path / "samples.png").write_text("of another command")
-    assert (
-        variants_figure.samples_figure(described[:1], tmp_path / "samples.png") is None
-    )
-    assert not (tmp_path / "samples.png").exists()
+    assert variants_charts.samples_figure(described[:1]) is None
 
 
 @pytest.mark.slow
@@ -155,8 +147,8 @@ def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
         with pytest.raises(SystemExit) as done:
             sensitivity.main([str(runs[0]), "--output", str(output), *flags])
         assert done.value.code == 0
-        tables = sorted(output.glob("*/cases.csv"))
-        marks.append([table.stat().st_mtime_ns for table in tables])
+        written = sorted(output.glob("*/cases.csv"))
+        marks.append([one.stat().st_mtime_ns for one in written])
     assert len(marks[0]) == 3
     assert marks[0] == marks[1]
     found = json.loads((output / "sensitivity.json").read_text())

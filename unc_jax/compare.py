@@ -1,38 +1,44 @@
 """Tables 1 and 2, Figures 1 and 2 and all statistics of several finished runs.
 
-python -m unc_jax.compare RUN [RUN ...] --output results [--empty-cases exclude|zero]
-
 Needs RUN/config.json and RUN/cases.csv; Figure 1 also RUN/panels, and calibration of
 voxels RUN/voxels.json. What the numbers were computed from is copied to
 OUTPUT/runs/NAME, so that anyone can compute them again.
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import markup, report
+from unc_jax.review import report
 from unc_jax.study import (
+    appraisal,
+    charts,
+    claims,
     comparison,
-    measure_table,
+    figures,
     models,
-    paper_figures,
     paper_tables,
     run_folder,
-    voxel_report,
+    tables,
+    voxel_agreement,
 )
+from unc_jax.study.models import Model
+from unc_jax.study.statistics import RESAMPLES, SEED
+from unc_jax.study.tables import Table
 
-_USER_ERROR = 2
 # Of a run, small enough for a repository.
 _KEPT = ("config.json", "cases.csv", "evaluation.json", "voxels.json", "metrics.jsonl")
 # The smallest p is 2 / resamples; corrected for all claims it has to get below 0.05.
 _FEWEST_RESAMPLES = 1000
+_NAMES = {"liver": "table1", "tumor": "table2"}
 
 
 def compare(
-    folders: list[Path], output: Path, *, policy: str, resamples: int, seed: int
+    folders: Sequence[Path], output: Path, *, policy: str, resamples: int, seed: int
 ) -> None:
     """Reads and checks all runs, then writes everything under `output`."""
     if resamples < _FEWEST_RESAMPLES:
@@ -43,9 +49,16 @@ def compare(
         policy=policy,
         resamples=comparison.Resamples(resamples, seed),
     )
-    _write(statistics, grouped, output, policy)
-    for target in _targets(grouped):
-        print(paper_tables.markdown(statistics, target))
+    written = _write_tables(statistics, output)
+    _write_figures(statistics, grouped, output, policy)
+    _keep_runs(grouped, output / "runs")
+    shown = [one for listed in written.values() for one in listed]
+    report.write_study_report(output, shown)
+    # Last, so that its presence says that all of it was written.
+    files.write_json(output / "statistics.json", statistics)
+    for name in _NAMES.values():
+        if written[name]:
+            print(tables.markdown(written[name]))
     for claim in statistics["claims"]:
         if claim["verdict"] != "not tested":
             print(claim["sentence"])
@@ -54,46 +67,55 @@ def compare(
     )
 
 
-def _write(
-    statistics: dict, grouped: list[models.Model], output: Path, policy: str
+def _write_tables(statistics: dict[str, Any], output: Path) -> dict[str, list[Table]]:
+    """Returns the tables by the name of their file.
+
+    A table that these runs do not have is removed: it is of an earlier comparison.
+    """
+    present = {model["target"] for model in statistics["models"]}
+    written = {
+        **{
+            name: [paper_tables.paper_table(statistics, target)]
+            if target in present
+            else []
+            for target, name in _NAMES.items()
+        },
+        "claims": [claims.claims_table(statistics)],
+        "measures": [appraisal.measures_table(statistics)],
+        "voxels": voxel_agreement.voxel_tables(statistics),
+    }
+    for name, listed in written.items():
+        _write_or_remove(output / f"{name}.md", listed and tables.markdown(listed))
+    for target, name in _NAMES.items():
+        text = paper_tables.csv_text(statistics, target) if written[name] else ""
+        _write_or_remove(output / f"{name}.csv", text)
+    return written
+
+
+def _write_or_remove(path: Path, text: str | list) -> None:
+    if text:
+        files.write_text(path, str(text))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_figures(
+    statistics: dict[str, Any], grouped: Sequence[Model], output: Path, policy: str
 ) -> None:
-    for target, name in (("liver", "table1"), ("tumor", "table2")):
-        if target not in _targets(grouped):
-            # A table of an earlier comparison would not belong to these runs.
-            for suffix in (".md", ".csv"):
-                (output / name).with_suffix(suffix).unlink(missing_ok=True)
-            continue
-        files.write_text(
-            output / f"{name}.md", paper_tables.markdown(statistics, target)
-        )
-        files.write_text(
-            output / f"{name}.csv", paper_tables.csv_text(statistics, target)
-        )
-    files.write_text(output / "claims.md", paper_tables.claims_markdown(statistics))
-    files.write_text(output / "measures.md", measure_table.markdown(statistics))
-    drawn = paper_figures.figure1(grouped, output / "figure1.png")
-    if drawn is None:
+    if not figures.save(figures.figure1_of_models(grouped), output / "figure1.png"):
         print("figure1.png not drawn: the runs have no panels/ of common test cases")
-    paper_figures.figure2(grouped, output / "figure2.png", policy=policy)
-    paper_figures.referral_figure(statistics, output / "referral.png")
-    _write_voxels(statistics, output)
-    _keep_runs(grouped, output / "runs")
-    report.write_study_report(output, markup.sections(output))
-    # Last, so that its presence says that all of it was written.
-    files.write_json(output / "statistics.json", statistics)
+    rows_of = {
+        charts.title_of(model.name, [run.seed for run in model.runs]): (
+            run_folder.with_empty_cases(model.runs[0].rows, policy)
+        )
+        for model in grouped
+    }
+    figures.save(charts.figure2(rows_of), output / "figure2.png")
+    figures.save(charts.referral_figure(statistics), output / "referral.png")
+    figures.save(charts.reliability_figure(statistics), output / "reliability.png")
 
 
-def _write_voxels(statistics: dict, output: Path) -> None:
-    table, figure = output / "voxels.md", output / "reliability.png"
-    if all(model["voxels"] is None for model in statistics["models"]):
-        table.unlink(missing_ok=True)
-        figure.unlink(missing_ok=True)
-        return
-    files.write_text(table, voxel_report.markdown(statistics))
-    voxel_report.reliability_figure(statistics, figure)
-
-
-def _keep_runs(grouped: list[models.Model], folder: Path) -> None:
+def _keep_runs(grouped: Sequence[Model], folder: Path) -> None:
     for run in (run for model in grouped for run in model.runs):
         kept = folder / run.path.resolve().name
         if kept.resolve() == run.path.resolve():  # these are the copies
@@ -103,45 +125,37 @@ def _keep_runs(grouped: list[models.Model], folder: Path) -> None:
                 files.write_text(kept / name, (run.path / name).read_text("utf-8"))
 
 
-def _targets(grouped: list[models.Model]) -> list[str]:
-    present = {model.target for model in grouped}
-    return [target for target in run_folder.TARGETS if target in present]
+def _run(arguments: argparse.Namespace) -> None:
+    compare(
+        arguments.runs,
+        arguments.output,
+        policy=arguments.empty_cases,
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+    )
 
 
-def _arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m unc_jax.compare")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits with 2 and one line when the input is wrong."""
+    parser = Parser(
+        "unc_jax.compare",
+        "Tables, figures and statistics of several evaluated runs.",
+        example="runs/liver_large_wcc runs/liver_large_dice --output results",
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_output()
     parser.add_argument(
         "--empty-cases",
         choices=run_folder.EMPTY_CASES,
         default="exclude",
         help="what an empty mask leaves undefined is left out, or counts as 0",
     )
-    parser.add_argument("--resamples", type=int, default=5000, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, or 2 with one line when the input is wrong."""
-    options = _arguments(sys.argv[1:] if argv is None else argv)
-    try:
-        compare(
-            options.runs,
-            options.output,
-            policy=options.empty_cases,
-            resamples=options.resamples,
-            seed=options.seed,
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _USER_ERROR
-    except OSError as error:
-        print(f"error: cannot write {options.output}: {error}", file=sys.stderr)
-        return _USER_ERROR
-    return 0
+    parser.add_argument(
+        "--resamples", type=int, default=RESAMPLES, help="of the bootstrap"
+    )
+    parser.add_argument("--seed", type=int, default=SEED, help="of the bootstrap")
+    run_command(_run, parser, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -22,7 +22,7 @@ from unc_jax.config import Config, flat_config, read_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import evaluate, variants, variants_figure
+from unc_jax.study import evaluate, figures, tables, variants, variants_charts
 from unc_jax.study.cases_table import Row
 from unc_jax.study.predictor import load_predictor, window_shape
 from unc_jax.study.variants import Variant
@@ -38,19 +38,21 @@ def run(arguments: argparse.Namespace) -> int:
     prepared = stages.prepare(config)
     output = arguments.output
     with files.hold(output, "unc_jax.sensitivity"):
-        tables = [
+        rows_of = [
             evaluated(one, config, prepared, arguments.run, output) for one in listed
         ]
         volume = prepared.images.shape[1:]
         found = [
-            {**variants.describe(rows, tables[0]), "work": _work(one, config, volume)}
-            for one, rows in zip(listed, tables, strict=True)
+            {**variants.describe(rows, rows_of[0]), "work": _work(one, config, volume)}
+            for one, rows in zip(listed, rows_of, strict=True)
         ]
         described = list(zip(listed, found, strict=True))
-        text = variants.markdown(arguments.run.name, described)
+        text = tables.markdown([variants.table(arguments.run.name, described)])
         files.write_text(output / "sensitivity.md", text)
-        variants_figure.samples_figure(described, output / "samples.png")
-        variants_figure.windows_figure(described, output / "windows.png")
+        samples = variants_charts.samples_figure(described)
+        figures.save(samples, output / "samples.png")
+        windows = variants_charts.windows_figure(described)
+        figures.save(windows, output / "windows.png")
         content = [{**one._asdict(), **numbers} for one, numbers in described]
         files.write_json(output / "sensitivity.json", content)
     print(text)

@@ -14,20 +14,19 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.data.prepare_case import Recipe
 from unc_jax.errors import InputError
-from unc_jax.review import markup, prepare_scan, report, rule
+from unc_jax.review import prepare_scan, report, rule
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
     appraisal,
-    byproducts,
     cases_table,
+    charts,
     evaluate,
     figures,
     tables,
     voxel_agreement,
 )
-from unc_jax.study.predictor import load_predictor
-from unc_jax.study.validation import build_validation
+from unc_jax.study.predictor import build_validation, load_predictor
 from unc_jax.uncertainty.prediction import Prediction
 
 _ORIGIN = (
@@ -94,19 +93,18 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     """
     predictor = load_predictor(config, workdir, prepared.images.shape[1:])
     data = config.data
-    assess = byproducts.assess_voxels(
+    assess = voxel_agreement.build_assessment(
         prepared,
         predictor.single,
         raters_of=Path(runtime.on_main(lambda: str(data_root(config)))),
         values=data.liver_labels if data.target == "liver" else data.tumor_labels,
         folder=workdir / "voxels",
     )
-    save = byproducts.save_maps(prepared, workdir / "predictions")
 
     def on_prediction(index: int, prediction: Prediction) -> None:
         assess(index, prediction)
         if config.evaluate.save_predictions:
-            save(index, prediction)
+            evaluate.write_maps(workdir / "predictions", prepared, index, prediction)
 
     rows = evaluate.evaluate_cases(
         predictor.predict,
@@ -131,18 +129,20 @@ def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str
     """summary.json, figures, table.md and report.html from the rows of cases.csv."""
     summary = appraisal.summarise(rows, resamples=config.evaluate.bootstrap)
     files.write_json(workdir / "summary.json", summary)
-    figures.figure1(rows, workdir / "panels", workdir / "figures" / "figure1.png")
-    figures.figure2(rows, workdir / "figures" / "figure2.png")
-    table = tables.table(
+    slices = figures.figure1(rows, workdir / "panels")
+    figures.save(slices, workdir / "figures" / "figure1.png")
+    figures.save(charts.figure2({"": rows}), workdir / "figures" / "figure2.png")
+    table = tables.run_table(
         summary,
         loss=config.loss.name,
         patch=config.train.patch_shape,
         target=config.data.target,
         name=workdir.name,
     )
-    files.write_text(workdir / "table.md", table + "\n")
-    report.write_run_report(workdir, markup.section("", table))
-    return table
+    text = tables.markdown([table])
+    files.write_text(workdir / "table.md", text)
+    report.write_run_report(workdir, table)
+    return text.rstrip("\n")
 
 
 def data_root(config: Config) -> Path:

@@ -10,15 +10,15 @@ import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from unc_jax.errors import InputError
-from unc_jax.review import markup, rule
+from unc_jax.review import rule
 from unc_jax.review.page import Picture, read_picture, rounded, write_page
 from unc_jax.study.cases_table import EMPTY, FAILED, NO_LIVER, OK, Row
-from unc_jax.study.tables import format_p
+from unc_jax.study.tables import Table, format_p
 from unc_jax.uncertainty.measures import MEASURES, Measure
 
 _SPLITS = {"test": "test", "validation": "validation", "train": "training"}
@@ -109,7 +109,7 @@ def write_review_report(
     )
 
 
-def write_run_report(run: Path, table: Any = None) -> Path:
+def write_run_report(run: Path, table: Table | None = None) -> Path:
     """Writes RUN/report.html from what an evaluation left there; returns its path.
 
     table: the run's row beside the paper's, a table of `study.tables`. A figure that is
@@ -139,12 +139,11 @@ def write_run_report(run: Path, table: Any = None) -> Path:
         rising=[one.label for one in MEASURES.values() if one.sign > 0],
         figures=_figures(run, _RUN_FIGURES),
         settings=settings,
-        cell_parts=markup.cell_parts,
     )
     return run / "report.html"
 
 
-def write_study_report(output: Path, tables: Sequence[Any]) -> Path:
+def write_study_report(output: Path, tables: Sequence[Table]) -> Path:
     """Writes OUTPUT/report.html of a comparison; returns its path.
 
     tables: of `study.tables`, in order. A figure that is missing is left out.
@@ -154,7 +153,6 @@ def write_study_report(output: Path, tables: Sequence[Any]) -> Path:
         "study.html",
         title="Comparison of models",
         tables=tables,
-        cell_parts=markup.cell_parts,
         figures=_figures(output, _STUDY_FIGURES),
     )
     return output / "report.html"

@@ -11,7 +11,7 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review import pictures
 from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
-from unc_jax.study import appraisal, cases_table, figures, metrics
+from unc_jax.study import appraisal, cases_table, charts, figures, metrics
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
 from unc_jax.uncertainty.measures import THRESHOLD, measure_all
 from unc_jax.uncertainty.prediction import Prediction
@@ -84,7 +84,7 @@ def write_study(rows: list[Row], folder: Path) -> None:
     ]
     cases_table.write_rows(folder / "cases.csv", studied, EVALUATION_COLUMNS)
     files.write_json(folder / "summary.json", appraisal.summarise(studied))
-    figures.figure2(studied, folder / "figure2.png")
+    figures.save(charts.figure2({"": studied}), folder / "figure2.png")
 
 
 def _reduced(

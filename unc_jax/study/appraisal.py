@@ -13,11 +13,14 @@ import numpy as np
 from unc_jax.data.split import natural_order
 from unc_jax.study import cases_table, selective, statistics
 from unc_jax.study.cases_table import OK, SPLITS, Row
-from unc_jax.study.statistics import RESAMPLES, SEED
+from unc_jax.study.statistics import RESAMPLES, SEED, spread
+from unc_jax.study.tables import UNDEFINED, Table, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 # Dice below which a segmentation counts as failed, and above which as good.
 DICE_THRESHOLDS = (0.5, 0.7, 0.8, 0.9)
+# Those of them that most trained models straddle, shown in the table.
+_FLOOR, _FAILURE = 0.7, 0.8
 
 
 class Scores(NamedTuple):
@@ -111,6 +114,42 @@ def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
     }
 
 
+def measures_table(content: dict[str, Any]) -> Table:
+    """Returns every measure of every model as a ranking of the test cases.
+
+    content: of statistics.json. Of several seeds also how alike Dice itself ranks the
+    cases in two trainings.
+    """
+    header = (
+        *("model", "measure", "rho", "95 %", "between seeds", "given volume"),
+        *(f"Dice > {_FLOOR} (n)", "AURC", "E-AURC", "AUGRC"),
+        *(f"AUROC Dice < {_FAILURE} (failures)", "referral gain"),
+    )
+    rows = []
+    for model in content["models"]:
+        for name, one in model["measures"].items():
+            rows.append([model["name"], name, *_ranking(one)])
+        own = model["dice"]["test"]["rho_between_seeds"]
+        if own is not None:
+            known = {"model": model["name"], "measure": "(Dice)"}
+            known["between seeds"] = number(own)
+            rows.append([known.get(column, "") for column in header])
+    return Table(
+        "Measures as rankings of the cases",
+        header,
+        rows,
+        "Measures as rankings of the test cases, means over seeds. rho: Spearman's "
+        "with Dice; between seeds: of the measure with itself, in two trainings; given "
+        "volume: partial, given the reference's volume; "
+        f"Dice > {_FLOOR}: over the cases above it, so that a few failures do not make "
+        "the result. Areas under the risk-coverage curve (risk: 1 - Dice), over the "
+        "best possible one (E-AURC), and of generalised risk (AUGRC): lower is better. "
+        f"AUROC: of failures, Dice below {_FAILURE} (number per seed; 0.5 is chance). "
+        "Referral gain: what sending the least certain cases to a human gains in mean "
+        "Dice of the others, 0 as at random, 1 as by an oracle.",
+    )
+
+
 def between(columns: Sequence[np.ndarray]) -> float | None:
     """Returns the mean of Spearman's rho over the pairs of runs.
 
@@ -120,17 +159,6 @@ def between(columns: Sequence[np.ndarray]) -> float | None:
     """
     rhos = [statistics.spearman(a, b).rho for a, b in combinations(columns, 2)]
     return spread(rhos)["mean"]
-
-
-def spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Returns mean and standard deviation (n - 1) over runs; None if one of them is."""
-    defined = [value for value in values if value is not None]
-    whole = len(defined) == len(values) and len(values) > 0
-    return {
-        "mean": float(np.mean(defined)) if whole else None,
-        "sd": float(np.std(defined, ddof=1)) if whole and len(values) > 1 else None,
-        "by_seed": list(values),
-    }
 
 
 def _correlation(
@@ -160,3 +188,20 @@ def _failures(pairs: Sequence[tuple], sign: float, threshold: float) -> dict[str
 def _referral(values: np.ndarray, dice: np.ndarray, sign: float) -> dict[str, Any]:
     curve = selective.referral(dice, sign * values)
     return {name: column.tolist() for name, column in curve._asdict().items()}
+
+
+def _ranking(one: dict[str, Any]) -> list[str]:
+    floor = one["rho_above_dice"][str(_FLOOR)]
+    failure = one["failure_auroc"][str(_FAILURE)]
+    counts = ", ".join(map(str, failure["failures"]))
+    interval = one["ci95"]
+    return [
+        number(one["rho"]["mean"]),
+        UNDEFINED if interval is None else "{:.2f} to {:.2f}".format(*interval),
+        number(one["rho_between_seeds"]),
+        number(one["rho_given_reference_volume"]["mean"]),
+        f"{number(floor['mean'])} ({min(floor['n'])})",
+        *(number(one[name]["mean"], ".4f") for name in ("aurc", "e_aurc", "augrc")),
+        f"{number(failure['mean'])} ({counts})",
+        number(one["referral_gain"]["mean"]),
+    ]

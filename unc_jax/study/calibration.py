@@ -1,13 +1,13 @@
 """Calibration of voxel probabilities: reliability, ECE, Brier score and NLL.
 
-Of the foreground probability against its frequency. Voxels are tallied case by case and
-the tallies added, so that no more than one case is ever in memory. In a whole scan most
-voxels are plain background and make any model look calibrated: tally the voxels near
-the target (a mask by `within`) to see the boundary.
+Of the foreground probability against its frequency. Voxels are summed case by case and
+the sums added, so that no more than one case is ever in memory. In a whole scan most
+voxels are plain background and make any model look calibrated: sum the voxels near the
+target (a mask by `within`) to see the boundary.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +17,7 @@ BINS = 15
 _FLOOR = 1e-7
 
 
-class Tally(NamedTuple):
+class VoxelSums(NamedTuple):
     """Sums over voxels, per bin of probability: float64 (bins,); and overall."""
 
     count: np.ndarray
@@ -25,6 +25,21 @@ class Tally(NamedTuple):
     foreground: np.ndarray
     squared_error: float
     log_loss: float  # nats
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON; `from_json` gives the same back."""
+        return {name: np.asarray(one).tolist() for name, one in self._asdict().items()}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "VoxelSums":
+        """Reads `to_json`; KeyError or TypeError for anything else."""
+        return cls(
+            count=np.array(stored["count"], float),
+            probability=np.array(stored["probability"], float),
+            foreground=np.array(stored["foreground"], float),
+            squared_error=float(stored["squared_error"]),
+            log_loss=float(stored["log_loss"]),
+        )
 
 
 class Calibration(NamedTuple):
@@ -37,21 +52,21 @@ class Calibration(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """Of each bin: mean probability, frequency of foreground (NaN if empty), voxels."""
+    """Mean probability, frequency of foreground (NaN if empty) and voxels by bin."""
 
     probability: np.ndarray
     frequency: np.ndarray
     count: np.ndarray
 
 
-def tally(
+def sum_voxels(
     probabilities: ArrayLike,
     labels: ArrayLike,
     *,
     within: ArrayLike | None = None,
     bins: int = BINS,
-) -> Tally:
-    """Sums of one case; foreground probabilities and 0/1 labels of one shape.
+) -> VoxelSums:
+    """Returns the sums of one case from foreground probabilities and 0/1 labels.
 
     within: boolean mask of the voxels to count, default all. Bins are of equal width on
     0 ... 1, the last one closed. Raises ValueError when shapes differ or a probability
@@ -70,7 +85,7 @@ def tally(
         raise ValueError("a probability is not within 0 ... 1")
     place = np.minimum((p * bins).astype(int), bins - 1)
     likelihood = np.clip(np.where(y, p, 1 - p), _FLOOR, 1.0)
-    return Tally(
+    return VoxelSums(
         np.bincount(place, minlength=bins).astype(float),
         np.bincount(place, weights=p, minlength=bins),
         np.bincount(place, weights=y.astype(float), minlength=bins),
@@ -79,20 +94,15 @@ def tally(
     )
 
 
-def total(tallies: Iterable[Tally]) -> Tally:
-    """The tally of all voxels together; at least one is needed."""
-    listed = list(tallies)
-    return Tally(
-        np.sum([one.count for one in listed], axis=0),
-        np.sum([one.probability for one in listed], axis=0),
-        np.sum([one.foreground for one in listed], axis=0),
-        sum(one.squared_error for one in listed),
-        sum(one.log_loss for one in listed),
-    )
+def total(sums: Iterable[VoxelSums]) -> VoxelSums:
+    """Returns the sums over all voxels together; at least one case is needed."""
+    return VoxelSums._make(sum(column) for column in zip(*sums, strict=True))
 
 
-def calibration(sums: Tally) -> Calibration:
-    """ECE = sum_b (n_b / n) |mean probability_b - frequency_b| (Naeini et al., 2015),
+def calibration(sums: VoxelSums) -> Calibration:
+    """Returns ECE, Brier score and NLL.
+
+    ECE = sum_b (n_b / n) |mean probability_b - frequency_b| (Naeini et al., 2015),
     Brier = mean (p - y)^2, NLL = mean -log of the probability of the label.
 
     A probability below 1e-7 of what is there counts as 1e-7, so NLL is at most 16.1.
@@ -105,8 +115,8 @@ def calibration(sums: Tally) -> Calibration:
     return Calibration(ece, sums.squared_error / n, sums.log_loss / n, n)
 
 
-def reliability(sums: Tally) -> Reliability:
-    """The reliability diagram: frequency against mean probability, by bin."""
+def reliability(sums: VoxelSums) -> Reliability:
+    """Returns the reliability diagram: frequency against mean probability, by bin."""
     filled = sums.count > 0
     count = np.where(filled, sums.count, 1.0)
     return Reliability(

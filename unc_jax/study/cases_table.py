@@ -9,6 +9,7 @@ reading gives them back bitwise.
 import csv
 import io
 import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -123,9 +124,13 @@ def write_panel(path: Path, panel: Panel) -> None:
 
 
 def read_panel(path: Path) -> Panel:
-    """Reads what `write_panel` wrote."""
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in Panel._fields}
+    """Reads what `write_panel` wrote; InputError names the file."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in Panel._fields}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"{path}: is no slice of a case ({cause})") from None
     return Panel(**arrays)._replace(z=int(arrays["z"]))
 
 

@@ -8,14 +8,18 @@ the mean difference over the pairs that were run.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from unc_jax.study import statistics
 from unc_jax.study.statistics import Estimate, Finding
+from unc_jax.study.tables import Table
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 LEVEL = 0.05
+# Of two measures, the one that the paper finds stronger first.
+_STRONGER = (("d_pw", "cv"), ("u_labelled", "cv"), ("d_pw", "u_labelled"))
 
 
 class Cell(NamedTuple):
@@ -66,15 +70,18 @@ def _claims() -> tuple[Claim, ...]:
 
 
 def _within(target: str, table: str) -> list[Claim]:
+    label = {name: MEASURES[name].label for name in PAPER_MEASURES}
     contrasts = [
         ("wcc > soft Dice", {"loss": "wcc"}, {"loss": "dice"}),
         ("large > small", {"size": "large"}, {"size": "small"}),
-        ("D_pw > CV", {"measure": "d_pw"}, {"measure": "cv"}),
-        ("U_labelled > CV", {"measure": "u_labelled"}, {"measure": "cv"}),
-        ("D_pw > U_labelled", {"measure": "d_pw"}, {"measure": "u_labelled"}),
-        ("CV tells good from bad", {"measure": "cv"}, {}),
-        ("D_pw tells good from bad", {"measure": "d_pw"}, {}),
-        ("U_labelled tells good from bad", {"measure": "u_labelled"}, {}),
+        *(
+            (f"{label[one]} > {label[two]}", {"measure": one}, {"measure": two})
+            for one, two in _STRONGER
+        ),
+        *(
+            (f"{label[one]} tells good from bad", {"measure": one}, {})
+            for one in PAPER_MEASURES
+        ),
     ]
     return [
         Claim(f"{table}, {text}", {"target": target, **stronger}, dict(weaker))
@@ -123,6 +130,20 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         floor = max(floor, min(1.0, (len(tested) - place) * p))
         adjusted[index] = floor
     return adjusted
+
+
+def claims_table(content: dict[str, Any]) -> Table:
+    """Returns the verdicts in statistics.json, a sentence each."""
+    return Table(
+        "The paper's claims",
+        caption=(
+            "Compared is strength: Spearman's rho with Dice, its sign turned for CV "
+            "and U_labelled, so that a measure that works is positive. p is corrected "
+            "for all claims together (Holm, 1979)."
+        ),
+        notes=[claim["sentence"] for claim in content["claims"]],
+        closing=content["scope"],
+    )
 
 
 _NOTHING = Finding(None, None, None, None)

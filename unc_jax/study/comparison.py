@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.study import cases_table, claims, run_folder, statistics, voxel_report
-from unc_jax.study.appraisal import Scores, appraise, between, scores, spread
+from unc_jax.study import cases_table, claims, run_folder, statistics, voxel_agreement
+from unc_jax.study.appraisal import Scores, appraise, between, scores
 from unc_jax.study.claims import Cell
 from unc_jax.study.models import Model
-from unc_jax.study.statistics import RESAMPLES, SEED, Estimate, Finding
+from unc_jax.study.statistics import RESAMPLES, SEED, Estimate, Finding, spread
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 
@@ -59,7 +59,7 @@ def compare(
                 "runs": [str(run.path) for run in model.runs],
                 "n_test": len(tests[0].ids),
                 "dice": _dice(rows, tests, dice),
-                "voxels": voxel_report.describe([run.voxels for run in model.runs]),
+                "voxels": voxel_agreement.describe([run.voxels for run in model.runs]),
                 "measures": {
                     name: {**_finding(rhos[name]), **appraise(tests, name)}
                     for name in MEASURES

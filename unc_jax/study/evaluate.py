@@ -20,6 +20,7 @@ import numpy as np
 from absl import logging
 
 from unc_jax import runtime
+from unc_jax.data import nifti, preprocess, scan_maps
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table, finished, metrics
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Panel, Row
@@ -123,6 +124,17 @@ def _evaluate_case(
         **measure(prediction, voxel_ml),
     )
     return row, prediction
+
+
+def write_maps(
+    folder: Path, cohort: "Cohort", index: int, prediction: Prediction
+) -> None:
+    """Writes folder/CASE/{mask,mean,uncertainty}.nii.gz in the scan's own grid."""
+    record = cohort.records[index]
+    geometry = nifti.Geometry.from_json(record["geometry"])
+    box = preprocess.box_of(record["box"])
+    found = scan_maps.on_scan(prediction.mean, prediction.uncertainty, geometry, box)
+    scan_maps.write_maps(folder / cohort.ids[index], found, geometry)
 
 
 def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:

@@ -1,23 +1,25 @@
-"""Figures 1 and 2 of a run, drawn from its rows and panels; files are PNG.
+"""Figure 1, slices of cases: of one run, and of several models as the paper's.
 
 Slices are shown as radiologists look at them: the patient's right on the left of the
 picture, anterior up. Arrays are (x, y) of a RAS+ volume.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from unc_jax.data import files
-from unc_jax.study import cases_table, metrics, statistics
+from unc_jax.study import cases_table, metrics
 from unc_jax.study.cases_table import Panel, Row
-from unc_jax.study.tables import format_p
+from unc_jax.study.models import Model
+from unc_jax.study.run_folder import TARGETS, Run
 
 # The largest value that -p log p takes, so that colours mean the same in every figure.
 MAX_UNCERTAINTY = float(np.exp(-1))
@@ -29,35 +31,44 @@ OVERLAY = {
 }
 _OPACITY = 0.55
 _DPI = 200
-_WIDTH_INCHES = 2.9  # of one slice
-MEASURE_LABELS = {
-    "cv": "coefficient of variation CV (voxels)",
-    "d_pw": r"mean pairwise Dice $D_\mathrm{pw}$",
-    "u_labelled": r"mean labelled uncertainty $U_\mathrm{labelled}$ (nats)",
-}
-# Colour and shape both tell the splits apart; test is drawn last, on top.
-_SPLIT_STYLES = {
-    "train": ("#8da0b3", "s", 14),
-    "validation": ("#e08214", "^", 22),
-    "test": ("#1f4e9c", "o", 22),
-}
+_SLICE_INCHES = 2.9  # width of one slice of one run
+# Of several models; wider figures would be shrunk on a page until unreadable.
+_WIDTH_INCHES, _LARGEST_SLICE_INCHES = 11.0, 1.75
 
 
-def figure1(rows: list[Row], panels: Path, path: Path) -> Path | None:
-    """Best, median and worst test case by Dice: segmentation above, uncertainty below.
+def save(figure: Figure | None, path: Path) -> bool:
+    """Writes a PNG whole, atomically; without a figure removes the old file instead."""
+    if figure is None:
+        path.unlink(missing_ok=True)
+        return False
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI)
+    return True
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], *, columns: int) -> None:
+    """Adds the legend of the whole figure, below it."""
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=9,
+        frameon=False,
+    )
+
+
+def figure1(rows: list[Row], panels: Path) -> Figure | None:
+    """Draws best, median and worst test case: segmentation above, uncertainty below.
 
     `panels` is the folder of CASE.npz. Ties go to the earlier case; fewer than three
-    cases show fewer. None, and no file, when no test case has a Dice.
+    cases show fewer. None when no test case has a Dice.
     """
     chosen = choose_cases(rows)
     if not chosen:
-        path.unlink(missing_ok=True)
         return None
-    slices = [
-        cases_table.read_panel(panels / f"{r['case']}.npz") for r in chosen.values()
-    ]
-    height = _WIDTH_INCHES * max(_height_to_width(panel) for panel in slices)
-    size = (_WIDTH_INCHES * len(chosen) + 1.2, 2 * height + 0.9)
+    slices = [_read_panel(panels, row["case"]) for row in chosen.values()]
+    height = _SLICE_INCHES * max(_height_to_width(panel) for panel in slices)
+    size = (_SLICE_INCHES * len(chosen) + 1.2, 2 * height + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(2, len(chosen), squeeze=False)
     drawn = zip(chosen.items(), slices, axes.T, strict=True)
@@ -70,40 +81,45 @@ def figure1(rows: list[Row], panels: Path, path: Path) -> Path | None:
     bar = figure.colorbar(axes[1, 0].images[0], ax=axes[1, :], shrink=0.85, pad=0.02)
     bar.set_label("U(x) (nats)", fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    figure.legend(
-        handles=[Patch(color=color, label=label) for color, label in OVERLAY.values()],
-        loc="outside lower center",
-        ncols=3,
-        fontsize=9,
-        frameon=False,
-    )
-    return save(figure, path)
+    add_legend(figure, _overlay_handles(), columns=3)
+    return figure
 
 
-def figure2(rows: list[Row], path: Path) -> Path:
-    """Dice against CV, D_pw and U_labelled for all cases, coloured by split.
+def figure1_of_models(models: Sequence[Model]) -> Figure | None:
+    """Draws cases in rows: the image, then segmentation and uncertainty of each model.
 
-    Titles give Spearman's rho, p and n of the test cases. CV is on a logarithmic axis
-    when it spans orders of magnitude. Cases without one of the two values are left out.
+    Targets stand one below the other, each with its own models, of which the first run
+    (seed) is drawn. All maps share one colour scale. None when no slices (RUN/panels)
+    are on disk.
     """
-    figure = Figure(figsize=(11.0, 4.0), layout="constrained")
-    axes = figure.subplots(1, len(MEASURE_LABELS), sharey=True)
-    for ax, (measure, label) in zip(axes, MEASURE_LABELS.items(), strict=True):
-        draw_scatter(ax, rows, measure)
-        ax.set_xlabel(label, fontsize=9)
-    axes[0].set_ylabel("segmentation quality (Dice)", fontsize=9)
-    figure.legend(
-        handles=split_handles(rows),
-        loc="outside lower center",
-        ncols=len(_SPLIT_STYLES),
-        fontsize=9,
-        frameon=False,
-    )
-    return save(figure, path)
+    lines = [
+        (case, own)
+        for target in TARGETS
+        if (own := [model for model in models if model.target == target])
+        for case in choose_common_cases([model.runs[0] for model in own])
+    ]
+    if not lines:
+        return None
+    columns = 1 + 2 * max(len(shown) for _, shown in lines)
+    width = min(_LARGEST_SLICE_INCHES, (_WIDTH_INCHES - 1) / columns)
+    heights = [
+        _height_to_width(_read_panel(shown[0].runs[0].path / "panels", case))
+        for case, shown in lines
+    ]
+    size = (width * columns + 1.0, width * sum(heights) + 0.45 * len(lines) + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
+    maps = []
+    for (case, shown), line in zip(lines, axes, strict=True):
+        maps += _draw_case(line, case, shown)
+    bar = figure.colorbar(maps[0], ax=axes, shrink=0.6, aspect=40, pad=0.02)
+    bar.set_label("uncertainty U(x) (nats)", fontsize=10)
+    add_legend(figure, _overlay_handles(), columns=3)
+    return figure
 
 
 def choose_cases(rows: list[Row]) -> dict[str, Row]:
-    """Best, median and worst of the test rows with a Dice, by those names."""
+    """Returns best, median and worst of the test rows with a Dice, by those names."""
     scored = [r for r in rows if r["split"] == "test" and r["dice"] is not None]
     scored.sort(key=lambda row: -float(row["dice"] or 0.0))
     if not scored:
@@ -117,13 +133,31 @@ def choose_cases(rows: list[Row]) -> dict[str, Row]:
     return {rank: chosen[rank] for rank in places if rank in chosen}
 
 
+def choose_common_cases(runs: Sequence[Run]) -> list[str]:
+    """Returns best, median and worst test case by mean Dice over the runs.
+
+    Only cases with a Dice and a slice on disk in every run; fewer when there are fewer,
+    ties to the earlier case.
+    """
+    tests = [_test_rows(run) for run in runs]
+    means = {}
+    for case in tests[0]:
+        dices = [rows[case]["dice"] for rows in tests]
+        drawn = all((run.path / "panels" / f"{case}.npz").exists() for run in runs)
+        if drawn and None not in dices:
+            means[case] = float(np.mean([float(d) for d in dices if d is not None]))
+    ordered = sorted(means, key=lambda case: -means[case])
+    places = sorted({0, len(ordered) // 2, len(ordered) - 1}) if ordered else []
+    return [ordered[place] for place in places]
+
+
 def draw_image(ax: Axes, panel: Panel) -> None:
-    """The slice in grey, alone."""
+    """Draws the slice in grey, alone."""
     _show(ax, _grey(panel), panel)
 
 
 def draw_segmentation(ax: Axes, panel: Panel) -> None:
-    """The slice in grey, true and false positives and false negatives in colour."""
+    """Draws the slice in grey, its agreement with the reference in colour."""
     picture = _grey(panel)
     for name, mask in (
         metrics.agreement(panel.prediction, panel.reference)._asdict().items()
@@ -137,33 +171,29 @@ def draw_segmentation(ax: Axes, panel: Panel) -> None:
 
 
 def draw_uncertainty(ax: Axes, panel: Panel) -> AxesImage:
-    """U(x) of the slice on the scale 0 ... 1/e that all figures share."""
+    """Draws U(x) of the slice on the scale 0 ... 1/e that all figures share."""
     values = np.asarray(panel.uncertainty, np.float32)
     return _show(ax, values, panel, cmap="inferno", vmin=0.0, vmax=MAX_UNCERTAINTY)
 
 
-def draw_scatter(ax: Axes, rows: list[Row], measure: str) -> None:
-    """Dice against one measure, one mark per case, with the test correlation above."""
-    for split, (color, marker, size) in _SPLIT_STYLES.items():
-        values = cases_table.column(rows, measure, split)
-        dice = cases_table.column(rows, "dice", split)
-        ax.scatter(
-            values, dice, s=size, c=color, marker=marker, alpha=0.85, linewidths=0
-        )
-    rho, p, n = statistics.spearman(
-        cases_table.column(rows, measure, "test"),
-        cases_table.column(rows, "dice", "test"),
-    )
-    found = "undefined" if rho is None else f"{rho:.2f} (p = {format_p(p)})"
-    found = found.replace("-", "\N{MINUS SIGN}")
-    ax.set_title(rf"test: $\rho$ = {found}, n = {n}", fontsize=9)
-    ax.locator_params(axis="x", nbins=6)
-    if measure == "cv":
-        _spread_axis(ax, cases_table.column(rows, measure))
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25, linewidth=0.5)
-    ax.set_axisbelow(True)
+def _draw_case(line: np.ndarray, case: str, models: Sequence[Model]) -> list[Any]:
+    """One line of Figure 1; returns its uncertainty maps."""
+    rows = [_test_rows(model.runs[0])[case] for model in models]
+    panels = [_read_panel(model.runs[0].path / "panels", case) for model in models]
+    _show(line[0], _grey(panels[0]), panels[0])
+    line[0].set_title(_two_lines(case), fontsize=8)
+    line[0].set_ylabel(models[0].structure, fontsize=9)
+    maps = []
+    for index, (model, row, panel) in enumerate(zip(models, rows, panels, strict=True)):
+        segmentation, uncertainty = line[1 + 2 * index : 3 + 2 * index]
+        draw_segmentation(segmentation, panel)
+        maps.append(draw_uncertainty(uncertainty, panel))
+        name = " ".join(filter(None, (model.loss, model.size, model.variant)))
+        segmentation.set_title(f"{name}\nDice {row['dice']:.3f}", fontsize=9)
+        uncertainty.set_title(f"\n{_agreement(row)}", fontsize=9)
+    for ax in line[1 + 2 * len(models) :]:
+        ax.set_visible(False)
+    return maps
 
 
 def _grey(panel: Panel) -> np.ndarray:
@@ -201,33 +231,30 @@ def _panel_title(rank: str, row: Row) -> str:
     # A Dice of 0 reads differently when there was nothing to find, or nothing found.
     empty = {"reference_ml": " (no reference)", "volume_ml": " (no prediction)"}
     note = "".join(text for name, text in empty.items() if row[name] == 0)
-    d_pw = "undefined" if row["d_pw"] is None else f"{row['d_pw']:.3f}"
-    quality = rf"Dice {row['dice']:.3f}{note}, $D_\mathrm{{pw}}$ {d_pw}"
-    return f"{rank}: {case}\n{quality}"
+    return f"{rank}: {case}\nDice {row['dice']:.3f}{note}, {_agreement(row)}"
 
 
-def _spread_axis(ax: Axes, values: np.ndarray) -> None:
-    positive = values[values > 0]
-    if len(positive) and positive.max() > 30 * positive.min():
-        # Empty samples have CV 0, which a plain logarithmic axis would hide.
-        ax.set_xscale("symlog", linthresh=float(positive.min()))
+def _agreement(row: Row) -> str:
+    d_pw = row["d_pw"]
+    shown = "undefined" if d_pw is None else f"{d_pw:.3f}"
+    return rf"$D_\mathrm{{pw}}$ {shown}"
 
 
-def split_handles(rows: list[Row] | None) -> list[Line2D]:
-    """Legend entries of the splits, with n of the cases that have a Dice if given."""
-    handles = []
-    for split, (color, marker, size) in _SPLIT_STYLES.items():
-        label = split
-        if rows is not None:
-            n = int(np.isfinite(cases_table.column(rows, "dice", split)).sum())
-            label = f"{split} (n = {n})"
-        style = {"color": color, "marker": marker, "markersize": size**0.5}
-        handles.append(Line2D([], [], linestyle="none", label=label, **style))
-    return handles
+def _two_lines(case: str, length: int = 13) -> str:
+    """A case name that stays above its own column; broken before its number."""
+    start, mark, number = case.rpartition("_")
+    lines = [start, mark + number] if len(case) > length and start else [case]
+    kept = [one if len(one) <= length else one[: length - 1] + "…" for one in lines]
+    return "\n".join(kept).replace("$", r"\$")
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Writes a PNG whole, atomically; returns its path."""
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI)
-    return path
+def _test_rows(run: Run) -> dict[str, Row]:
+    return {str(row["case"]): row for row in run.rows if row["split"] == "test"}
+
+
+def _read_panel(folder: Path, case: object) -> Panel:
+    return cases_table.read_panel(folder / f"{case}.npz")
+
+
+def _overlay_handles() -> list[Patch]:
+    return [Patch(color=color, label=label) for color, label in OVERLAY.values()]

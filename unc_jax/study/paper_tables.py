@@ -1,9 +1,7 @@
 """Tables 1 and 2 of several models in the paper's rows, beside the paper's figures.
 
 Built from what `comparison.compare` returns. Of several runs (seeds) the cells hold
-means, +- the standard deviation over seeds, and the largest p. Best per column is bold
-(largest Dice, strongest correlation of the sign that a working measure has), of the
-measured and of the paper's rows apart.
+means, +- the standard deviation over seeds, and the largest p.
 """
 
 import csv
@@ -11,67 +9,76 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from unc_jax.study.tables import PAPER, UNDEFINED, PaperRow, format_p
+from unc_jax.study.tables import (
+    PAPER,
+    UNDEFINED,
+    Cell,
+    PaperRow,
+    Strong,
+    Table,
+    format_p,
+    measure_columns,
+    number,
+)
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
-_NUMBER = {"liver": 1, "tumor": 2}
+Statistics = dict[str, Any]  # content of statistics.json
+Model = dict[str, Any]  # an entry of its "models"
+
 _TITLES = {
-    "liver": "a whole organ (in the paper the liver)",
-    "tumor": "a part of an organ (in the paper liver tumors)",
+    "liver": ("Table 1", "a whole organ (in the paper the liver)", "Whole organ"),
+    "tumor": (
+        "Table 2",
+        "a part of an organ (in the paper liver tumors)",
+        "Part of an organ",
+    ),
 }
-_COLUMNS = (
-    *("cost function", "patch size", "source", "seeds", "n"),
-    *("mean dice test (training)", "CV (p)", "D_pw (p)", "U_labelled (p)"),
-)
-_CAPTION = (
-    "Table {number}: segmentation models of {title}, measured on {data}. "
-    "Spearman correlation coefficient between uncertainty measures and segmentation "
-    "quality (Dice), test data. In brackets 95 % bootstrap intervals over cases"
-    "{seeds}. n: test cases with both values defined (the paper's test set has 55; it "
-    "prints no n). Best per column in bold. Empty cases: {policy}."
-)
-_CLAIMS = (
-    "Compared is strength: Spearman's rho with Dice, its sign turned for CV and "
-    "U_labelled, so that a measure that works is positive. p is corrected for all "
-    "claims together (Holm, 1979)."
-)
-
-_SEEDS = " and seeds; ± standard deviation over seeds; p the largest of the seeds"
 
 
-def markdown(statistics: dict[str, Any], target: str) -> str:
-    """Table 1 (target "liver") or 2 ("tumor"), with a caption.
+def paper_table(statistics: Statistics, target: str) -> Table:
+    """Returns Table 1 (target "liver") or 2 ("tumor").
 
     Each row of the paper has a measured line and the paper's own below; models that the
-    paper does not have follow. A row that was not given reads "not run".
+    paper does not have follow. A row that was not given reads "not run". Best per
+    column is bold (largest Dice, strongest correlation of the sign that a working
+    measure has), of the measured and of the paper's rows apart.
     """
     models = [m for m in statistics["models"] if m["target"] == target]
-    best = _best_measured(models)
-    best_paper = _best_paper(target)
-    lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
-    placed = []
+    best, best_paper = _best_measured(models), _best_paper(target)
+    rows, placed = [], []
     for (paper_target, loss, size), row in PAPER.items():
-        if paper_target != target:
-            continue
-        own = [m for m in models if (m["loss"], m["size"]) == (loss, size)]
-        placed += own
-        lines += [_measured(model, best) for model in own] or [_not_run(loss, size)]
-        lines += [_paper(loss, size, row, best_paper)]
-    lines += [_measured(model, best) for model in models if model not in placed]
+        if paper_target == target:
+            own = [m for m in models if (m["loss"], m["size"]) == (loss, size)]
+            placed += own
+            missing = [loss, size, "measured", "", "", "not run", "", "", ""]
+            rows += [_measured(model, best) for model in own] or [missing]
+            rows.append(_paper(loss, size, row, best_paper))
+    rows += [_measured(model, best) for model in models if model not in placed]
+    name, kind, title = _TITLES[target]
+    data = ", ".join(sorted({model["data"] for model in models})) or "nothing yet"
     several = any(len(model["seeds"]) > 1 for model in models)
-    caption = _CAPTION.format(
-        number=_NUMBER[target],
-        title=_TITLES[target],
-        data=", ".join(sorted({model["data"] for model in models})) or "nothing yet",
-        seeds=_SEEDS if several else "",
-        policy=statistics["empty_cases_policy"],
+    seeds = " and seeds; ± standard deviation over seeds; p the largest of the seeds"
+    notes = _empty_notes(statistics, {model["name"] for model in models})
+    return Table(
+        title,
+        (
+            *("cost function", "patch size", "source", "seeds", "n"),
+            *("mean dice test (training)", *measure_columns()),
+        ),
+        rows,
+        f"{name}: segmentation models of {kind}, measured on {data}. Spearman "
+        "correlation coefficient between uncertainty measures and segmentation quality "
+        "(Dice), test data. In brackets 95 % bootstrap intervals over cases"
+        f"{seeds if several else ''}. n: test cases with both values defined (the "
+        "paper's test set has 55; it prints no n). Best per column in bold. Empty "
+        f"cases: {statistics['empty_cases_policy']}.",
+        "Empty cases (first seed):" if notes else "",
+        notes,
     )
-    note = empty_note(statistics, target)
-    return "\n".join([caption, "", *lines, "", *note]).rstrip() + "\n"
 
 
-def csv_text(statistics: dict[str, Any], target: str) -> str:
-    """The table for machines: a line per model, full precision, empty if undefined.
+def csv_text(statistics: Statistics, target: str) -> str:
+    """Returns Table 1 or 2 as CSV: a line per model, full precision, undefined empty.
 
     Columns: model, loss, size, patch, seeds, n_test; dice_test and _low, _high, _sd,
     dice_train; per measure _rho, _low, _high, _sd, _p, _n; the paper's as paper_*.
@@ -86,87 +93,53 @@ def csv_text(statistics: dict[str, Any], target: str) -> str:
     return text.getvalue()
 
 
-def claims_markdown(statistics: dict[str, Any]) -> str:
-    """The paper's claims, a sentence each, what is compared, and over what."""
-    lines = [f"- {claim['sentence']}" for claim in statistics["claims"]]
-    return "\n".join([_CLAIMS, "", *lines, "", statistics["scope"]]) + "\n"
-
-
-def empty_note(statistics: dict[str, Any], target: str) -> list[str]:
-    """Lines on what the policy of empty cases does to each model; [] without any."""
-    lines = []
-    names = {m["name"] for m in statistics["models"] if m["target"] == target}
-    for one in statistics["empty_cases"]:
-        if one["name"] not in names or not (
-            one["empty_prediction"] or one["empty_reference"]
-        ):
-            continue
-        policies = "; ".join(
-            f"{policy}: Dice {_number(one[policy]['dice'])} (n = {one[policy]['n']}), "
-            + ", ".join(
-                f"{name} {_number(one[policy][name]['rho'])} "
-                f"(n = {one[policy][name]['n']})"
-                for name in PAPER_MEASURES
-            )
-            for policy in ("exclude", "zero")
+def _measured(model: Model, best: dict[str, float]) -> list[Cell]:
+    test, train = model["dice"]["test"], model["dice"]["train"]
+    cells = [
+        _cell(
+            test["mean"],
+            _is_best(test["mean"], best, "dice"),
+            f"{_sd(test)} ({number(train['mean'])}) {_interval(test)}",
         )
-        lines.append(
-            f"- {one['name']}: test cases with an empty prediction "
-            f"{one['empty_prediction']}, reference {one['empty_reference']}, both "
-            f"{one['both_empty']}. {policies}."
-        )
-    return ["Empty cases (first seed):", "", *lines] if lines else []
-
-
-def _measured(model: dict[str, Any], best: dict[str, float]) -> str:
-    dice = model["dice"]
-    test, train = dice["test"], dice["train"]
-    value = _number(test["mean"])
-    shown = f"**{value}**" if _is_best(test["mean"], best, "dice") else value
-    cells = [f"{shown}{_sd(test)} ({_number(train['mean'])}) {_interval(test)}"]
+    ]
     for name in PAPER_MEASURES:
         one = model["measures"][name]
         rho = one["rho"]["mean"]
         if rho is None:
             cells.append(UNDEFINED)
             continue
-        strong = (
-            f"**{rho:.2f}**"
-            if _is_best(_strength(name, rho), best, name)
-            else f"{rho:.2f}"
-        )
-        cells.append(
-            f"{strong}{_sd(one['rho'])} ({format_p(one['p'])}) {_interval(one)}"
-        )
+        strong = _is_best(MEASURES[name].sign * rho, best, name)
+        rest = f"{_sd(one['rho'])} ({format_p(one['p'])}) {_interval(one)}"
+        cells.append(_cell(rho, strong, rest))
     loss = " ".join(filter(None, (model["loss"], model["variant"])))
     size = f"{model['size']} {'x'.join(map(str, model['patch']))}"
     seeds = ", ".join(map(str, model["seeds"]))
-    return _line([loss, size, "measured", seeds, _counts(model), *cells])
+    return [loss, size, "measured", seeds, _counts(model), *cells]
 
 
-def _paper(loss: str, size: str, row: PaperRow, best: dict[str, float]) -> str:
-    value = f"{row.dice_test:.2f}"
-    value = f"**{value}**" if row.dice_test == best["dice"] else value
-    cells = [f"{value} ({row.dice_train:.2f})"]
+def _paper(loss: str, size: str, row: PaperRow, best: dict[str, float]) -> list[Cell]:
+    strong = row.dice_test == best["dice"]
+    cells = [_cell(row.dice_test, strong, f" ({row.dice_train:.2f})")]
     for name in PAPER_MEASURES:
         rho, p = getattr(row, name)
-        shown = f"**{rho:.2f}**" if abs(rho) == best[name] else f"{rho:.2f}"
-        cells.append(f"{shown} ({format_p(p)})")
-    return _line([loss, size, "paper", "", "", *cells])
+        cells.append(_cell(rho, abs(rho) == best[name], f" ({format_p(p)})"))
+    return [loss, size, "paper", "", "", *cells]
 
 
-def _not_run(loss: str, size: str) -> str:
-    return _line([loss, size, "measured", "", "", "not run", "", "", ""])
+def _cell(value: float | None, strong: bool, rest: str) -> Cell:
+    rest = rest.rstrip()
+    return Strong(number(value), rest) if strong else number(value) + rest
 
 
-def _best_measured(models: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _best_measured(models: Sequence[Model]) -> dict[str, float]:
     """Largest value per column; a single model is not best of anything."""
     if len(models) < 2:
         return {}
     columns = {"dice": [model["dice"]["test"]["mean"] for model in models]}
     for name in PAPER_MEASURES:
         rhos = [model["measures"][name]["rho"]["mean"] for model in models]
-        columns[name] = [None if rho is None else _strength(name, rho) for rho in rhos]
+        sign = MEASURES[name].sign
+        columns[name] = [None if rho is None else sign * rho for rho in rhos]
     kept = {name: [v for v in c if v is not None] for name, c in columns.items()}
     return {name: max(column) for name, column in kept.items() if column}
 
@@ -184,18 +157,38 @@ def _is_best(value: float | None, best: dict[str, float], name: str) -> bool:
     return value is not None and value > 0 and value == best.get(name)
 
 
-def _strength(name: str, rho: float) -> float:
-    return MEASURES[name].sign * rho
-
-
-def _counts(model: dict[str, Any]) -> str:
-    """One number where all agree, else of Dice, CV, D_pw, U_labelled (fewest seed)."""
+def _counts(model: Model) -> str:
+    """One number where all agree, else of Dice and each measure (fewest seed)."""
     counts = [min(model["dice"]["test"]["n"])]
     counts += [min(model["measures"][name]["n"]) for name in PAPER_MEASURES]
     return str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
 
 
-def _flat(model: dict[str, Any]) -> dict[str, Any]:
+def _empty_notes(statistics: Statistics, names: set[str]) -> list[str]:
+    """What the policy of empty cases does to each model that has such cases."""
+    notes = []
+    for one in statistics["empty_cases"]:
+        empty = one["empty_prediction"] or one["empty_reference"]
+        if one["name"] in names and empty:
+            policies = "; ".join(
+                f"{policy}: Dice {number(one[policy]['dice'])} "
+                f"(n = {one[policy]['n']}), "
+                + ", ".join(
+                    f"{name} {number(one[policy][name]['rho'])} "
+                    f"(n = {one[policy][name]['n']})"
+                    for name in PAPER_MEASURES
+                )
+                for policy in ("exclude", "zero")
+            )
+            notes.append(
+                f"{one['name']}: test cases with an empty prediction "
+                f"{one['empty_prediction']}, reference {one['empty_reference']}, both "
+                f"{one['both_empty']}. {policies}."
+            )
+    return notes
+
+
+def _flat(model: Model) -> dict[str, Any]:
     test = model["dice"]["test"]
     low, high = test["ci95"] or (None, None)
     row = {
@@ -232,17 +225,9 @@ def _flat(model: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _number(value: float | None) -> str:
-    return UNDEFINED if value is None else f"{value:.2f}"
-
-
 def _sd(one: dict[str, Any]) -> str:
     return "" if one["sd"] is None else f" ± {one['sd']:.2f}"
 
 
 def _interval(one: dict[str, Any]) -> str:
     return "" if one["ci95"] is None else "[{:.2f}, {:.2f}]".format(*one["ci95"])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.strip() for cell in cells) + " |"

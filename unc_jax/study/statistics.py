@@ -197,6 +197,17 @@ def finding(estimate: Estimate) -> Finding:
     return Finding(estimate.value, float(low), float(high), float(p))
 
 
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Returns mean and standard deviation (n - 1) over runs; None if one of them is."""
+    defined = [value for value in values if value is not None]
+    whole = len(defined) == len(values) and len(values) > 0
+    return {
+        "mean": float(np.mean(defined)) if whole else None,
+        "sd": float(np.std(defined, ddof=1)) if whole and len(values) > 1 else None,
+        "by_seed": list(values),
+    }
+
+
 def complete(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Returns the cases where both are present; ValueError when the lengths differ."""
     x, y = np.asarray(x, float), np.asarray(y, float)

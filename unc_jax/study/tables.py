@@ -1,27 +1,44 @@
-"""Tables 1 and 2 as Markdown: a run's row in the paper's columns, then the paper's.
-
-Correlations are Spearman's with Dice over the test cases, p values in brackets; n
-counts the cases with both values defined, smallest over the three measures.
-"""
+"""Tables as data, their Markdown, and the paper's Tables 1 and 2 beside one run."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from unc_jax.uncertainty.measures import PAPER_MEASURES
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 UNDEFINED = "n/a"
-
 _PATCHES: dict[tuple[int, ...], str] = {(128, 128, 16): "large", (64, 64, 16): "small"}
-_HEADER = (
-    "source",
-    "cost function",
-    "patch size",
-    "mean dice test (training)",
-    "CV (p)",
-    "D_pw (p)",
-    "U_labelled (p)",
-    "n",
-)
+
+
+class Strong(NamedTuple):
+    """A cell that begins in bold."""
+
+    text: str
+    rest: str = ""
+
+    def __str__(self) -> str:
+        return f"**{self.text}**{self.rest}"
+
+
+Cell = str | Strong
+
+
+class Table(NamedTuple):
+    """A table with what stands around it; without rows it is a list of notes.
+
+    Attributes:
+      title: short, for a page of several tables.
+      caption: paragraph above.
+      notes: list below, under the line `notes_title`.
+      closing: paragraph at the end.
+    """
+
+    title: str
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[Cell]] = ()
+    caption: str = ""
+    notes_title: str = ""
+    notes: Sequence[str] = ()
+    closing: str = ""
 
 
 class PaperRow(NamedTuple):
@@ -57,81 +74,82 @@ PAPER = {
 }
 
 
-def table(
-    summary: dict[str, Any],
-    *,
-    loss: str,
-    patch: Sequence[int],
-    target: str,
-    name: str = "this run",
-) -> str:
-    """Header, the run's row and, for one of the paper's six models, the paper's row."""
-    rows = [
-        table_header(),
-        table_row(summary, loss=loss, patch=patch, target=target, name=name),
-    ]
-    paper = paper_row(loss=loss, patch=patch, target=target)
-    return "\n".join([*rows, paper] if paper is not None else rows)
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """Returns the lines of a Markdown table, without a newline at the end."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
 
 
-def table_header() -> str:
-    """The two header lines of the Markdown table."""
-    return _line(_HEADER) + "\n" + _line(["---"] * len(_HEADER))
-
-
-def table_row(
-    summary: dict[str, Any],
-    *,
-    loss: str,
-    patch: Sequence[int],
-    target: str,
-    name: str = "this run",
-) -> str:
-    """One Markdown row from summary.json; what is undefined or absent reads n/a."""
-    test = summary.get("test")
-    correlations = [test["measures"][m] if test else None for m in PAPER_MEASURES]
-    counts = [one["n"] for one in correlations if one is not None]
-    return _line(
-        [
-            f"{name} ({target})",
-            loss,
-            _patch_name(patch),
-            f"{_dice(test)} ({_dice(summary.get('train'))})",
-            *(
-                _correlation(one["rho"], one["p"]) if one else UNDEFINED
-                for one in correlations
-            ),
-            str(min(counts)) if counts else UNDEFINED,
+def markdown(tables: Sequence[Table]) -> str:
+    """Returns the text of a Markdown file of these tables; titles are left out."""
+    parts = []
+    for one in tables:
+        parts += [
+            one.caption,
+            markdown_table(one.header, one.rows) if one.rows else "",
+            one.notes_title,
+            "\n".join(f"- {note}" for note in one.notes),
+            one.closing,
         ]
-    )
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def paper_row(*, loss: str, patch: Sequence[int], target: str) -> str | None:
-    """The paper's row for this model in the same columns; None if it has no such one.
+def run_table(
+    summary: dict[str, Any],
+    *,
+    loss: str,
+    patch: Sequence[int],
+    target: str,
+    name: str = "this run",
+) -> Table:
+    """Returns a run's row in the paper's columns, and that of the paper's same model.
 
-    The paper prints no n: its test set has 55 cases, and how many of them were defined
-    is not said.
+    summary: content of summary.json. Correlations are Spearman's with Dice over the
+    test cases, p values in brackets; n counts the cases with both values defined,
+    smallest over the measures. The paper prints no n: its test set has 55 cases, and
+    how many of them were defined is not said. What is undefined or absent reads n/a.
     """
-    paper = PAPER.get((target, loss, _PATCHES.get(tuple(patch), "")))
-    if paper is None:
-        return None
-    return _line(
-        [
-            f"paper ({target})",
-            loss,
-            _patch_name(patch),
-            f"{paper.dice_test:.2f} ({paper.dice_train:.2f})",
-            *(_correlation(*getattr(paper, measure)) for measure in PAPER_MEASURES),
-            UNDEFINED,
-        ]
-    )
+    test = summary.get("test")
+    found = [test["measures"][one] for one in PAPER_MEASURES] if test else []
+    known = _PATCHES.get(tuple(patch))
+    size = " ".join(filter(None, [known, "x".join(map(str, patch))]))
+    own = [
+        f"{name} ({target})",
+        *(loss, size),
+        f"{_dice(test)} ({_dice(summary.get('train'))})",
+        *(_correlation(one["rho"], one["p"]) for one in found),
+        *([] if found else [UNDEFINED] * len(PAPER_MEASURES)),
+        str(min(one["n"] for one in found)) if found else UNDEFINED,
+    ]
+    rows = [own]
+    paper = PAPER.get((target, loss, known or ""))
+    if paper is not None:
+        rows.append(
+            [
+                f"paper ({target})",
+                *(loss, size),
+                f"{paper.dice_test:.2f} ({paper.dice_train:.2f})",
+                *(_correlation(*getattr(paper, one)) for one in PAPER_MEASURES),
+                UNDEFINED,
+            ]
+        )
+    header = ("source", "cost function", "patch size", "mean dice test (training)")
+    return Table("Beside the paper", (*header, *measure_columns(), "n"), rows)
+
+
+def measure_columns() -> list[str]:
+    """Returns the headers of the columns of the paper's measures."""
+    return [f"{MEASURES[name].label} (p)" for name in PAPER_MEASURES]
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """Returns a number in the given format; n/a for None."""
+    return UNDEFINED if value is None else f"{value:{form}}"
 
 
 def format_p(p: float | None) -> str:
-    """0.038 as 0.038, 0.000095 as 9.5e-05: two digits, as the paper prints p values."""
-    if p is None:
-        return UNDEFINED
-    return f"{p:.1e}" if 0 < p < 1e-3 else f"{p:.2g}"
+    """Returns a p value of two digits, as the paper prints them: 0.038, 9.5e-05."""
+    return number(p, ".1e" if p is not None and 0 < p < 1e-3 else ".2g")
 
 
 def _correlation(rho: float | None, p: float | None) -> str:
@@ -139,15 +157,4 @@ def _correlation(rho: float | None, p: float | None) -> str:
 
 
 def _dice(split: dict[str, Any] | None) -> str:
-    mean = split["dice"]["mean"] if split else None
-    return UNDEFINED if mean is None else f"{mean:.2f}"
-
-
-def _patch_name(patch: Sequence[int]) -> str:
-    size = "x".join(str(length) for length in patch)
-    known = _PATCHES.get(tuple(patch))
-    return f"{known} {size}" if known else size
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return number(split["dice"]["mean"] if split else None)

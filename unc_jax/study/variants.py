@@ -14,8 +14,8 @@ from unc_jax.data import patches
 from unc_jax.study import cases_table, selective, statistics
 from unc_jax.study.cases_table import Row
 from unc_jax.study.statistics import RESAMPLES, SEED, Estimate
-from unc_jax.study.tables import UNDEFINED
-from unc_jax.uncertainty.measures import MEASURES
+from unc_jax.study.tables import UNDEFINED, Cell, Strong, Table, number
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 SAMPLES = (2, 5, 10, 20, 50)
 _RATES = (0.05, 0.1, 0.2, 0.5)
@@ -28,16 +28,6 @@ _CHOICES = {
     "overlap": ("evaluate.overlap", tuple((o, o, o) for o in _OVERLAPS)),
     "source": ("evaluate.source", ("dropout", "flips")),
 }
-_SHORT = {
-    "d_pw": "D_pw",
-    "cv": "CV",
-    "cv_roy": "CV sd/mean",
-    "u_labelled": "U",
-    "u_labelled_binary": "U binary",
-    "predictive_entropy": "pred. entropy",
-    "mutual_information": "mutual inf.",
-}
-_RANKED = ("d_pw", "cv", "u_labelled")
 _CAPTION = (
     "{run}: {n} test cases, one choice of the evaluation changed at a time. Columns of "
     "measures: Spearman's rho with Dice, bold where its 95 % bootstrap interval lies "
@@ -145,32 +135,37 @@ def _mean(values: np.ndarray) -> float | None:
     return float(defined.mean()) if len(defined) else None
 
 
-def markdown(run: str, described: Sequence[tuple[Variant, dict[str, Any]]]) -> str:
-    """A line per variant, with a caption that says how to read it.
+def table(run: str, described: Sequence[tuple[Variant, dict[str, Any]]]) -> Table:
+    """Returns a row per variant, with a caption that says how to read it.
 
     described: of each variant what `describe` returns, and its `work`.
     """
-    head = ["choice", "value", "Dice", *_SHORT.values(), "change (95 %)"]
-    head += [*(f"AURC {_SHORT[name]}" for name in _RANKED), "s a case", "work"]
-    caption = _CAPTION.format(run=run, n=described[0][1]["n"])
-    lines = [caption, "", _line(head), _line(["---"] * len(head))]
+    header = ["choice", "value", "Dice", *(one.label for one in MEASURES.values())]
+    header += ["change (95 %)"]
+    header += [f"AURC {MEASURES[name].label}" for name in PAPER_MEASURES]
+    rows = []
     for variant, found in described:
         measures = found["measures"]
-        cells = [variant.group, variant.name, _number(found["dice"], 3)]
-        cells += [_shown(name, measures[name]) for name in _SHORT]
-        cells.append(_change(found["d_pw_change"]) if variant.fields else "-")
-        cells += [_number(measures[name]["aurc"], 4) for name in _RANKED]
-        cells += [_number(found["seconds"], 2), _number(found["work"], 2)]
-        lines.append(_line(cells))
-    return "\n".join(lines) + "\n"
+        change = _change(found["d_pw_change"]) if variant.fields else "-"
+        rows.append(
+            [
+                *(variant.group, variant.name, number(found["dice"], ".3f")),
+                *(_shown(name, measures[name]) for name in MEASURES),
+                change,
+                *(number(measures[name]["aurc"], ".4f") for name in PAPER_MEASURES),
+                *(number(found["seconds"]), number(found["work"])),
+            ]
+        )
+    caption = _CAPTION.format(run=run, n=described[0][1]["n"])
+    return Table("Variants", (*header, "s a case", "work"), rows, caption)
 
 
-def _shown(name: str, one: dict[str, Any]) -> str:
-    text = _number(one["rho"], 2)
+def _shown(name: str, one: dict[str, Any]) -> Cell:
+    text = number(one["rho"])
     if one["ci95"] is None:
         return text
     ends = [MEASURES[name].sign * end for end in one["ci95"]]
-    return f"**{text}**" if min(ends) > 0 else text
+    return Strong(text) if min(ends) > 0 else text
 
 
 def _change(one: dict[str, Any]) -> str:
@@ -178,11 +173,3 @@ def _change(one: dict[str, Any]) -> str:
         return UNDEFINED
     low, high = one["ci95"]
     return f"{one['value']:+.2f} ({low:+.2f} to {high:+.2f})"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return UNDEFINED if value is None else f"{value:.{digits}f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -1,10 +1,10 @@
-"""What the voxels of a case say beside its row: calibration, and likeness to raters.
+"""Voxels of the test cases: calibration of probabilities, and likeness to raters.
 
-RUN/voxels/CASE.json holds the sums of one test case, RUN/voxels.json those of all.
+RUN/voxels/CASE.json holds the sums of one case, RUN/voxels.json those of all.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from unc_jax.data import files
+from unc_jax.data import files, prepare_case, preprocess
+from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
-from unc_jax.study import calibration, raters
-from unc_jax.study.calibration import Tally
+from unc_jax.study import calibration, metrics
+from unc_jax.study.calibration import VoxelSums
+from unc_jax.study.statistics import spread
+from unc_jax.study.tables import Table, number
+from unc_jax.uncertainty.prediction import Prediction, unpack_masks
 
 # "near" the target: at most this many voxels (faces, edges, corners) from its boundary.
 NEAR_VOXELS = 4
 PLACES = ("everywhere", "near")
-# The mean of N stochastic passes; one pass without dropout.
-SOURCES = ("mean", "single")
+# Where probabilities come from, as stored and in words.
+SOURCES = {"mean": "mean of the samples", "single": "one pass, no dropout"}
+_RATERS = ("cross_correlation", "cross_correlation_near", "energy_distance")
 
 
 def near_boundary(label: ArrayLike) -> np.ndarray:
-    """Voxels within NEAR_VOXELS of the boundary of a mask, bool (x, y, z).
+    """Returns the voxels within NEAR_VOXELS of the boundary of a mask, bool (x, y, z).
 
     None of an empty mask. The border of the volume is no boundary.
     """
@@ -39,15 +44,18 @@ def near_boundary(label: ArrayLike) -> np.ndarray:
 def assess(
     mean: ArrayLike, single: ArrayLike, label: ArrayLike
 ) -> dict[str, dict[str, Any]]:
-    """Tallies of both sources at both places; arrays (x, y, z), plain JSON out."""
+    """Returns the sums of both sources at both places as plain JSON.
+
+    mean, single, label: (x, y, z).
+    """
     near = near_boundary(label)
     result: dict[str, dict[str, Any]] = {}
     for source, p in zip(SOURCES, (mean, single), strict=True):
         # Means over windows of values in 0 ... 1 may leave it by a rounding.
         p = np.clip(np.asarray(p), 0.0, 1.0)
         result[source] = {
-            "everywhere": _plain(calibration.tally(p, label)),
-            "near": _plain(calibration.tally(p, label, within=near)),
+            "everywhere": calibration.sum_voxels(p, label).to_json(),
+            "near": calibration.sum_voxels(p, label, within=near).to_json(),
         }
     return result
 
@@ -55,30 +63,65 @@ def assess(
 def against_raters(
     uncertainty: np.ndarray, samples: np.ndarray, marked: np.ndarray
 ) -> dict[str, float | None]:
-    """Is the map where raters disagree, do samples differ as raters do?
+    """Compares the uncertainty map and the samples of a case with several raters.
 
     uncertainty: (x, y, z); samples: masks (n, x, y, z); marked: masks of the raters
-    (r, x, y, z). Cross-correlation with their disagreement everywhere, and among the
-    voxels near the boundary of what most of them marked (there alone "the boundary is
-    uncertain" earns nothing); generalised energy distance. See `raters`.
+    (r, x, y, z). Cross-correlation of the map with their disagreement everywhere, and
+    among the voxels near the boundary of what most of them marked (there alone "the
+    boundary is uncertain" earns nothing); generalised energy distance.
     """
-    disagreed = raters.disagreement(marked)
+    disagreed = metrics.disagreement(marked)
     near = near_boundary(np.mean(marked, axis=0) >= 0.5)
     return {
-        "cross_correlation": raters.cross_correlation(uncertainty, disagreed),
-        "cross_correlation_near": raters.cross_correlation(
+        "cross_correlation": metrics.cross_correlation(uncertainty, disagreed),
+        "cross_correlation_near": metrics.cross_correlation(
             uncertainty, disagreed, within=near
         ),
-        "energy_distance": raters.generalised_energy_distance(samples, marked),
+        "energy_distance": metrics.generalised_energy_distance(samples, marked),
     }
 
 
-def write_case(path: Path, found: dict[str, Any]) -> None:
-    files.write_json(path, found)
+def build_assessment(
+    prepared: Cohort,
+    single: Callable[[np.ndarray], np.ndarray],
+    *,
+    raters_of: Path,
+    values: Sequence[int],
+    folder: Path,
+) -> Callable[[int, Prediction], None]:
+    """Builds a function (case index, prediction) that writes folder/CASE.json.
+
+    Of test cases only. single: probabilities of one pass without dropout; raters_of:
+    data set whose raters/ are compared with, where it has some; values: labels of the
+    target there.
+    """
+    shape = prepared.images.shape[1:]
+
+    def assess_case(index: int, prediction: Prediction) -> None:
+        case = prepared.ids[index]
+        if case not in prepared.split.test:
+            return
+        image = np.asarray(prepared.images[index], np.float32)
+        label = np.asarray(prepared.labels[index])
+        found: dict = assess(prediction.mean, single(image), label)
+        found["raters"] = None
+        paths = prepare_case.rater_files(raters_of, case)
+        if len(paths) > 1:
+            box = preprocess.box_of(prepared.records[index]["box"])
+            marked = prepare_case.prepare_raters(
+                paths, box=box, shape=shape, values=values
+            )
+            samples = unpack_masks(prediction.masks, shape[2])
+            found["raters"] = against_raters(
+                prediction.uncertainty, np.asarray(samples), marked
+            )
+        files.write_json(folder / f"{case}.json", found)
+
+    return assess_case
 
 
 def collect(folder: Path, cases: Sequence[str]) -> dict[str, Any] | None:
-    """The content of voxels.json from folder/CASE.json; None when no case has one.
+    """Returns the content of voxels.json from folder/CASE.json; None without any.
 
     "tallies": sums over the cases, by source and place; "raters": by case, for those
     that have several; "cases": how many were summed.
@@ -87,37 +130,127 @@ def collect(folder: Path, cases: Sequence[str]) -> dict[str, Any] | None:
     found = {case: _read(path) for case, path in paths.items() if path.exists()}
     if not found:
         return None
-    tallies = {
+    sums = {
         source: {
-            place: _plain(
-                calibration.total(_tally(one[source][place]) for one in found.values())
-            )
+            place: calibration.total(
+                VoxelSums.from_json(one[source][place]) for one in found.values()
+            ).to_json()
             for place in PLACES
         }
         for source in SOURCES
     }
     rated = {case: one["raters"] for case, one in found.items() if one["raters"]}
-    return {"cases": len(found), "tallies": tallies, "raters": rated}
+    return {"cases": len(found), "tallies": sums, "raters": rated}
 
 
-def read_tallies(content: dict[str, Any]) -> dict[str, dict[str, Tally]]:
-    """The tallies of a voxels.json, by source and place."""
-    stored = content["tallies"]
-    return {s: {p: _tally(stored[s][p]) for p in PLACES} for s in SOURCES}
+def describe(contents: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Returns calibration and likeness to raters of a model, for statistics.json.
+
+    contents: of each run's voxels.json, None where there is none; None when no run has
+    one. The reliability diagrams are of the first run that has one.
+    """
+    found = [content for content in contents if content is not None]
+    if not found:
+        return None
+    try:
+        return {
+            "runs": len(found),
+            "calibration": {
+                source: {
+                    place: _calibration(
+                        [one["tallies"][source][place] for one in found]
+                    )
+                    for place in PLACES
+                }
+                for source in SOURCES
+            },
+            "raters": _raters([one["raters"] for one in found]),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"a voxels.json is not of this form ({error!r}); evaluate the run again"
+        ) from None
 
 
-def _plain(sums: Tally) -> dict[str, Any]:
-    return {name: np.asarray(value).tolist() for name, value in sums._asdict().items()}
+def voxel_tables(content: dict[str, Any]) -> list[Table]:
+    """Returns calibration by model, and likeness to raters where there are several.
 
-
-def _tally(stored: dict[str, Any]) -> Tally:
-    return Tally(
-        np.array(stored["count"], float),
-        np.array(stored["probability"], float),
-        np.array(stored["foreground"], float),
-        float(stored["squared_error"]),
-        float(stored["log_loss"]),
+    content: of statistics.json.
+    """
+    models = [model for model in content["models"] if model["voxels"]]
+    if not models:
+        return []
+    rows = []
+    for model in models:
+        for source, words in SOURCES.items():
+            found = model["voxels"]["calibration"][source]
+            numbers = [
+                number(found[place][name]["mean"], ".3g")
+                for place in reversed(PLACES)
+                for name in ("ece", "brier", "nll")
+            ]
+            rows.append([model["name"], words, *numbers])
+    calibration = Table(
+        "Voxels",
+        (
+            *("model", "source", "ECE near", "Brier near", "NLL near (nats)"),
+            *("ECE", "Brier", "NLL (nats)"),
+        ),
+        rows,
+        "Calibration of the foreground probability over the voxels of the test cases; "
+        f"near: at most {NEAR_VOXELS} voxels from the reference's boundary. Means over "
+        "seeds.",
     )
+    rated = []
+    for model in models:
+        found = model["voxels"]["raters"]
+        if found:
+            numbers = [number(found[one]["mean"], ".3g") for one in _RATERS]
+            cases = max(found[name]["n"][0] for name in _RATERS)
+            rated.append([model["name"], *numbers, str(cases)])
+    raters = Table(
+        "Voxels against raters",
+        ("model", "correlation", "correlation near", "energy distance", "cases"),
+        rated,
+        "Against several raters, mean over test cases and seeds: normalised "
+        "cross-correlation of the uncertainty map with the raters' disagreement (1: "
+        "the map is where they disagree), everywhere and near the boundary, and "
+        "generalised energy distance between samples and raters (0: samples differ as "
+        "raters do).",
+    )
+    return [calibration, raters] if rated else [calibration]
+
+
+def _calibration(stored: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the sums of each run."""
+    sums = [VoxelSums.from_json(one) for one in stored]
+    each = [calibration.calibration(one) for one in sums]
+    diagram = calibration.reliability(sums[0])
+    return {
+        "ece": spread([one.ece for one in each]),
+        "brier": spread([one.brier for one in each]),
+        "nll": spread([one.nll for one in each]),
+        "n": [one.n for one in each],
+        "reliability": {
+            name: [None if np.isnan(value) else float(value) for value in values]
+            for name, values in diagram._asdict().items()
+        },
+    }
+
+
+def _raters(stored: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any] | None:
+    """Of each run's mean over cases; cases where a number is undefined are left out."""
+    if not any(stored):
+        return None
+    result = {}
+    for name in _RATERS:
+        runs = [
+            [one[name] for one in by_case.values() if one[name] is not None]
+            for by_case in stored
+        ]
+        means = [float(np.mean(values)) if values else None for values in runs]
+        result[name] = {**spread(means), "n": [len(values) for values in runs]}
+    return result
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,32 +1,29 @@
-"""Measures and correlations against the number of samples, and against the windows."""
+"""Charts of variants: measures and correlations by number of samples and by windows."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from unc_jax.study import figures
-from unc_jax.study.paper_figures import MEASURE_STYLES
+from unc_jax.study.charts import MEASURE_STYLES, add_legend, style_axes
 from unc_jax.study.variants import Variant
+
+Described = tuple[Variant, dict[str, Any]]  # and what `variants.describe` found
 
 _WINDOW_GROUPS = ("as evaluated", "overlap", "window")
 
 
-def samples_figure(
-    described: Sequence[tuple[Variant, dict[str, Any]]], path: Path
-) -> Path | None:
-    """Against N: mean of each measure over that at the largest N, and rho with Dice.
+def samples_figure(described: Sequence[Described]) -> Figure | None:
+    """Draws, against N, each mean measure over that at the largest, and rho with Dice.
 
-    Bars are 95 % bootstrap intervals over cases. None, and no file, when only one
-    number of samples was evaluated.
+    Bars are 95 % bootstrap intervals over cases. None when only one number of samples
+    was evaluated.
     """
     same = [one for one in described if one[0].group in ("as evaluated", "samples N")]
     by_count = {found["samples"]: found for _, found in same}
     counts = sorted(by_count)
     if len(counts) < 2:
-        path.unlink(missing_ok=True)
         return None
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     level, strength = figure.subplots(1, 2)
@@ -51,23 +48,18 @@ def samples_figure(
         ax.set_xticks(counts, [str(count) for count in counts])
         ax.minorticks_off()
         ax.set_xlabel("samples N", fontsize=9)
-        ax.tick_params(labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.25, linewidth=0.5)
+        style_axes(ax)
     level.legend(fontsize=9, frameon=False)
-    return figures.save(figure, path)
+    return figure
 
 
-def windows_figure(
-    described: Sequence[tuple[Variant, dict[str, Any]]], path: Path
-) -> Path | None:
-    """A line per way to cut windows, cheapest first: mean Dice, and rho with Dice.
+def windows_figure(described: Sequence[Described]) -> Figure | None:
+    """Draws a line per way to cut windows, cheapest first: mean Dice, rho with Dice.
 
-    Bars as in `samples_figure`. None, and no file, when there is but one way.
+    Bars as in `samples_figure`. None when there is but one way.
     """
     listed = [one for one in described if one[0].group in _WINDOW_GROUPS]
     if len(listed) < 2:
-        path.unlink(missing_ok=True)
         return None
     listed.sort(key=lambda one: -one[1]["work"])
     places = np.arange(len(listed))
@@ -87,11 +79,9 @@ def windows_figure(
     dice.set_xlabel(f"mean Dice ({n} test cases)", fontsize=9)
     strength.set_xlabel(f"Spearman's rho with Dice ({n} test cases)", fontsize=9)
     for ax in (dice, strength):
-        ax.tick_params(axis="x", labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.25, linewidth=0.5)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    return figures.save(figure, path)
+        style_axes(ax)
+    add_legend(figure, strength.get_legend_handles_labels()[0], columns=3)
+    return figure
 
 
 def _window_label(variant: Variant, found: dict[str, Any]) -> str:

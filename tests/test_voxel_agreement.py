@@ -1,0 +1,155 @@
+import json
+
+import numpy as np
+import pytest
+from test_compare import FAST, command, grouped, write_run
+
+from unc_jax.data import files, nifti, prepare_case
+from unc_jax.errors import InputError
+from unc_jax.study import calibration, charts, comparison, tables, voxel_agreement
+from unc_jax.study.calibration import VoxelSums
+
+
+def a_cube(start=10, stop=20, size=30):
+    mask = np.zeros((size, size, size), np.uint8)
+    mask[start:stop, start:stop, start:stop] = 1
+    return mask
+
+
+def test_near_the_boundary_is_four_voxels_to_either_side():
+    near = voxel_agreement.near_boundary(a_cube())
+    assert np.flatnonzero(near[:, 15, 15]).tolist() == [
+        *range(6, 14),
+        *range(16, 24),
+    ]
+    assert not voxel_agreement.near_boundary(np.zeros((5, 5, 5))).any()
+    # What the volume cuts off is no boundary of the organ.
+    assert not voxel_agreement.near_boundary(np.ones((12, 12, 12))).any()
+
+
+def test_cases_add_up_through_their_files(tmp_path):
+    rng = np.random.default_rng(0)
+    label = a_cube()
+    p, q = rng.random((2, 30, 30, 30)).astype(np.float32)
+    for case in ("a", "b"):
+        found = {**voxel_agreement.assess(p, q, label), "raters": None}
+        files.write_json(tmp_path / f"{case}.json", found)
+    content = voxel_agreement.collect(tmp_path, ["a", "b", "not evaluated"])
+    assert content["cases"] == 2
+    assert content["raters"] == {}
+
+    def sums(source, place):
+        return VoxelSums.from_json(content["tallies"][source][place])
+
+    alone = calibration.sum_voxels(q, label)
+    assert sums("single", "everywhere").count == pytest.approx(2 * alone.count)
+    assert calibration.calibration(sums("single", "everywhere"))[:3] == (
+        pytest.approx(calibration.calibration(alone)[:3])
+    )
+    near = calibration.sum_voxels(p, label, within=voxel_agreement.near_boundary(label))
+    assert sums("mean", "near").log_loss == pytest.approx(2 * near.log_loss)
+    assert voxel_agreement.collect(tmp_path, ["c"]) is None
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(InputError, match=r"a\.json cannot be read"):
+        voxel_agreement.collect(tmp_path, ["a"])
+
+
+def test_rounding_above_one_is_no_error():
+    p = np.full((6, 6, 6), np.nextafter(np.float32(1), np.float32(2)))
+    found = voxel_agreement.assess(p, p, np.ones((6, 6, 6)))
+    assert found["mean"]["everywhere"]["count"][-1] == 216
+
+
+def test_a_map_of_the_raters_disagreement_is_the_best():
+    raters = np.stack([a_cube(10, stop) for stop in (18, 20, 20, 22)])
+    share = raters.mean(axis=0)
+    same = voxel_agreement.against_raters(share * (1 - share), raters, raters)
+    assert same["cross_correlation"] == pytest.approx(1)
+    assert same["cross_correlation_near"] == pytest.approx(1)
+    assert same["energy_distance"] == pytest.approx(0)
+    noise = np.random.default_rng(0).random(share.shape)
+    other = voxel_agreement.against_raters(noise, raters[:2], raters)
+    assert abs(other["cross_correlation"]) < 0.05
+    assert other["energy_distance"] > 0
+
+
+def test_raters_lie_on_the_prepared_grid(tmp_path):
+    geometry = nifti.Geometry((8, 6, 4), np.diag([-1.0, 1.0, 2.0, 1.0]))
+    maps = np.random.default_rng(0).integers(0, 3, (11, 8, 6, 4)).astype(np.uint8)
+    for k in range(11):
+        path = tmp_path / "raters" / f"case_1_r{k}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        nifti.write(path, maps[k], geometry, np.uint8)
+    paths = prepare_case.rater_files(tmp_path, "case_1")
+    assert [path.name for path in paths[-2:]] == [
+        "case_1_r9.nii.gz",
+        "case_1_r10.nii.gz",
+    ]
+    assert prepare_case.rater_files(tmp_path / "absent", "case_1") == []
+    box = (slice(2, 8), slice(0, 6), slice(1, 4))
+    found = prepare_case.prepare_raters(paths, box=box, shape=(6, 6, 3), values=(1, 2))
+    np.testing.assert_array_equal(found, maps[:, 2:8, :, 1:4] > 0)
+
+
+def with_voxels(folder, *, raters):
+    """The run at `folder` with a voxels.json of two made-up cases."""
+    label = np.zeros((12, 12, 12), np.uint8)
+    label[4:8, 4:8, 4:8] = 1
+    rng = np.random.default_rng(0)
+    p, q = rng.random((2, 12, 12, 12))
+    for number, case in enumerate(("a", "b")):
+        found = {**voxel_agreement.assess(p, q, label), "raters": None}
+        if raters:
+            found["raters"] = {
+                "cross_correlation": 0.2 + 0.2 * number,
+                "cross_correlation_near": None,
+                "energy_distance": 0.1,
+            }
+        files.write_json(folder / "voxels" / f"{case}.json", found)
+    content = voxel_agreement.collect(folder / "voxels", ["a", "b"])
+    (folder / "voxels.json").write_text(json.dumps(content))
+    return calibration.calibration(calibration.sum_voxels(q, label))
+
+
+def test_runs_with_voxels_get_table_and_figure(tmp_path):
+    with_one, without = write_run(tmp_path / "a"), write_run(tmp_path / "b", seed=1)
+    expected = with_voxels(with_one, raters=True)
+    statistics = comparison.compare(grouped(with_one, without), resamples=FAST)
+    found = statistics["models"][0]["voxels"]
+    assert found["runs"] == 1
+    single = found["calibration"]["single"]["everywhere"]
+    assert single["brier"]["mean"] == pytest.approx(expected.brier)
+    assert single["n"] == [2 * 12**3]
+    assert found["raters"]["cross_correlation"]["mean"] == pytest.approx(0.3)
+    assert found["raters"]["cross_correlation"]["n"] == [2]
+    assert found["raters"]["cross_correlation_near"]["mean"] is None
+    text = tables.markdown(voxel_agreement.voxel_tables(statistics))
+    assert "| 0.3 | n/a | 0.1 | 2 |" in text
+    drawn = charts.reliability_figure(statistics)
+    diagram = found["calibration"]["mean"]["near"]["reliability"]
+    line = drawn.axes[0].lines[1]
+    np.testing.assert_allclose(line.get_xdata(), diagram["probability"])
+    np.testing.assert_allclose(line.get_ydata(), diagram["frequency"])
+
+
+def test_compare_writes_them_only_where_they_are(tmp_path):
+    folder, output = write_run(tmp_path / "run"), tmp_path / "results"
+    with_voxels(folder, raters=False)
+    arguments = [folder, "--output", output, "--resamples", "1000"]
+    assert command(*arguments) == 0
+    assert (output / "reliability.png").exists()
+    assert "energy" not in (output / "voxels.md").read_text()
+    (folder / "voxels.json").unlink()
+    assert command(*arguments) == 0
+    assert not (output / "reliability.png").exists()
+    assert not (output / "voxels.md").exists()
+
+
+def test_another_form_is_one_line(tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "voxels.json").write_text('{"cases": 2}')
+    with pytest.raises(InputError, match="evaluate the run again"):
+        comparison.compare(grouped(folder), resamples=FAST)
