@@ -88,7 +88,7 @@ def write_picture(
     views = ("axial", "coronal", "sagittal", "axial")
     widths = [max(sides[_VIEWS[view][0]], _NARROWEST) for view in views]
     height = max(sides[_VIEWS[view][1]] for view in views)
-    below = _HEADER + height + _GAP // 2
+    half, below = _HEADER + height / 2, _HEADER + height + _GAP // 2
     sheet = _sheet(sum(widths) + 4 * _GAP + _LEGEND, below + height)
     rows = (
         (_HEADER, image, _GRAYS, window),
@@ -99,7 +99,7 @@ def write_picture(
     for view, index, width in zip(views, chosen, widths, strict=True):
         across, down, letters = _VIEWS[view]
         for top, array, colors, limits in rows:
-            inset = (width - sides[across]) / 2, (height - sides[down]) / 2
+            inset = (width - sides[across]) // 2, (height - sides[down]) // 2
             frame = left + inset[0], top + inset[1], sides[across], sides[down]
             _draw_slice(sheet, cut(array, view, index, box), frame, colors, limits)
             for shown, color in masks:
@@ -108,7 +108,6 @@ def write_picture(
                     _draw_contour(sheet, inside, frame, color)
         title = f"{view} {index + 1}/{image.shape[3 - across - down]}"
         _write(sheet, left + width / 2, 2, title, "center", "top")
-        half = _HEADER + height / 2
         _write(sheet, left + 3, half, letters[0], "left", "center")
         _write(sheet, left + width - 3, half, letters[1], "right", "center")
         left += width + _GAP
@@ -160,13 +159,14 @@ def _draw_slice(
 def _draw_contour(sheet: Axes, inside: np.ndarray, frame: Frame, color: str) -> None:
     """Draws the outline of a mask (rows, columns); along the edge where it is cut."""
     rows, columns = inside.shape
-    # Centres of the voxels, and the edges of the slice, beyond which nothing lies.
+    # Centres of the voxels; what lies beyond the slice is drawn into its edge pixels.
     x, y = (
-        start + np.clip(np.arange(-1, n + 1) + 0.5, 0, n) * length / n
+        start + np.clip((np.arange(-1, n + 1) + 0.5) * length / n, 0.5, length - 0.5)
         for start, length, n in zip(frame[:2], frame[2:], (columns, rows), strict=True)
     )
-    lines = contour_generator(x, y, np.pad(inside, 1).astype(float)).lines(0.5)
-    drawn = LineCollection(lines, colors=color, linewidths=72 / _DPI)
+    found = contour_generator(x, y, np.pad(inside, 1).astype(float)).lines(0.5)
+    lines = list(map(np.asarray, found))
+    drawn = LineCollection(lines, colors=color, linewidths=90 / _DPI)
     sheet.add_collection(drawn, autolim=False)
 
 
@@ -177,7 +177,7 @@ def _write(sheet: Axes, x: float, y: float, text: str, across: str, down: str) -
 
 def _save(sheet: Axes, path: Path) -> None:
     """Writes the sheet as a PNG with a palette of its colours, atomically."""
-    canvas = FigureCanvasAgg(sheet.figure)
+    canvas = FigureCanvasAgg(sheet.get_figure(root=True))
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     with files.replacing(Path(path)) as temporary:
