@@ -1,1 +1,1 @@
-"""A drawn abdomen: shapes in mm, a scanner that samples them, raters that annotate."""
+"""Synthetic cohort of abdominal CT: drawn patients, a scanner, raters that annotate."""

@@ -1,4 +1,4 @@
-"""How far apart two careful people may draw the same edge, and where."""
+"""Ambiguity of a liver's edge: spread of careful raters at each place."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ class Part(NamedTuple):
 
 
 class Zone(NamedTuple):
-    """A place where the edge is less clear than elsewhere."""
+    """Surroundings of a point where the edge is less clear than elsewhere."""
 
     name: str
     centre: Vector
@@ -33,7 +33,7 @@ class Ambiguity(NamedTuple):
     parts: tuple[Part, ...]
 
     def width(self, points: Points) -> np.ndarray:
-        """Standard deviation of the liver's edge between raters, mm, at each point."""
+        """Returns the spread (sd, mm) of the liver's edge between raters at points."""
         width = np.full(points.x.shape, np.float32(self.base_mm))
         for zone in self.zones:
             square = sum(
@@ -58,7 +58,7 @@ def draw_ambiguity(
     hu: dict[str, float],
     inside: np.ndarray,
 ) -> Ambiguity:
-    """Widths grow with noise, thick slices and lost contrast to the neighbours.
+    """Draws widths that grow with noise, thick slices and lost contrast.
 
     `inside`: points of the liver (m, 3), which say where its ends are.
     """

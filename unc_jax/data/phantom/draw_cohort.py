@@ -1,13 +1,8 @@
-"""A synthetic cohort of abdominal CT in Decathlon format, with several raters.
-
-python -m unc_jax.data.phantom --output DIR --cases 131 --seed 0 [--size 96,96,64]
-    [--livers DIR] [--raters 4]
-"""
+"""A synthetic cohort of abdominal CT in Decathlon format, with several raters."""
 
 import argparse
 import contextlib
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +24,7 @@ _SMALLEST = 16
 
 
 class PhantomCase(NamedTuple):
-    """Arrays (x, y, z) in RAS+ order; `affine` maps their voxels to RAS mm."""
+    """Drawn case: arrays (x, y, z) in RAS+ order; `affine` maps voxels to RAS mm."""
 
     image: np.ndarray  # int16, HU
     label: np.ndarray  # uint8: 0, 1 liver, 2 cancer
@@ -159,7 +154,7 @@ def _write_case(output: Path, index: int, case: PhantomCase) -> None:
 
 
 def _geometry(case: PhantomCase) -> nifti.Geometry:
-    """The grid in the case's own axis directions."""
+    """Returns the grid in the case's own axis directions."""
     codes = nib.orientations.axcodes2ornt(tuple(case.facts["orientation"]))
     shape = case.image.shape
     affine = case.affine @ nib.orientations.inv_ornt_aff(codes, shape)
@@ -192,28 +187,37 @@ def _size(text: str) -> Size:
     return x, y, z
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--cases", type=int, default=131)
-    parser.add_argument("--seed", type=int, default=0)
+def main(argv: list[str] | None = None) -> None:
+    """Draws the synthetic cohort from the command line."""
+    from unc_jax import cli  # here: drawing needs none of it
+
+    parser = cli.Parser(
+        "unc_jax.data.phantom",
+        "Draws a synthetic cohort of abdominal CT in Decathlon format.",
+        example="--output data/Task03_Liver --cases 131 --size 96,96,64",
+    )
+    parser.add_output()
+    parser.add_argument("--cases", type=int, default=131, help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--size", type=_size, help="largest grid, X,Y,Z")
     parser.add_argument("--livers", type=Path, help="folder of liver masks (nii.gz)")
-    parser.add_argument("--raters", type=int, default=4)
-    return parser.parse_args()
+    parser.add_argument("--raters", type=int, default=4, help="default %(default)s")
+    cli.run_command(_draw, parser, argv)
 
 
-def main() -> None:
-    """Command line: draws a cohort; exits with 2 and one line on wrong input."""
-    options = vars(_arguments())
+def _draw(arguments: argparse.Namespace) -> None:
     start = time.monotonic()
 
     def progress(done: int, cases: int) -> None:
         left = (time.monotonic() - start) / done * (cases - done)
         print(f"case {done}/{cases}, {left:.0f} s left", flush=True)
 
-    try:
-        write_cohort(on_case=progress, **options)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    write_cohort(
+        arguments.output,
+        cases=arguments.cases,
+        seed=arguments.seed,
+        size=arguments.size,
+        raters=arguments.raters,
+        livers=arguments.livers,
+        on_case=progress,
+    )

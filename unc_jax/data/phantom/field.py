@@ -11,13 +11,13 @@ _UNIT = (315 / 151) ** 1.5
 
 
 def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
-    """Random numbers that depend on (seed, purpose, index) and on nothing else."""
+    """Returns a random generator that depends on (seed, purpose, index) alone."""
     key = (seed, zlib.crc32(purpose.encode()), index)
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
 class SmoothField:
-    """Tensor-product cubic B-spline with normal coefficients `pitch_mm` apart.
+    """Random tensor-product cubic B-spline with normal coefficients `pitch_mm` apart.
 
     Mean 0, standard deviation about 1, features about 1.5 pitches wide. Evaluated on a
     grid by three matrix products, which costs a few ns per voxel at any grid size.
@@ -31,7 +31,7 @@ class SmoothField:
         )
 
     def on(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Values float32 (z, y, x) on the grid of three 1-D coordinate arrays, mm."""
+        """Returns float32 values (z, y, x) on a grid of three 1-D arrays, mm."""
         values = self.coefficients
         planes, by_z = self._basis(z, 2)
         rows, by_y = self._basis(y, 1)
@@ -44,7 +44,7 @@ class SmoothField:
         )
 
     def _basis(self, positions: np.ndarray, axis: int) -> tuple[slice, np.ndarray]:
-        """Coefficients in use, and the weight of each at each position."""
+        """Returns the coefficients in use, and the weight of each at each position."""
         low, high = FRAME[axis]
         last = int(np.ceil((high - low) / self.pitch_mm)) - 1
         at = np.clip((positions - low) / self.pitch_mm, 0, last + 0.999)

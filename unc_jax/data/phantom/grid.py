@@ -1,4 +1,4 @@
-"""The grid of a scan: how its voxels lie in the patient and in the world."""
+"""Grid of a scan: its voxels in the patient and in the world."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from unc_jax.data.phantom.patient import Patient
 
 
 class Grid(NamedTuple):
-    """Voxel centres in RAS+ order, mm in the patient frame."""
+    """Grid of voxel centres in RAS+ order, mm in the patient frame."""
 
     shape: tuple[int, int, int]
     origin: tuple[float, float, float]
@@ -23,7 +23,7 @@ class Grid(NamedTuple):
 
 
 def grid_of(patient: Patient, size: tuple[int, int, int] | None) -> Grid:
-    """The grid of a case: its field of view, cut into as many voxels as asked for."""
+    """Returns the grid of a case: its field of view, cut into the voxels asked for."""
     scan = patient.protocol
     shape = protocol.grid_shape(scan, size)
     length = scan.slices * scan.spacing_mm
@@ -40,7 +40,7 @@ def grid_of(patient: Patient, size: tuple[int, int, int] | None) -> Grid:
 
 
 def grid_on(patient: Patient, mask: Mask) -> Grid:
-    """The grid of a mask, placed so that the patient lies around it."""
+    """Returns the grid of a mask, placed so that the patient lies around it."""
     scan, (sx, sy, sz) = patient.protocol, mask.spacing_mm.tolist()
     low = (
         scan.centre_mm[0] - mask.shape[0] * sx / 2,

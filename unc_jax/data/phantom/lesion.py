@@ -1,4 +1,4 @@
-"""Tumours, which the label knows, and cysts, which only the image shows."""
+"""Lesions of the liver: labelled tumours, and cysts without a label."""
 
 from typing import NamedTuple
 
@@ -25,13 +25,13 @@ class Lesion(NamedTuple):
         return float(np.prod(self.radii) ** (1 / 3))
 
     def distance(self, points: Points, unevenness: np.ndarray) -> np.ndarray:
-        """Signed distance, mm; `unevenness` has unit standard deviation."""
+        """Returns the signed distance, mm; `unevenness` has unit standard deviation."""
         lobed = np.float32(self.lobed_mm) * unevenness
         return ellipsoid(points, self.centre, self.radii) + lobed
 
 
 def tumour_count(seed: int, index: int) -> int:
-    """0 with probability 0.1, else 1..9, median 3."""
+    """Draws a number of tumours: 0 with probability 0.1, else 1..9, median 3."""
     rng = generator(seed, "tumour count", index)
     if rng.random() < TUMOUR_FREE:
         return 0
@@ -41,7 +41,7 @@ def tumour_count(seed: int, index: int) -> int:
 def draw_tumours(
     seed: int, index: int, inside: np.ndarray, depths: np.ndarray, noise_hu: float
 ) -> tuple[Lesion, ...]:
-    """Tumours centred on some of the points `inside` (m, 3), `depths` mm deep.
+    """Draws tumours centred on some of the points `inside` (m, 3), `depths` mm deep.
 
     Sizes are log-normal about a size of the case (3..55 mm radius); about one case in
     twelve has a giant one that bulges out of the liver.
@@ -80,7 +80,7 @@ def draw_tumours(
 
 
 def draw_cysts(seed: int, index: int, inside: np.ndarray) -> tuple[Lesion, ...]:
-    """No cyst in most livers, else one to three, at points of `inside` (m, 3), mm."""
+    """Draws none to three cysts, mostly none, at points `inside` (m, 3), mm."""
     rng = generator(seed, "cysts", index)
     count = int(rng.integers(1, 4)) if rng.random() < 0.22 else 0
     cysts = []
@@ -99,7 +99,7 @@ def _place(
     radius: float,
     others: list[Lesion],
 ) -> Vector:
-    """A point deep enough that most of the tumour is liver, apart from the others."""
+    """Returns a point deep enough for most of the tumour, apart from the others."""
     best, best_score = 0, -np.inf
     for candidate in rng.integers(0, len(inside), 40):
         gaps = [

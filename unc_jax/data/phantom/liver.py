@@ -67,7 +67,7 @@ def draw_shape(seed: int, index: int) -> LiverShape:
 
 
 def diaphragm(points: Points, shape: LiverShape) -> np.ndarray:
-    """Height of the diaphragm over (x, y), mm: two domes, falling to the ribs."""
+    """Returns the height of the diaphragm's two domes over (x, y), mm."""
     x, y = points.x, points.y
     q = np.square((x - 66) / 84) + np.square((y + 4) / 88)
     right = np.float32(shape.right_top) - 34 * q - 30 * q * q
@@ -77,12 +77,12 @@ def diaphragm(points: Points, shape: LiverShape) -> np.ndarray:
 
 
 def cavity(points: Points) -> np.ndarray:
-    """Distance to the inner face of the body wall, upright."""
+    """Returns the distance to the inner face of the body wall, upright."""
     return column(points.x, points.y - np.float32(4), CAVITY, CAVITY_POWER)
 
 
 def distance(points: Points, shape: LiverShape) -> np.ndarray:
-    """Signed distance to the liver, mm: lobes, cut by wall, diaphragm and organs."""
+    """Returns the liver's distance, mm: lobes, cut by wall, diaphragm and organs."""
     x, y, z = points
     lobes = smooth_union(
         ellipsoid(points, *shape.right), ellipsoid(points, *shape.left), 22.0
@@ -107,7 +107,7 @@ class Tree(NamedTuple):
 
 
 def draw_vessels(seed: int, index: int, shape: LiverShape) -> tuple[Tree, ...]:
-    """Three hepatic veins from the vena cava and a portal tree from the hilum."""
+    """Draws three hepatic veins from the vena cava and a portal tree from the hilum."""
     rng = generator(seed, "vessels", index)
     top = shape.right_top
     cava, hilum = (24.0, -30.0, top - 26.0), (20.0, 0.0, -14.0)

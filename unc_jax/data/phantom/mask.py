@@ -15,7 +15,7 @@ _LATTICE_MM = 5.0
 
 
 class Mask(NamedTuple):
-    """One liver on its grid, which may have been made coarser; RAS+ order.
+    """Mask of one liver on its grid, which may have been made coarser; RAS+ order.
 
     `window`: the slices (x, y, z) of the grid that hold the liver and a margin;
     `distance`: signed distance there, mm, float32 (z, y, x).
@@ -33,7 +33,7 @@ class Mask(NamedTuple):
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
     def lattice(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points inside, about 5 mm apart (m, 3), in grid mm, and their depth, mm."""
+        """Returns points inside (m, 3), about 5 mm apart, and their depth, grid mm."""
         steps = np.maximum(1, np.round(_LATTICE_MM / self.spacing_mm)).astype(int)
         thinned = self.distance[:: steps[2], :: steps[1], :: steps[0]]
         first = np.array([part.start for part in self.window])
@@ -42,7 +42,7 @@ class Mask(NamedTuple):
 
 
 def mask_files(folder: Path) -> list[Path]:
-    """The masks of a folder by number. Raises InputError when there are none."""
+    """Lists the masks of a folder by number. Raises InputError when there are none."""
     files = [p for p in Path(folder).glob("*.nii*") if not p.name.startswith(".")]
     if not files:
         raise InputError(f"no liver masks (.nii or .nii.gz) in {folder}")
@@ -50,7 +50,7 @@ def mask_files(folder: Path) -> list[Path]:
 
 
 def read_mask(path: Path, size: tuple[int, int, int] | None) -> Mask:
-    """Nonzero voxels are liver. A grid larger than `size` is made coarser to fit it.
+    """Reads a mask of nonzero voxels; a grid larger than `size` is made coarser.
 
     The coarser mask takes the fullest voxels, as many as make up the same volume.
     Raises InputError for an empty mask, naming the file.
@@ -85,7 +85,7 @@ def read_mask(path: Path, size: tuple[int, int, int] | None) -> Mask:
 
 
 def _coarser(values: np.ndarray, axis: int, zoom: float, part: slice) -> np.ndarray:
-    """Mean over the old voxels that each new one in `part` covers; edges aligned."""
+    """Averages the old voxels that each new one in `part` covers; edges aligned."""
     values = np.moveaxis(values, axis, -1)
     if zoom == 1:
         return np.moveaxis(values[..., part], -1, axis)
@@ -100,7 +100,7 @@ def _coarser(values: np.ndarray, axis: int, zoom: float, part: slice) -> np.ndar
 
 
 def _signed_distance(share: np.ndarray, voxels: int, spacing: np.ndarray) -> np.ndarray:
-    """Distance to the edge of the `voxels` fullest voxels, mm, negative inside."""
+    """Returns the distance, mm, to the edge of the `voxels` fullest voxels."""
     values = share.astype(np.float32)
     threshold = np.partition(values.ravel(), -voxels)[-voxels]
     inside = values >= max(threshold, np.float32(1e-6))

@@ -21,7 +21,7 @@ class Noise:
         self.last: np.ndarray | None = None
 
     def planes(self, count: int) -> np.ndarray:
-        """float32 (count, y, x) HU: the noise of the next `count` slices."""
+        """Draws the noise of the next `count` slices, float32 (count, y, x), HU."""
         noise = self.rng.standard_normal((count, *self.shape), np.float32)
         noise = correlate1d(noise, self.kernel, axis=1, mode="wrap")
         noise = correlate1d(noise, self.kernel, axis=2, mode="wrap")

@@ -52,7 +52,7 @@ class Organs:
         self.colon = _colon(rng)
 
     def paint_behind(self, slab: Slab) -> None:
-        """What the liver is laid over."""
+        """Paints the organs that the liver is laid over."""
         self._colon(slab)
         self._pancreas(slab)
         self._spleen(slab)
@@ -61,7 +61,7 @@ class Organs:
         self._heart(slab)
 
     def paint_front(self, slab: Slab) -> None:
-        """Vessels and gallbladder, which lie in grooves of the liver."""
+        """Paints vessels and gallbladder, which lie in grooves of the liver."""
         hu = self.patient.hu
         for start, end, radius, tissue in (
             ((-13.0, -16.0, -250.0), (-15.0, -22.0, 250.0), 10.5, "aorta"),
@@ -180,7 +180,7 @@ class Organs:
 
 
 def _colon(rng: np.random.Generator) -> list[tuple[Segment, float]]:
-    """Right flank, across in front, left flank; each piece with its filling."""
+    """Returns the colon: right flank, in front, left flank; each with its filling."""
     corners = [
         (88.0, -12.0, -260.0),
         (94.0, -4.0, -150.0),

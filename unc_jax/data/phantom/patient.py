@@ -1,4 +1,4 @@
-"""One patient: sizes, tissues, lesions and how the scan was made; no voxels yet."""
+"""Drawn patient: sizes, tissues, lesions and protocol of the scan; no voxels yet."""
 
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class Patient(NamedTuple):
 
 
 def draw_patient(seed: int, index: int, mask: Mask | None = None) -> Patient:
-    """Everything random about a case except its fields and its noise; about 10 ms.
+    """Draws all of a case but its fields and its noise; about 10 ms.
 
     With a mask, size, posture and grid are those of the mask, and lesions lie in it.
     """
@@ -90,7 +90,7 @@ def draw_patient(seed: int, index: int, mask: Mask | None = None) -> Patient:
 
 
 def draw_tissues(seed: int, index: int, scan: Protocol) -> dict[str, float]:
-    """HU of each tissue, by phase; some livers are fatty, some stomachs look alike."""
+    """Draws the HU of each tissue, by phase; some livers are fatty."""
     rng = generator(seed, "tissues", index)
     at = _PHASES.index(scan.phase)
     hu = {
@@ -123,7 +123,7 @@ def draw_tissues(seed: int, index: int, scan: Protocol) -> dict[str, float]:
 
 
 def facts(patient: Patient) -> dict[str, Any]:
-    """What is known of a case, as plain numbers for JSON."""
+    """Returns the known facts of a case, as plain numbers for JSON."""
     scan = patient.protocol
     return {
         "phase": scan.phase,
@@ -146,7 +146,7 @@ def facts(patient: Patient) -> dict[str, Any]:
 
 
 def _sample(shape: LiverShape) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the undeformed liver (m, 3) on a coarse lattice; their depth, mm."""
+    """Returns points in the undeformed liver (m, 3), coarse, and their depth, mm."""
     low, high = (np.array(corner) for corner in liver.LIVER_BOX)
     axes = [
         np.arange(a, b, _COARSE_MM, dtype=np.float32)
@@ -159,7 +159,7 @@ def _sample(shape: LiverShape) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fit(inside: np.ndarray, mask: Mask) -> tuple[tuple[float, ...], np.ndarray]:
-    """Scale, and position of the grid's corner (mm), that put a drawn liver on a mask.
+    """Returns scale and grid corner, mm, that put a drawn liver on a mask.
 
     Centred in plane, level with the top: the diaphragm is what must fit best.
     """

@@ -1,4 +1,4 @@
-"""How a case was scanned: contrast phase, dose, slices, field of view, posture."""
+"""Protocol of a scan: contrast phase, dose, slices, field of view, posture."""
 
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ class Protocol(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """What the patient takes up, mm in the patient frame."""
+    """Extent of the patient, mm in the patient frame."""
 
     liver_top: float
     liver_bottom: float
@@ -40,7 +40,7 @@ class Extent(NamedTuple):
 
 
 def draw_protocol(seed: int, index: int, extent: Extent) -> Protocol:
-    """How a patient who takes up `extent` is scanned; a function of its arguments."""
+    """Draws the protocol for a patient of `extent`; a function of its arguments."""
     rng = generator(seed, "protocol", index)
     phase = str(rng.choice(["portal", "arterial", "native"], p=[0.72, 0.14, 0.14]))
     noise = float(np.clip(14 * np.exp(0.5 * rng.standard_normal()), 8, 35))
@@ -81,7 +81,7 @@ def draw_protocol(seed: int, index: int, extent: Extent) -> Protocol:
 def grid_shape(
     protocol: Protocol, size: tuple[int, int, int] | None
 ) -> tuple[int, int, int]:
-    """Voxels (x, y, z): in plane as asked for, slices at most that many."""
+    """Returns voxels (x, y, z): in plane as asked for, at most as many slices."""
     if size is None:
         return 512, 512, protocol.slices
     most = max(1, round(size[2] * protocol.slices_share))
@@ -94,7 +94,7 @@ def refit(
     spacing_mm: np.ndarray,
     corner_mm: np.ndarray,
 ) -> Protocol:
-    """The same scan on a given grid, whose low corner lies at `corner_mm`; no steps."""
+    """Returns the same scan on a grid whose low corner is at `corner_mm`; no steps."""
     length = np.array(shape) * spacing_mm
     centre = corner_mm + length / 2
     return protocol._replace(
@@ -108,7 +108,7 @@ def refit(
 
 
 def shifted(protocol: Protocol, z: np.ndarray) -> np.ndarray:
-    """Anatomical height seen at table height `z`: breath-holds differ by a step."""
+    """Returns the anatomical height at table height `z`; breath-holds differ."""
     moved = z.copy()
     for below, step in protocol.breaths:
         moved += np.where(z < below, step, 0)

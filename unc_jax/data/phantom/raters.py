@@ -1,4 +1,4 @@
-"""Several people annotate the same liver, each a little differently."""
+"""Raters of one liver, each of whom draws it a little differently."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ _PITCH_MM = 22.0
 
 
 class Rater:
-    """One style of drawing: where, how far and in what direction edges are moved.
+    """Style of one person's drawing: the shifts of the edges along space.
 
     Number 0 is the reference annotation, of the same law as the others, except that
     it has no bias and includes what the majority would include.
@@ -41,7 +41,7 @@ class Rater:
         offsets: np.ndarray,
         patient: Patient,
     ) -> np.ndarray:
-        """uint8 labels (z, y, x) from true signed distances, mm.
+        """Returns uint8 labels (z, y, x) from true signed distances, mm.
 
         `liver`: distance; `width`: local standard deviation of the edge; `tumours`:
         window within `liver` and distance there, None if not in these planes;
@@ -69,6 +69,6 @@ class Rater:
 
 
 def beyond(part: Part, points: Points) -> np.ndarray:
-    """Signed distance beyond a part's plane, positive in the uncertain part."""
+    """Returns the distance beyond a part's plane, positive in the uncertain part."""
     x, y, z = (np.float32(n) * p for n, p in zip(part.normal, points, strict=True))
     return x + y + z - np.float32(part.offset)

@@ -1,4 +1,4 @@
-"""Samples a patient on a grid, plane by plane: image, label and raters."""
+"""Sampling of a patient on a grid, plane by plane: image, label and raters."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _THICK_MM = 2.6  # thicker slices are averaged from several planes
 
 
 class Scanner:
-    """Holds a patient's fields, so that every slab sees the same anatomy."""
+    """Scanner of one patient, whose fields every slab shares."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Scanner:
         self.noise = Noise(generator(seed, "noise", index), grid, patient.protocol)
 
     def scan(self) -> tuple[np.ndarray, np.ndarray]:
-        """image int16 (z, y, x), annotations uint8 (raters + 1, z, y, x)."""
+        """Returns image int16 (z, y, x) and annotations uint8 (raters + 1, z, y, x)."""
         x, y, z = self.grid.shape
         image = np.empty((z, y, x), np.int16)
         labels = np.zeros((len(self.raters), z, y, x), np.uint8)
@@ -92,7 +92,7 @@ class Scanner:
     def _liver_distance(
         self, slab: Slab, planes: slice, fine: int
     ) -> tuple[Window | None, np.ndarray | None]:
-        """Where the liver may be in this slab, and its distance in the whole slab."""
+        """Returns the liver's box in this slab, and its distance in the whole slab."""
         whole = np.full(slab.hu.shape, np.float32(60))
         if self.mask is not None:
             columns, rows, heights = self.mask.window
@@ -146,7 +146,7 @@ class Scanner:
             near.paint(np.maximum(edge, d[window]), self.patient.hu["bile"])
 
     def _tumour(self, part: Slab, d: np.ndarray, lesion: Lesion, fine: int):
-        """Paints one tumour; its window in the liver's part and its distance there."""
+        """Paints one tumour; returns its window in the liver's box and distance."""
         window = part.window(ellipsoid_box(lesion.centre, lesion.radii, 6), fine)
         if window is None:
             return None

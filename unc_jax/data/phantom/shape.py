@@ -8,7 +8,7 @@ Vector = tuple[float, float, float]
 
 
 class Points(NamedTuple):
-    """Coordinates in the anatomical frame, mm; arrays that broadcast together."""
+    """Points in the anatomical frame, mm: coordinates that broadcast together."""
 
     x: np.ndarray
     y: np.ndarray
@@ -21,7 +21,7 @@ class Box(NamedTuple):
 
 
 def ellipsoid(points: Points, centre: Vector, radii: Vector) -> np.ndarray:
-    """Distance to an ellipsoid, to first order: exact on the surface, fair beyond it.
+    """Returns the distance to an ellipsoid to first order, exact on its surface.
 
     d = k (k - 1) / |grad|, with k the scaled radius (Quilez, 2008).
     """
@@ -63,7 +63,7 @@ class Segment(NamedTuple):
 
 
 def tube(points: Points, segment: Segment) -> np.ndarray:
-    """Distance to a round tube with round ends."""
+    """Returns the distance to a round tube with round ends."""
     start = np.asarray(segment.start, np.float32)
     along = np.asarray(segment.end, np.float32) - start
     x, y, z = points.x - start[0], points.y - start[1], points.z - start[2]
@@ -76,7 +76,7 @@ def tube(points: Points, segment: Segment) -> np.ndarray:
 
 
 def column(x: np.ndarray, y: np.ndarray, radii: tuple[float, float], power: float):
-    """Distance to an upright superellipse about the z axis, along the radius."""
+    """Returns the radial distance to an upright superellipse about the z axis."""
     scaled = np.abs(x / np.float32(radii[0])) ** np.float32(power)
     scaled = scaled + np.abs(y / np.float32(radii[1])) ** np.float32(power)
     scaled = np.maximum(scaled, np.float32(1e-4)) ** np.float32(1 / power)
@@ -84,11 +84,11 @@ def column(x: np.ndarray, y: np.ndarray, radii: tuple[float, float], power: floa
 
 
 def smooth_union(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
-    """Minimum with a fillet about k mm wide (polynomial, Quilez, 2013)."""
+    """Returns the minimum with a fillet about k mm wide (polynomial, Quilez, 2013)."""
     h = np.maximum(np.float32(k) - np.abs(a - b), 0)
     return np.minimum(a, b) - h * h * np.float32(0.25 / k)
 
 
 def smooth_intersection(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
-    """Maximum with a fillet about k mm wide."""
+    """Returns the maximum with a fillet about k mm wide."""
     return -smooth_union(-a, -b, k)

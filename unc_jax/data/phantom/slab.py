@@ -1,4 +1,4 @@
-"""A few planes of the grid: where they lie in the patient, and what is painted."""
+"""Slab of a few planes of the grid, and painting of tissues on it."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class Slab(NamedTuple):
     width_mm: float
 
     def window(self, box: Box, step: int = 1) -> Window | None:
-        """Slices (z, y, x) of the voxels that may lie in `box`; None without any.
+        """Returns slices (z, y, x) of voxels that may lie in `box`; None without any.
 
         In z whole groups of `step` planes.
         """
@@ -44,7 +44,7 @@ class Slab(NamedTuple):
         return slice(first, last), rows, columns
 
     def crop(self, window: Window) -> "Slab":
-        """The part in `window`, as views: painting it paints the whole."""
+        """Returns the part in `window`, as views: painting it paints the whole."""
         planes, rows, columns = window
         points = Points(*(p[window] for p in self.points))
         x, y, z = self.x[columns], self.y[rows], self.z[planes]
@@ -62,7 +62,7 @@ class Slab(NamedTuple):
 
 
 def coverage(distance: np.ndarray, width_mm: float | np.ndarray) -> np.ndarray:
-    """Share of a voxel that lies inside, for an edge `width_mm` wide."""
+    """Returns the share of a voxel that lies inside, for an edge `width_mm` wide."""
     share = distance * np.float32(-1) / np.asarray(width_mm, np.float32)
     share += np.float32(0.5)
     return np.clip(share, 0, 1, out=share)

@@ -1,4 +1,4 @@
-"""Everything that all slices have: body, fat, muscle, ribs, spine, lungs, bowel."""
+"""Torso that all slices have: body, fat, muscle, ribs, spine, lungs, bowel."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ _VERTEBRA_MM = 33.0
 
 
 class Torso:
-    """Paints what surrounds the organs of the upper abdomen."""
+    """Painter of the surroundings of the upper abdomen's organs."""
 
     def __init__(self, seed: int, index: int, patient: Patient) -> None:
         rng = generator(seed, "torso", index)
@@ -29,7 +29,7 @@ class Torso:
         self.gas = float(rng.uniform(1.1, 2.0))
 
     def paint(self, slab: Slab, inner: np.ndarray) -> np.ndarray:
-        """From the air inwards; `inner` is the distance to the body wall's inside.
+        """Paints the body wall from the air inwards; `inner`: distance to its inside.
 
         Returns the grain of the tissue, mean 0, for whatever is painted next.
         """
@@ -60,7 +60,7 @@ class Torso:
         grain: np.ndarray,
         organ: np.ndarray | None,
     ) -> None:
-        """Air above the diaphragm, down into the recess between it and the ribs."""
+        """Paints air above the diaphragm and in the recess between it and the ribs."""
         points = slab.points
         if float(points.z.max()) < -90:
             return
@@ -93,7 +93,7 @@ class Torso:
         )
 
     def _back(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Extra thickness of the wall over the back muscles, mm."""
+        """Returns the extra thickness of the wall over the back muscles, mm."""
         behind = np.clip((-y - 20) / 60, 0, 1)
         return 22 * behind * np.exp(-np.square(np.square(x / 72)))
 
@@ -107,7 +107,7 @@ class Torso:
         blend(slab.hu, coverage(middle, slab.width_mm) * np.float32(0.6), fat)
 
     def _bowel(self, slab: Slab, inner: np.ndarray, grain: np.ndarray) -> None:
-        """Loops below the organs, fat between them; contents or gas."""
+        """Paints loops below the organs, fat between them; contents or gas."""
         top = 10.0
         window = slab.window(Box((-145.0, -50.0, -900.0), (145.0, 110.0, top)))
         if window is None:
