@@ -11,7 +11,9 @@ import jax
 import pytest
 
 from configs import base
+from unc_jax import stages
 from unc_jax.config import flat_config
+from unc_jax.data import files
 from unc_jax.data.phantom import draw_cohort
 
 # A silent broadcast between ranks is how a loss or a measure goes wrong unseen.
@@ -39,9 +41,26 @@ def tiny_task(tmp_path_factory) -> Path:
 @pytest.fixture
 def tiny_config(tiny_task, tmp_path):
     """A run of seconds: two levels of two channels on 16 x 16 x 8 voxels."""
+    return _tiny_config(tiny_task, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_task, tmp_path_factory) -> Path:
+    """Folder of an evaluated run of the tiny config, for reading only."""
+    folder = tmp_path_factory.mktemp("tiny_run")
+    config = _tiny_config(tiny_task, folder)
+    cohort = stages.prepare(config)
+    run = folder / "runs" / "demo"
+    stages.train(config, cohort, run)
+    stages.evaluate_run(config, cohort, run)
+    files.write_json(run / "config.json", flat_config(config))
+    return run
+
+
+def _tiny_config(task: Path, folder: Path):
     config = base.get_config()
-    config.data.root = str(tiny_task)
-    config.data.prepared = str(tmp_path / "prepared")
+    config.data.root = str(task)
+    config.data.prepared = str(folder / "prepared")
     config.data.shape = (16, 16, 8)
     config.model.features = 2
     config.model.depth = 2

@@ -1,13 +1,16 @@
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 import unc_jax
 from unc_jax import __main__ as commands
+from unc_jax import predict
 from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
@@ -83,6 +86,82 @@ def test_score_takes_bool_and_lists():
 def test_samples_of_no_use_are_refused(samples, word):
     with pytest.raises(InputError, match=word):
         unc_jax.score(samples)
+
+
+def test_segment_is_the_command_predict(tiny_run, tiny_task, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
+    scan = sorted((tiny_task / "imagesTr").glob("*.nii.gz"))[0]
+    argv = ["--run", str(tiny_run), "--input", str(scan), "--output", str(tmp_path)]
+    with pytest.raises(SystemExit) as end:
+        predict.main(argv)
+    assert end.value.code == 0
+    (row,) = cases_table.read_rows(tmp_path / "cases.csv", cases_table.REVIEW_COLUMNS)
+
+    image = nib.load(scan)
+    found = unc_jax.load_run(tiny_run).segment(image.get_fdata(), image.affine)
+    for name in MEASURES:
+        value = row[name]
+        assert found.measures[name] == pytest.approx(
+            np.nan if value is None else value, rel=1e-6, nan_ok=True
+        )
+    for name in ("predicted_dice", "dice_lower"):
+        assert getattr(found, name) == pytest.approx(row[name], rel=1e-6), name
+    assert "; ".join(found.flags) == row["reason"]
+    assert "; ".join(found.warnings) == row["warnings"]
+    folder = tmp_path / row["case"]
+    for name in ("mask", "mean", "uncertainty"):
+        written = nib.load(folder / f"{name}.nii.gz").get_fdata()
+        # Files hold whole 1/1024.
+        np.testing.assert_allclose(getattr(found, name), written, atol=1 / 1024)
+    np.testing.assert_array_equal(found.mask, found.mean >= 0.5)
+    assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
+
+
+def test_segment_takes_any_axis_order(tiny_run, tiny_task):
+    image = nib.load(sorted((tiny_task / "imagesTr").glob("*.nii.gz"))[0])
+    turned = image.as_reoriented(np.array([[2, 1], [0, -1], [1, -1]]))
+    run = unc_jax.load_run(tiny_run, level=0.5)
+    results = []
+    for one in (image, turned):
+        mean = run.segment(one.get_fdata(), one.affine).mean
+        assert mean.shape == one.shape
+        found = nib.as_closest_canonical(nib.Nifti1Image(mean, one.affine))
+        results.append(found.get_fdata())
+    np.testing.assert_allclose(*results, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine", "word"),
+    [
+        ((9, 9), np.eye(4), "shape"),
+        ((9, 9, 9), np.eye(3), "affine"),
+        ((9, 9, 9), np.zeros((4, 4)), "no volume"),
+        ((2, 9, 9), np.eye(4), "at least 8"),
+    ],
+)
+def test_arrays_of_no_use_are_refused(tiny_run, shape, affine, word):
+    with pytest.raises(InputError, match=word):
+        unc_jax.load_run(tiny_run).segment(np.zeros(shape), affine)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such run folder"):
+        unc_jax.load_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_python_of_the_pages_runs(page, tiny_run, tiny_task, tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    scan = sorted((tiny_task / "imagesTr").glob("*.nii.gz"))[0]
+    (tmp_path / "scan.nii.gz").write_bytes(scan.read_bytes())
+    (tmp_path / "runs").symlink_to(tiny_run.parent)
+    grid = np.random.default_rng(5).random((5, *GRID.shape)) < 0.5
+    for number, mask in enumerate(grid):
+        path = tmp_path / f"fold_{number}" / "case.nii.gz"
+        nifti.write(path, mask, GRID, np.uint8)
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(blocks), {})
 
 
 def test_the_package_lists_its_commands(capsys):

@@ -1,9 +1,9 @@
 """Monte Carlo dropout 3D U-Nets for liver and tumour CT, and how far to trust them.
 
-The rooms, one per step of the pipeline: `data` (scans to one array), `segmentation`
+The packages, one per step of the pipeline: `data` (scans to one array), `segmentation`
 (network, losses, training), `uncertainty` (the Monte Carlo call and its measures),
-`study` (does uncertainty tell good from bad segmentations?), `review` (which cases a
-human should see).
+`study` (does uncertainty tell good from bad segmentations?), `review` (cases that a
+human should see). docs/python.md shows the functions of this module.
 
 Axes: volumes are (x, y, z) in RAS+ order; batches on the device (b, x, y, z, c);
 Monte Carlo samples lead: (n, x, y, z). Units stand in names: spacing_mm, window_hu.
@@ -13,10 +13,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unc_jax.api import score
+    from unc_jax.api import Run, Segmentation, load_run, score
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "score"]
+__all__ = ["Run", "Segmentation", "__version__", "load_run", "score"]
 
 
 def __getattr__(name: str) -> Any:
