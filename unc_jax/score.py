@@ -14,7 +14,7 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from unc_jax import api, cli
+from unc_jax import cli
 from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError
@@ -184,6 +184,8 @@ class _CallableModule(types.ModuleType):
 
     def __call__(self, samples: ArrayLike) -> dict[str, float]:
         """Returns `unc_jax.api.score(samples)`: unc_jax.score is this module."""
+        from unc_jax import api  # the network's modules, which the command needs not
+
         return api.score(samples)
 
 

@@ -35,13 +35,16 @@ class Predictor(NamedTuple):
 
     predict(image, case number): the prediction of `samples` samples; single(image):
     foreground probabilities of one pass without dropout (of an ensemble, by its first
-    member); steps: of the parameters, one per network.
+    member); steps: of the parameters, one per network; model: the network's module;
+    networks: its variables, one set per network.
     """
 
     predict: Predict
     single: Callable[[np.ndarray], np.ndarray]
     samples: int
     steps: tuple[int, ...]
+    model: Any
+    networks: list[dict[str, Any]]
 
 
 def window_shape(config: Config, volume_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -87,7 +90,8 @@ def load_predictor(
     def single(image: np.ndarray) -> np.ndarray:
         return np.asarray(point_prediction(networks[0], image))
 
-    return Predictor(predict, single, samples, tuple(one.step for one in restored))
+    steps = tuple(one.step for one in restored)
+    return Predictor(predict, single, samples, steps, model, networks)
 
 
 def build_validation(
