@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike
 from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
-from unc_jax.uncertainty.measures import measure_all
-from unc_jax.uncertainty.running_sums import reduce_maps
 from unc_jax.review import quality, segment_scan
 from unc_jax.review.segment_scan import Segmentation, Segmenter
 from unc_jax.study import run_folder
+from unc_jax.uncertainty.measures import measure_all
+from unc_jax.uncertainty.running_sums import reduce_maps
 
 
 class Run(NamedTuple):
@@ -124,4 +124,3 @@ def _geometry(voxels: np.ndarray, affine: ArrayLike) -> Geometry:
         raise InputError("the affine spans no volume")
     x, y, z = voxels.shape
     return Geometry((x, y, z), matrix)
->>>>>>> 608548d (Python interface: load_run and Run.segment)
