@@ -23,9 +23,8 @@ def _data() -> ConfigDict:
     # Decathlon or nnU-Net v2 folder; "phantom" draws a synthetic cohort.
     data.root = "Task03_Liver"
     data.prepared = "prepared"  # folder of prepared cohorts, shared by runs
-    data.target = (
-        "liver"  # "liver" | "tumor" (one part within the organ's bounding box)
-    )
+    # "liver" | "tumor", a part of the organ, seen within the organ's bounding box.
+    data.target = "liver"
     data.liver_labels = (1, 2)  # label values that make up the organ
     data.tumor_labels = (2,)  # label values that make up the tumour
     # Voxels (x, y, z) every case is resampled to; "auto" (tumor only) takes the mean
@@ -44,14 +43,12 @@ def _data() -> ConfigDict:
 
 def _model() -> ConfigDict:
     model = ConfigDict()
-    # Of the table MODELS; the fields that follow are those of the U-Net.
-    model.name = "unet3d"
+    model.name = "unet3d"  # of the table MODELS; the fields below are the U-Net's
     model.features = 32  # channels of the first convolution; doubles per level
     model.depth = 4  # levels
     model.norm = "batch"  # "batch" | "group" | "none"
-    model.dropout_kind = (
-        "spatial"  # whole channels | "fixed" number of them | "element"
-    )
+    # Dropped are whole channels, "spatial" | a "fixed" number of them | each "element".
+    model.dropout_kind = "spatial"
     model.dropout_placement = "all"  # every 3x3x3 convolution | "bottleneck"
     model.dropout_rate = 0.1
     model.compute_dtype = "auto"  # bfloat16 where the hardware has it | "float32" | ...
@@ -99,7 +96,7 @@ def _evaluate() -> ConfigDict:
     evaluate.source = "dropout"
     evaluate.members = ()  # run folders of an ensemble, of one config but the seed
     evaluate.samples = 10  # N, of dropout
-    # A sample is one thinned network per "volume" | the same one for the whole "cohort"
+    # Dropout masks of a sample: one draw per "volume" | the same for the whole "cohort"
     # | a fresh one for each "window".
     evaluate.mask_scope = "volume"
     # Voxels (x, y, z); () is the volume's plane, x and y, by the patch's depth: fewer

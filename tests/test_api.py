@@ -10,7 +10,7 @@ import pytest
 
 import unc_jax
 from unc_jax import __main__ as commands
-from unc_jax import predict
+from unc_jax import main, predict
 from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
@@ -187,3 +187,16 @@ def test_an_unknown_command_is_one_line(capsys):
 def test_the_console_script_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"unc-jax": "unc_jax.__main__:main"}
+
+
+@pytest.mark.parametrize("flag", ["", "--config="])
+def test_configs_of_an_installed_package_are_found(flag, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    installed = (ROOT / "configs").as_posix()
+    given = f"{flag}configs/hippocampus.py:whole_wcc"
+    assert main._located(given) == f"{flag}{installed}/hippocampus.py:whole_wcc"
+    for kept in (f"{flag}configs/mine.py", "--workdir=configs/demo.py"):
+        assert main._located(kept) == kept
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "hippocampus.py").touch()
+    assert main._located(given) == given

@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from configs import base
 from unc_jax import cli, plan, runtime, stages
 from unc_jax.check_config import check_config
 from unc_jax.config import Config, flat_config
@@ -140,11 +141,22 @@ def _run_name() -> str:
     return "_".join(filter(None, [Path(path).stem, argument]))
 
 
+def _located(word: str) -> str:
+    """Returns an argument configs/NAME.py as the installed file, if none is here."""
+    flag, folder, rest = word.partition("configs/")
+    name = rest.partition(":")[0]
+    installed = Path(base.__file__).with_name(name) if name else Path()
+    here = Path(folder, name)
+    if flag in ("", "--config=") and not here.is_file() and installed.is_file():
+        return f"{flag}{installed.parent.as_posix()}/{rest}"
+    return word
+
+
 def _parse(argv: list[str]) -> list[str]:
     """Parses the flags; exits with one line and code 2 on a mistake in them."""
     try:
         flags.mark_flags_as_required(["config"])
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS([_located(word) for word in argv])
         list(_CONFIG.value)  # a config file that is not there fails only when touched
     except (
         flags.Error,
