@@ -12,7 +12,7 @@ import unc_jax
 from unc_jax import __main__ as commands
 from unc_jax import main, predict
 from unc_jax.data import nifti
-from unc_jax.data.nifti import Geometry
+from unc_jax.data.geometry import Geometry
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.uncertainty.measures import MEASURES

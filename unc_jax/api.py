@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from unc_jax.data import nifti
-from unc_jax.data.nifti import Geometry
+from unc_jax.data.geometry import Geometry, to_canonical, to_scan_order
 from unc_jax.errors import InputError
 from unc_jax.review import quality, segment_scan
 from unc_jax.review.segment_scan import Segmentation, Segmenter
@@ -51,11 +50,11 @@ class Run(NamedTuple):
             organ = np.asarray(organ, bool)
             if organ.shape != voxels.shape:
                 raise InputError(f"organ {organ.shape} on a scan of {voxels.shape}")
-            organ = nifti.to_canonical(organ, geometry)
-        canonical = nifti.to_canonical(voxels, geometry)
+            organ = to_canonical(organ, geometry)
+        canonical = to_canonical(voxels, geometry)
         found = segment_scan.segment(canonical, geometry, self.segmenter, organ)
         mask, mean, uncertainty = (
-            np.ascontiguousarray(nifti.to_scan_order(one, geometry))
+            np.ascontiguousarray(to_scan_order(one, geometry))
             for one in (found.mask, found.mean, found.uncertainty)
         )
         return found._replace(
