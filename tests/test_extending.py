@@ -1,5 +1,10 @@
 """A loss, a network and a measure of one's own are one entry in one table each."""
 
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -82,3 +87,46 @@ def test_a_loss_of_ones_own_is_what_training_minimises(one_convolution, monkeypa
     expected = 7 * float(jnp.mean((jax.nn.sigmoid(logits) - (images > 1)) ** 2))
     assert losses[0] == pytest.approx(expected, rel=1e-5)
     assert losses[1] < losses[0]
+
+
+TOY_MEASURE = """
+import sys
+from pathlib import Path
+import jax.numpy as jnp
+import numpy as np
+from unc_jax.uncertainty.measures import MEASURES, Measure
+
+MEASURES["largest_entropy"] = Measure(
+    "largest H", "largest expected entropy of a voxel", "nats", -1, False,
+    lambda prediction: float(prediction.expected_entropy.max()),
+)
+
+from tests.test_evaluate import evaluate, small_cohort, Predictor
+from unc_jax.review.report import write_review_report
+from unc_jax.study import appraisal, cases_table
+
+folder = Path(sys.argv[1])
+rows = evaluate(Predictor(), small_cohort(), folder)
+assert "largest_entropy" in appraisal.summarise(rows)["test"]["measures"]
+listed = [
+    cases_table.new_row(
+        cases_table.REVIEW_COLUMNS, case=row["case"], status="ok", flag="no",
+        largest_entropy=row["largest_entropy"],
+    )
+    for row in rows
+]
+write_review_report(
+    folder / "report.html", listed, title="toy", facts={}, pictures=folder, known={},
+    rule_text="",
+)
+"""
+
+
+def test_a_measure_of_ones_own_is_a_column_of_tables_summary_and_report(tmp_path):
+    """In a process of its own, where the entry stands before anything reads the
+    table, as an entry in the source does."""
+    command = [sys.executable, "-c", TOY_MEASURE, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
+    rows = list(csv.DictReader((tmp_path / "cases.csv").read_text().splitlines()))
+    assert all(0 < float(row["largest_entropy"]) <= np.log(2) for row in rows)
+    assert "largest H" in (tmp_path / "report.html").read_text()
