@@ -25,7 +25,7 @@ LAYERS = (
     ((128, 128, 16), (64, 32), 0),
 )
 TRAININGS = ((32, (128, 128, 16), 1), (16, (128, 128, 16), 2), (16, (64, 64, 16), 8))
-SAMPLES = ((0.1, "spatial"), (0.5, "spatial"), (0.5, "fixed"))
+SAMPLES = ((0.1, "spatial"), (0.5, "spatial"))
 PATCH = (128, 128, 16)
 LAYOUTS = ("contiguous", "channels_last")
 
