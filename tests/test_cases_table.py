@@ -131,3 +131,14 @@ def test_a_broken_review_table_is_named(tmp_path, text, message):
         cases_table.read_rows(path, REVIEW_COLUMNS)
     with pytest.raises(InputError, match="cannot be read"):
         cases_table.read_rows(tmp_path / "none.csv", REVIEW_COLUMNS)
+
+
+def test_a_table_from_before_a_measure_was_added_can_be_read(tmp_path):
+    path = tmp_path / "cases.csv"
+    cases_table.write_rows(path, rows_of_two(), EVALUATION_COLUMNS)
+    assert cases_table.has_all_columns(path, EVALUATION_COLUMNS)
+    older = [name for name in EVALUATION_COLUMNS if name != "cv_roy"]
+    cases_table.write_rows(path, rows_of_two(), older)
+    assert not cases_table.has_all_columns(path, EVALUATION_COLUMNS)
+    expected = [{**row, "cv_roy": None} for row in rows_of_two()]
+    assert cases_table.read_rows(path, EVALUATION_COLUMNS) == expected

@@ -126,6 +126,16 @@ def test_undefined_is_an_empty_field_and_zero_is_zero(cohort, tmp_path):
     assert by_case["e"]["reference_ml"] == "0.0"
 
 
+def test_cases_are_repeated_when_a_measure_was_added(cohort, tmp_path):
+    rows = evaluate(Predictor(), cohort, tmp_path)
+    older = [name for name in EVALUATION_COLUMNS if name != "cv_roy"]
+    cases_table.write_rows(tmp_path / "cases.csv", rows, older)
+    again = Predictor()
+    found = evaluate(again, cohort, tmp_path)
+    assert len(again.asked) == 6
+    assert [row["cv_roy"] for row in found] == [row["cv_roy"] for row in rows]
+
+
 def test_finished_cases_are_not_repeated(cohort, tmp_path):
     first = evaluate(Predictor(), cohort, tmp_path)
     again = Predictor()

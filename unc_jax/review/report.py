@@ -17,7 +17,7 @@ import numpy as np
 from unc_jax.errors import InputError
 from unc_jax.review import rule
 from unc_jax.review.page import Picture, read_picture, rounded, write_page
-from unc_jax.study.cases_table import EMPTY, FAILED, NO_LIVER, OK, Row
+from unc_jax.study.cases_table import EMPTY, FAILED, NO_LIVER, OK, SAMPLE_COLUMNS, Row
 from unc_jax.study.tables import Table, format_p
 from unc_jax.uncertainty.measures import MEASURES, Measure
 
@@ -103,6 +103,7 @@ def write_review_report(
         verdict=_verdict,
         reason=_reason,
         dice_words=_dice_words,
+        columns={name: one for name, one in SAMPLE_COLUMNS.items() if one.label},
         measures_of=_measures_of,
         place_among=place_among,
         along=along,

@@ -13,7 +13,7 @@ from unc_jax.review import pictures
 from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
 from unc_jax.study import appraisal, cases_table, charts, figures, metrics
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
-from unc_jax.uncertainty.measures import THRESHOLD, measure_all
+from unc_jax.uncertainty.measures import THRESHOLD
 from unc_jax.uncertainty.prediction import Prediction
 from unc_jax.uncertainty.running_sums import reduce_maps
 
@@ -140,8 +140,6 @@ def _row(
     voxel_ml: float,
     warnings: list[str],
 ) -> Row:
-    volumes = outcome.volumes * voxel_ml
-    low, high = np.percentile(volumes, [5, 95]).tolist()
     known = {}
     if reference is not None:
         known["dice"] = metrics.dice(mask, reference)
@@ -150,12 +148,7 @@ def _row(
         REVIEW_COLUMNS,
         case=case,
         status=OK if mask.any() else "empty",
-        n_samples=len(paths),
-        **measure_all(outcome),
-        volume_ml=metrics.volume_ml(mask, voxel_ml),
-        volume_sd_ml=float(volumes.std()),
-        volume_low_ml=low,
-        volume_high_ml=high,
+        **cases_table.measure(outcome, voxel_ml),
         warnings="; ".join(warnings),
         input=str(paths[0].parent),
         **known,

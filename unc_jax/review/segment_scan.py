@@ -18,7 +18,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import prepare_scan, quality, rule
 from unc_jax.review.prepare_scan import Preparation
 from unc_jax.review.quality import Quality
-from unc_jax.study import cases_table, evaluate
+from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
 from unc_jax.study.predictor import Predictor, load_predictor
 from unc_jax.study.run_folder import Run
@@ -143,7 +143,7 @@ def segment(
         prediction.mean, prediction.uncertainty, geometry, prepared.box
     )
     warnings += prepare_scan.border_warnings(maps.mask)
-    numbers = evaluate.measure(prediction, prepared.voxel_ml)
+    numbers = cases_table.measure(prediction, prepared.voxel_ml)
     unlike = ["intensities"] if foreign else []
     unlike += prepare_scan.unlike(numbers, preparation.ranges)
     row = cases_table.new_row(

@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,22 +18,68 @@ import numpy as np
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.uncertainty.measures import MEASURES
+from unc_jax.study.metrics import volume_ml
+from unc_jax.uncertainty.measures import (
+    MEASURES,
+    PAPER_MEASURES,
+    THRESHOLD,
+    measure_all,
+)
+from unc_jax.uncertainty.prediction import Prediction
 
 SPLITS = ("train", "validation", "test")
+
+
+class Column(NamedTuple):
+    """A number of the samples of a case, beside the measures.
+
+    Attributes:
+      label: words of the report; "" leaves the number out of it.
+      unit: of the number, after it in the report.
+      of: the number, of the prediction and the volume of one of its voxels, ml.
+    """
+
+    label: str
+    unit: str
+    of: Callable[[Prediction, float], float]
+
+
+def _percentile(share: float) -> Callable[[Prediction, float], float]:
+    return lambda one, voxel_ml: float(np.percentile(one.volumes, share)) * voxel_ml
+
+
+# A further entry is a further column, at the end of both tables.
+SAMPLE_COLUMNS = {
+    "n_samples": Column("", "", lambda one, _: len(one.volumes)),
+    "volume_ml": Column(
+        "", "ml", lambda one, voxel_ml: volume_ml(one.mean >= THRESHOLD, voxel_ml)
+    ),
+    "volume_sd_ml": Column(
+        "", "ml", lambda one, voxel_ml: float(one.volumes.std()) * voxel_ml
+    ),
+    "volume_low_ml": Column("", "ml", _percentile(5)),
+    "volume_high_ml": Column("", "ml", _percentile(95)),
+}
+
+
+_FURTHER = tuple(SAMPLE_COLUMNS)[5:]
+
 EVALUATION_COLUMNS = (
     *("case", "split", "n_samples", "dice"),
     *MEASURES,
     *("volume_ml", "volume_sd_ml", "reference_ml", "status"),
-    # 5th and 95th percentile of the sample volumes; seconds of segmentation.
-    *("volume_low_ml", "volume_high_ml", "seconds"),
+    *("volume_low_ml", "volume_high_ml", "seconds"),  # of segmentation
+    *_FURTHER,
 )
 REVIEW_COLUMNS = (
     *("case", "status", "flag", "reason", "predicted_dice", "dice_lower"),
     *("n_samples", *MEASURES),
     *("volume_ml", "volume_sd_ml", "volume_low_ml", "volume_high_ml"),
     *("unlike", "warnings", "dice", "reference_ml", "seconds", "input"),
+    *_FURTHER,
 )
+# Tables written before these were added can be read without them.
+_OPTIONAL = (*set(MEASURES).difference(PAPER_MEASURES), *_FURTHER)
 _TEXT = ("case", "split", "status", "flag", "reason", "unlike", "warnings", "input")
 _WHOLE = ("n_samples",)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would execute the field
@@ -71,6 +117,14 @@ def new_row(columns: Sequence[str], **values: str | int | float | None) -> Row:
     return row
 
 
+def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
+    """Returns the numbers of a row that need no reference; voxel_ml: of one voxel."""
+    numbers = {
+        name: one.of(prediction, voxel_ml) for name, one in SAMPLE_COLUMNS.items()
+    }
+    return numbers | measure_all(prediction)
+
+
 def is_usable(row: Row) -> bool:
     """Tells whether the case was segmented and something was found."""
     return row["status"] == OK
@@ -87,18 +141,26 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Reads what `write_rows` wrote; InputError names the file and the line."""
+    """Reads what `write_rows` wrote; InputError names the file and the line.
+
+    A measure beyond the paper's that the file does not have yet is None in every row.
+    """
     try:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            missing = [one for one in columns if one not in (reader.fieldnames or ())]
+            absent = [one for one in columns if one not in (reader.fieldnames or ())]
+            missing = [one for one in absent if one not in _OPTIONAL]
             if missing:
                 raise InputError(
                     f"{path}: no column {', '.join(missing)}; this is no table of this "
                     "version of unc_jax, delete it and run again"
                 )
             return [
-                _from_fields(fields, columns, f"{path}, line {reader.line_num}")
+                _from_fields(
+                    dict.fromkeys(absent, "") | fields,
+                    columns,
+                    f"{path}, line {reader.line_num}",
+                )
                 for fields in reader
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -106,6 +168,12 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
         raise InputError(
             f"{path}: cannot be read ({cause}); name a cases.csv"
         ) from None
+
+
+def has_all_columns(path: Path, columns: Sequence[str]) -> bool:
+    """Tells whether a table has every column, those added of late as well."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return set(columns) <= set(next(csv.reader(file), []))
 
 
 def column(rows: Sequence[Row], name: str, split: str | None = None) -> np.ndarray:

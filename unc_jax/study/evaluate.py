@@ -1,10 +1,10 @@
-"""Evaluation of a model on a prepared cohort: a row per case, resumable, and a summary.
+"""Evaluation of a model on a prepared cohort: a row per case, resumable.
 
-RUN/cases.csv is rewritten after every case (`finished`); RUN/evaluation.json holds the
-fingerprint of what the rows depend on (parameters, settings, cohort), so that rows of
-another model are never mixed in, and the cohort's own; RUN/panels/CASE.npz keeps one
-slice per case for the figures. Several processes share the cases, every one on its own
-devices, so that a row is the same whoever made it.
+RUN/cases.csv is rewritten after every case (`partial_tables`). RUN/evaluation.json
+holds the fingerprint of what the rows depend on (parameters, settings, cohort), so that
+rows of another model are never mixed in, and the cohort's own. RUN/panels/CASE.npz
+keeps one slice per case for the figures. Several processes share the cases, each on its
+own devices, so that a row is the same whichever process made it.
 
 Quality is the Dice of the final mask (mean probability >= 0.5) with the cohort's label.
 A case that raises, or whose probabilities are not finite, gets the status
@@ -14,32 +14,28 @@ A case that raises, or whose probabilities are not finite, gets the status
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import logging
 
 from unc_jax import runtime
 from unc_jax.data import nifti, preprocess, scan_maps
+from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table, finished, metrics
+from unc_jax.study import cases_table, metrics, partial_tables
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Panel, Row
+from unc_jax.study.predictor import Predict
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.prediction import Prediction
-
-if TYPE_CHECKING:
-    from unc_jax.data.cohort import Cohort
 
 # Ten identical float32 do not average to themselves, so that their mutual information,
 # nats, is not quite 0. Dropout at any useful rate stays far above.
 _ROUNDING = 1e-6
 
-Predict = Callable[[np.ndarray, int], Prediction]
-
 
 def evaluate_cases(
     predict: Predict,
-    cohort: "Cohort",
+    cohort: Cohort,
     directory: Path,
     *,
     samples: int,
@@ -65,7 +61,9 @@ def evaluate_cases(
         raise InputError(f"samples is {samples}; pairwise Dice needs at least 2")
     split_of = {case: name for name in SPLITS for case in getattr(cohort.split, name)}
     wanted = [case for case, split in split_of.items() if split in splits]
-    rows = finished.open_rows(directory, fingerprint, cohort.fingerprint, split_of)
+    rows = partial_tables.open_rows(
+        directory, fingerprint, cohort.fingerprint, split_of
+    )
     pending = [c for c in wanted if c not in rows or rows[c]["status"] != OK]
     # All volumes are of one shape, so equal numbers of cases are equal work.
     share = pending[runtime.process_index() :: runtime.process_count()]
@@ -82,17 +80,17 @@ def evaluate_cases(
             if on_prediction is not None:
                 on_prediction(index, prediction)
         own[case] = row
-        finished.keep(directory, rows, own, split_of)
+        partial_tables.keep(directory, rows, own, split_of)
         if on_case is not None:
             # Supposing that the other processes keep pace.
             left = max(len(pending) - len(own) * runtime.process_count(), 0)
             on_case(len(wanted) - left, len(wanted), row)
-    rows = finished.join_rows(directory, rows, own, split_of)
+    rows = partial_tables.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])
 
 
 def _evaluate_case(
-    predict: Predict, cohort: "Cohort", index: int, split: str
+    predict: Predict, cohort: Cohort, index: int, split: str
 ) -> tuple[Row, Prediction | None]:
     case = cohort.ids[index]
     image = np.asarray(cohort.images[index], np.float32)
@@ -121,13 +119,13 @@ def _evaluate_case(
         dice=metrics.dice(mask, label),
         reference_ml=metrics.volume_ml(label, voxel_ml),
         seconds=seconds,
-        **measure(prediction, voxel_ml),
+        **cases_table.measure(prediction, voxel_ml),
     )
     return row, prediction
 
 
 def write_maps(
-    folder: Path, cohort: "Cohort", index: int, prediction: Prediction
+    folder: Path, cohort: Cohort, index: int, prediction: Prediction
 ) -> None:
     """Writes folder/CASE/{mask,mean,uncertainty}.nii.gz in the scan's own grid."""
     record = cohort.records[index]
@@ -135,21 +133,6 @@ def write_maps(
     box = preprocess.box_of(record["box"])
     found = scan_maps.on_scan(prediction.mean, prediction.uncertainty, geometry, box)
     scan_maps.write_maps(folder / cohort.ids[index], found, geometry)
-
-
-def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
-    """The numbers of a row that need no reference; voxels are of `voxel_ml`, ml."""
-    mask = np.asarray(prediction.mean) >= measures.THRESHOLD
-    volumes = np.asarray(prediction.volumes)
-    low, high = np.percentile(volumes, [5, 95])
-    return {
-        "n_samples": len(volumes),
-        **measures.measure_all(prediction),
-        "volume_ml": metrics.volume_ml(mask, voxel_ml),
-        "volume_sd_ml": float(volumes.std()) * voxel_ml,
-        "volume_low_ml": float(low) * voxel_ml,
-        "volume_high_ml": float(high) * voxel_ml,
-    }
 
 
 def _check_samples(
@@ -171,7 +154,7 @@ def _row_varies(row: Row) -> bool:
     return apart or (information is not None and float(information) > _ROUNDING)
 
 
-def _panel(cohort: "Cohort", index: int, prediction: Prediction) -> Panel:
+def _panel(cohort: Cohort, index: int, prediction: Prediction) -> Panel:
     # The slice that shows most of the reference, or of a mask that should not be there.
     label = np.asarray(cohort.labels[index]) != 0
     mask = np.asarray(prediction.mean) >= measures.THRESHOLD
