@@ -84,5 +84,18 @@ def test_commands_and_files_exist(page):
         assert (ROOT / name).is_file(), name
 
 
+def test_the_places_to_change_something_exist():
+    table = PAGES[0].read_text(encoding="utf-8").partition("| to change |")[2]
+    rows = table.split("\n\n")[0].splitlines()[2:]
+    places = [re.search(r"`((?!configs)[a-z_]+/[\w./]+)`", row) for row in rows]
+    found = {place[1]: row for place, row in zip(places, rows, strict=True) if place}
+    assert len(found) >= 6
+    for name, row in found.items():
+        path = ROOT / "unc_jax" / name
+        assert path.exists(), name
+        for symbol in re.findall(r"\b[A-Z]{5,}\b", row):
+            assert f"\n{symbol}" in path.read_text(encoding="utf-8"), row
+
+
 def test_readme_fits_a_sitting():
     assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 150

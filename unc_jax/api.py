@@ -68,8 +68,10 @@ class Run(NamedTuple):
         )
 
     def network(self) -> tuple[Any, dict[str, Any]]:
-        """Returns the network (a linen module) and its variables, of the checkpoint
-        that the run is evaluated by; of an ensemble the first member.
+        """Returns the network, a linen module, and its variables.
+
+        They are of the checkpoint that the run is evaluated by; of an ensemble, the
+        first member's.
         """
         return self.segmenter.predictor.model, self.segmenter.predictor.networks[0]
 
