@@ -474,7 +474,9 @@ def test_unknown_voxel_type_does_not_end_the_list(root):
 
 def test_unforeseen_failure_is_that_files_problem(root):
     path = root / "imagesTr/liver_2.nii.gz"
-    ((severity, message),) = checks._voxels(path, lambda path: iter([1 // 0]))
+    found = []
+    assert checks._attempt(lambda path: 1 // 0, path, "voxels", found) is None
+    ((severity, message),) = found
     assert severity == "error"
     assert message.startswith(f"{path}: voxels unreadable (ZeroDivisionError")
 

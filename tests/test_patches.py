@@ -113,7 +113,7 @@ def test_draw_depends_on_key_and_step_alone():
 
 def test_quota_holds_at_large_steps():
     place = jnp.arange(2_000_000_000, 2_000_000_100)
-    filled = patches._filled(place + 1, 0.3) - patches._filled(place, 0.3)
+    filled = patches._filled(place + 1, 300) - patches._filled(place, 300)  # per mille
     assert filled.sum() == 30
 
 

@@ -229,22 +229,18 @@ def _nnunet(content: dict[str, Any], file: Path) -> list[_Entry]:
     if not training:
         raise InputError(f"{file.parent}: holds no imagesTr/NAME{image}")
     cases = [(n, f"imagesTr/{n}{image}", f"labelsTr/{n}{ending}") for n in training]
-    scans = [
-        (n, f"imagesTs/{n}{image}", None)
-        for n in natural_order(names("imagesTs", image))
-    ]
-    return [_Entry(f"training[{i}]", *case) for i, case in enumerate(cases)] + [
-        _Entry(f"test[{i}]", *scan) for i, scan in enumerate(scans)
-    ]
+    others = natural_order(names("imagesTs", image))
+    scans = [(n, f"imagesTs/{n}{image}", None) for n in others]
+    parts = (("training", cases), ("test", scans))
+    return [_Entry(f"{p}[{i}]", *e) for p, part in parts for i, e in enumerate(part)]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Lists what is wrong with the files of a data set."""
     from unc_jax import cli  # here: reading a data set needs none of it
 
-    module = "unc_jax.data.dataset"
     text = "Lists what is wrong with the files of a data set."
-    parser = cli.Parser(module, text, example="data/Task03_Liver")
+    parser = cli.Parser("unc_jax.data.dataset", text, example="data/Task03_Liver")
     parser.add_argument("folder", type=Path, help="folder with dataset.json")
     cli.run_command(print_problems, parser, argv)
 

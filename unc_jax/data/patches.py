@@ -151,17 +151,14 @@ def draw_corners(
     sizes = jnp.asarray(volume_shape, jnp.int32).reshape(1, 3)
     anywhere = jax.random.randint(voxel_key, (batch, 3), 0, sizes)
     place = step * batch + jnp.arange(batch)
-    quota = _filled(place + 1, foreground_fraction) > _filled(
-        place, foreground_fraction
-    )
+    per_mille = round(1000 * foreground_fraction)
+    quota = _filled(place + 1, per_mille) > _filled(place, per_mille)
     chosen = (quota & (count > 0)).reshape(batch, 1)
     centre = jnp.where(chosen, on_foreground, anywhere)
     window = jnp.asarray(patch_shape, jnp.int32).reshape(1, 3)
     return case, jnp.clip(centre - window // 2, 0, sizes - window)
 
 
-def _filled(place: Array, fraction: float) -> Array:
-    # In thousandths and modulo the period, so that large steps stay exact in int32.
-    return (place % 1000) * round(1000 * fraction) // 1000 + place // 1000 * round(
-        1000 * fraction
-    )
+def _filled(place: Array, per_mille: int) -> Array:
+    # Modulo the period, so that large steps stay exact in int32.
+    return place % 1000 * per_mille // 1000 + place // 1000 * per_mille

@@ -38,15 +38,17 @@ def resample(volume: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray
     Raises:
       ValueError: another order, a volume that is not 3-D, or an empty side.
     """
-    dtype = _result_type(volume, shape, order)
-    result = np.empty(tuple(shape), dtype)
+    result = np.empty(tuple(shape), np.float32 if order == 1 else volume.dtype)
     resample_into(result, volume, order)
     return result
 
 
 def resample_into(target: np.ndarray, volume: np.ndarray, order: int) -> None:
     """Writes a resampled volume into an array or view, whose shape it fills."""
-    _result_type(volume, target.shape, order)
+    if order not in (0, 1):
+        raise ValueError(f"order {order}: 0 is nearest, 1 is linear")
+    if not volume.ndim == target.ndim == 3 or 0 in volume.shape + target.shape:
+        raise ValueError(f"cannot resample {volume.shape} to {target.shape}")
     # Planes lie across the axis with the largest stride, so that each one is read in
     # the order of memory; scans arrive with x fastest, arrays of ours with z fastest.
     axes = sorted(range(3), key=lambda axis: -abs(volume.strides[axis]))
@@ -76,14 +78,13 @@ def restore(
 ) -> np.ndarray:
     """Returns a prepared volume on the scan's canonical grid: undoes crop and resample.
 
+    Memory and errors are those of `resample`, whose `order` it takes; a box that leaves
+    the scan is a ValueError too.
+
     Args:
       volume: (x, y, z) on the prepared grid.
       raw_shape: canonical shape of the scan; box: the part of it that `volume` spans.
-      order: 1 linear (float32), 0 nearest (type kept), as in `resample`.
       fill: value outside the box.
-
-    Memory beside the result: a few planes. Raises ValueError as `resample` does, and
-    for a box that leaves the scan.
     """
     volume = np.asarray(volume)
     sides = zip(box, raw_shape, strict=True)
@@ -178,14 +179,6 @@ def _fill_nearest(
     for place, plane in enumerate(planes):
         block[place] = source[across[plane]].take(rows, 0).take(columns, 1)
     goal[planes.start : planes.stop] = block
-
-
-def _result_type(volume: np.ndarray, shape: Sequence[int], order: int) -> np.dtype:
-    if order not in (0, 1):
-        raise ValueError(f"order {order}: 0 is nearest, 1 is linear")
-    if volume.ndim != 3 or len(shape) != 3 or min(*volume.shape, *shape) < 1:
-        raise ValueError(f"cannot resample {volume.shape} to {tuple(shape)}")
-    return np.dtype(np.float32) if order == 1 else volume.dtype
 
 
 def _moved(affine: np.ndarray, scale: np.ndarray, origin: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Checks of a case's files: every problem is found, none ends the search."""
 
+import functools
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ _CT_GRID = (
     400  # a CT of 400 voxels at 1 mm would cut the patient: its usual grid is 512
 )
 _Finding = tuple[str, str]
+T = TypeVar("T")
 
 
 class Problem(NamedTuple):
@@ -61,42 +63,34 @@ def check_case(
     two storage orders of one grid agree. Memory: one volume, as stored, at a time.
     """
     found: list[_Finding] = []
-    placed = _geometry(image, found)
+    placed = _attempt(nifti.read_geometry, image, "header", found)
     if placed:
         found += _geometry_findings(image, placed)
-        found += _voxels(image, _image_findings)
+        found += _attempt(_image_findings, image, "voxels", found) or ()
     if label is not None:
-        marked = _geometry(label, found)
+        marked = _attempt(nifti.read_geometry, label, "header", found)
+        if marked and placed:
+            found += _mismatch(image, placed, label, marked)
         if marked:
-            if placed:
-                found += _mismatch(image, placed, label, marked)
-            found += _voxels(label, lambda path: _label_findings(path, labels))
+            check = functools.partial(_label_findings, labels=labels)
+            found += _attempt(check, label, "voxels", found) or ()
     return [Problem(case, severity, message) for severity, message in found]
 
 
-def _geometry(path: Path, found: list[_Finding]) -> Geometry | None:
+def _attempt(
+    function: Callable[[Path], T], path: Path, of: str, found: list[_Finding]
+) -> T | None:
+    """Returns what `function` makes of a file; an exception becomes a finding."""
     try:
-        return nifti.read_geometry(path)
+        return function(path)
     except InputError as error:
         found.append(("error", str(error)))
-    # Headers come from anywhere: one that breaks the reader in a way nobody foresaw
-    # is that case's problem and must not end the list.
+    # Files come from anywhere: one that breaks the reader in a way nobody foresaw is
+    # that case's problem and must not end the list.
     except Exception as error:
-        found.append(("error", f"{path}: header unreadable ({_cause(error)})"))
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        found.append(("error", f"{path}: {of} unreadable ({cause})"))
     return None
-
-
-def _voxels(path: Path, check: Callable[[Path], Iterator[_Finding]]) -> list[_Finding]:
-    try:
-        return list(check(path))
-    except InputError as error:
-        return [("error", str(error))]
-    except Exception as error:
-        return [("error", f"{path}: voxels unreadable ({_cause(error)})")]
-
-
-def _cause(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _geometry_findings(path: Path, geometry: Geometry) -> Iterator[_Finding]:
@@ -134,27 +128,28 @@ def _mismatch(
         yield severity, f"{label}: lies {apart:.3g} voxels off its image {image}"
 
 
-def _image_findings(path: Path) -> Iterator[_Finding]:
+def _image_findings(path: Path) -> list[_Finding]:
     array = nifti.read(path).array
-    if array.dtype.kind != "f":
-        return
-    broken = sum(int((~np.isfinite(plane)).sum()) for plane in _planes(array))
-    if broken:
-        yield "error", f"{path}: {broken} of {array.size} voxels are NaN or Inf"
+    floats = array.dtype.kind == "f"
+    broken = sum(int((~np.isfinite(p)).sum()) for p in _planes(array)) if floats else 0
+    message = f"{path}: {broken} of {array.size} voxels are NaN or Inf"
+    return [("error", message)] if broken else []
 
 
-def _label_findings(path: Path, labels: Collection[int]) -> Iterator[_Finding]:
+def _label_findings(path: Path, labels: Collection[int]) -> list[_Finding]:
     array = nifti.read(path, labels=True).array
     counts = np.zeros(256, np.int64)
     for plane in _planes(array):
         counts += np.bincount(plane.ravel(), minlength=256)
     values = [int(value) for value in np.flatnonzero(counts)]
-    others = [f"{v} ({counts[v]} voxels)" for v in values if v not in labels]
-    if others:
+    found = []
+    if others := [f"{v} ({counts[v]} voxels)" for v in values if v not in labels]:
         allowed = ", ".join(str(value) for value in sorted(labels))
-        yield "error", f"{path}: label {', '.join(others)}; allowed are {allowed}"
+        message = f"{path}: label {', '.join(others)}; allowed are {allowed}"
+        found.append(("error", message))
     if values == [0]:
-        yield "warning", f"{path}: the label has no foreground"
+        found.append(("warning", f"{path}: the label has no foreground"))
+    return found
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
