@@ -226,12 +226,12 @@ def test_the_old_page_stays_when_writing_fails(tmp_path):
     path = tmp_path / "r.html"
     path.write_text("old")
 
-    def figures():
-        yield page.Picture(1, 1, ""), "half of the page"
+    def tables():
+        yield Table("half of the page")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        page.write_page(path, "study.html", title="new", tables=[], figures=figures())
+        page.write_page(path, "study.html", title="new", tables=tables())
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from unc_jax import cli
 from unc_jax.cli import Parser, run_command
-from unc_jax.data import files
+from unc_jax.data import dataset, files
 from unc_jax.errors import InputError
 from unc_jax.review import (
     pictures,
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = read_samples.find_samples(arguments.samples, arguments.pattern)
     request = score_case.Request(
         output,
-        read_samples.label_numbers(arguments.label, _data_sets(arguments)),
+        _label_values(arguments),
         arguments.references,
         arguments.images,
         tuple(arguments.window),
@@ -119,11 +119,32 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--window takes a lower and an upper value")
 
 
-def _data_sets(arguments: argparse.Namespace) -> list[Path]:
-    """Returns folders that may hold the dataset.json of the samples or references."""
-    samples, references = arguments.samples, arguments.references
-    found = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
-    return [*found, references, references.parent] if references else found
+def _label_values(arguments: argparse.Namespace) -> tuple[int, ...]:
+    """Returns the values of --label; a name may stand for several of them.
+
+    Names are those of the first dataset.json at the samples or references. Raises
+    InputError for a name that is unknown, or that no dataset.json explains.
+    """
+    labels, samples = arguments.label, arguments.samples
+    names = [label for label in labels if isinstance(label, str)]
+    if not names:
+        return labels
+    folders = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
+    if arguments.references:
+        folders += [arguments.references, arguments.references.parent]
+    holders = [folder for folder in folders if (folder / "dataset.json").is_file()]
+    if not holders:
+        raise InputError(
+            f"--label {names[0]}: no dataset.json at the samples or references says "
+            "which number that is; give the number"
+        )
+    known = dataset.read_labels(holders[0])
+    for name in names:
+        if name not in known.values():
+            listed = ", ".join(known.values())
+            raise InputError(f"--label {name}: {holders[0]} has {listed}")
+    numbers = [label for label in labels if isinstance(label, int)]
+    return (*numbers, *(value for value, name in known.items() if name in names))
 
 
 def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:

@@ -10,13 +10,13 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import dataset, nifti
+from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
@@ -32,14 +32,14 @@ _GRID_MM = 1e-2
 
 
 class Sample(NamedTuple):
-    """Foreground probabilities (x, y, z) in RAS+ order: float32, or bool of a mask."""
+    """A sample: foreground probabilities (x, y, z) in RAS+ order; bool of a mask."""
 
     array: np.ndarray
     geometry: Geometry
 
 
 def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[Path]]:
-    """The files of each case, both in natural order; {case: [file of sample, ...]}.
+    """Returns the files of each case, {case: [file of sample, ...]}, in natural order.
 
     `pattern` is a path below `root` with {case} and {sample} in it, and * for what does
     not matter, e.g. "fold_{sample}/{case}.nii.gz"; without a suffix any will do.
@@ -80,34 +80,6 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[P
     }
 
 
-def label_numbers(
-    labels: Sequence[int | str], folders: Iterable[Path]
-) -> tuple[int, ...]:
-    """Returns label values; names are looked up in the first dataset.json of `folders`.
-
-    A name may stand for several values. Raises InputError for a name that is unknown
-    or that no dataset.json explains.
-    """
-    names = [label for label in labels if isinstance(label, str)]
-    if not names:
-        return tuple(int(label) for label in labels)
-    holders = [folder for folder in folders if (folder / "dataset.json").is_file()]
-    if not holders:
-        raise InputError(
-            f"--label {names[0]}: no dataset.json beside the samples or references "
-            "says which number that is; give the number"
-        )
-    known = dataset.read_labels(holders[0])
-    found: list[int] = []
-    for label in labels:
-        numbers = [n for n, name in known.items() if label in (n, name)]
-        if isinstance(label, str) and not numbers:
-            listed = ", ".join(map(str, known.values()))
-            raise InputError(f"--label {label}: {holders[0]} has {listed}")
-        found += numbers or [int(label)]
-    return tuple(found)
-
-
 def read_sample(path: Path, labels: Sequence[int] = ()) -> Sample:
     """Reads one sample; `labels` together are the organ.
 
@@ -128,14 +100,14 @@ def read_mask(path: Path, labels: Sequence[int] = ()) -> Sample:
 
 
 def same_grid(one: Geometry, other: Geometry) -> bool:
-    """Whether voxels lie at the same places, to 0.01 mm; axes may be stored apart."""
+    """Tells whether voxels lie at the same places, to 0.01 mm, in whatever order."""
     return one.canonical_shape == other.canonical_shape and np.allclose(
         one.canonical_affine, other.canonical_affine, rtol=0, atol=_GRID_MM
     )
 
 
 def beside(folder: Path, case: str, endings: Sequence[str] = ("",)) -> Path | None:
-    """The file of a case in a folder, e.g. CASE.nii.gz; None if there is none."""
+    """Returns the file of a case in a folder, e.g. CASE.nii.gz; None without one."""
     for ending in endings:
         for suffix in (".nii.gz", ".nii"):
             path = Path(folder) / f"{case}{ending}{suffix}"
@@ -163,7 +135,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _files(root: Path, depth: int) -> list[Path]:
-    """Files with a known suffix, hidden ones left out.
+    """Returns files with a known suffix, hidden ones left out.
 
     One folder deeper than the pattern: an example for the message when nothing fits.
     """

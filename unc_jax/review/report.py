@@ -8,7 +8,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,30 +22,6 @@ from unc_jax.study.tables import Table, format_p
 from unc_jax.uncertainty.measures import MEASURES, Measure
 
 _SPLITS = {"test": "test", "validation": "validation", "train": "training"}
-_RUN_FIGURES = {
-    "progress.png": "Training loss and mean validation Dice over the steps.",
-    "figures/figure1.png": (
-        "Best, median and worst test case: segmentation above, uncertainty below."
-    ),
-    "figures/figure2.png": "Dice against each measure, one mark per case.",
-}
-_STUDY_FIGURES = {
-    "figure1.png": (
-        "Best, median and worst test case by mean Dice: of each model the "
-        "segmentation, and the uncertainty map on one scale."
-    ),
-    "figure2.png": "Dice against each measure, one mark per case.",
-    "referral.png": (
-        "Mean Dice of the cases that are kept when the least certain ones go to a "
-        "human."
-    ),
-    "reliability.png": (
-        "How often a voxel near the boundary is foreground, against the probability "
-        "it was given."
-    ),
-}
-
-
 # Of the drawings in macros.html, pixels; the edge is free for a mark at the end.
 _WIDTH, _EDGE = 170, 8
 
@@ -138,7 +114,7 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
         measures=MEASURES,
         format_p=format_p,
         rising=[one.label for one in MEASURES.values() if one.sign > 0],
-        figures=_figures(run, _RUN_FIGURES),
+        picture_of=lambda name: read_picture(run / name),
         settings=settings,
     )
     return run / "report.html"
@@ -154,7 +130,7 @@ def write_study_report(output: Path, tables: Sequence[Table]) -> Path:
         "study.html",
         title="Comparison of models",
         tables=tables,
-        figures=_figures(output, _STUDY_FIGURES),
+        picture_of=lambda name: read_picture(output / name),
     )
     return output / "report.html"
 
@@ -169,13 +145,6 @@ def versions() -> dict[str, str]:
             found[package] = "not installed"
     made = time.strftime("%Y-%m-%d %H:%M")
     return {**found, "python": platform.python_version(), "made": made}
-
-
-def _figures(
-    folder: Path, captions: Mapping[str, str]
-) -> Iterable[tuple[Picture | None, str]]:
-    for name, caption in captions.items():
-        yield read_picture(folder / name), caption
 
 
 def _picture_of(pictures: Path, case: str) -> Picture | None:

@@ -1,4 +1,4 @@
-"""Scans of a user: files, DICOM series, a Decathlon or nnU-Net set."""
+"""Scans that a user names: files, DICOM series, a Decathlon or nnU-Net set."""
 
 import hashlib
 import re
@@ -11,9 +11,13 @@ from unc_jax.errors import InputError
 
 
 class Scan(NamedTuple):
-    """`problem` says why a scan that was found cannot be taken; "" if it can.
+    """A scan that was found.
 
-    `series`: the files of a DICOM series in the folder `path`; empty for a NIfTI file.
+    Attributes:
+      case: name, safe as a folder's and of this scan alone.
+      path: of a NIfTI file, or of the folder of a DICOM series.
+      problem: why the scan cannot be taken; "" if it can.
+      series: files of the DICOM series; empty for a NIfTI file.
     """
 
     case: str
@@ -22,16 +26,16 @@ class Scan(NamedTuple):
     series: tuple[Path, ...] = ()
 
     def read(self) -> nifti.Scan:
-        """Voxels and geometry; InputError names the file that is at fault."""
+        """Reads voxels and geometry; InputError names the file that is at fault."""
         return dicom.read_series(self.series) if self.series else nifti.read(self.path)
 
     def stamp(self) -> list[list[int]]:
-        """Size and time of its files, by which a changed scan is noticed."""
+        """Returns size and time of its files, by which a changed scan is noticed."""
         files = [path.stat() for path in self.series or nifti.files_of(self.path)]
         return [[file.st_size, file.st_mtime_ns] for file in files]
 
     def digest(self) -> str:
-        """SHA-256 of its files, one after the other; "" where one cannot be read."""
+        """Returns the SHA-256 of its files in order; "" where one cannot be read."""
         total = hashlib.sha256()
         try:
             for path in self.series or nifti.files_of(self.path):
@@ -43,7 +47,7 @@ class Scan(NamedTuple):
 
 
 def find_scans(source: Path) -> list[Scan]:
-    """All scans of `source`, by name; each case name is safe as a folder's and its own.
+    """Returns all scans of `source`, by name.
 
     Of a set with dataset.json both training and test images are taken. Two files that
     come to the same name are both refused. Raises InputError when there is none.
@@ -87,5 +91,5 @@ def _stem(path: Path) -> str:
 
 
 def _safe(name: str) -> str:
-    """Letters, digits, dot, dash and underscore; no hidden name, no path."""
+    """Returns a name of letters, digits, . - _ that is neither hidden nor a path."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:120] or "scan"

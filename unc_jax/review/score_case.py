@@ -1,4 +1,4 @@
-"""One case of samples from another tool: measured, compared, drawn, written."""
+"""Scoring of one case of samples: measured, compared, drawn, written."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,16 +12,16 @@ from unc_jax.errors import InputError
 from unc_jax.review import pictures
 from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
 from unc_jax.study import appraisal, cases_table, charts, figures, metrics
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
+from unc_jax.study.cases_table import EMPTY, EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
 from unc_jax.uncertainty.measures import THRESHOLD
 from unc_jax.uncertainty.prediction import Prediction
 from unc_jax.uncertainty.running_sums import reduce_maps
 
-_TAKEN = ("pictures", "study")
+_TAKEN = ("pictures", "study")  # folders of the output that are no case's
 
 
 class Request(NamedTuple):
-    """What is asked for every case; folders may be None."""
+    """Wishes of a command, the same for every case; folders may be None."""
 
     output: Path
     labels: tuple[int, ...] = ()
@@ -31,7 +31,7 @@ class Request(NamedTuple):
 
 
 def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
-    """Row of one case; writes CASE/{mask,mean,uncertainty}.nii.gz and a picture.
+    """Writes CASE/{mask,mean,uncertainty}.nii.gz and a picture; returns the row.
 
     Raises InputError, naming the file, for samples that cannot be read or do not share
     a grid, fewer than two of them, and a reference that is missing or elsewhere.
@@ -45,7 +45,8 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
     outcome, geometry = _reduced(paths, request.labels)
     mask = outcome.mean >= THRESHOLD
     reference = _reference(case, request, geometry)
-    warnings = _warnings(outcome)
+    # One network asked again and again, without its dropout, gives identical samples.
+    warnings = ["all samples are identical"] if outcome.identical else []
     image, window = outcome.mean, (0.0, 1.0)
     if request.images is not None:
         scan = _image(case, request.images, geometry)
@@ -69,11 +70,23 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
         window=window,
         uncertainty_max=float(np.log(2)) if outcome.hard else pictures.MAX_UNCERTAINTY,
     )
-    return _row(case, paths, outcome, mask, reference, geometry.voxel_ml, warnings)
+    known = {}
+    if reference is not None:
+        known["dice"] = metrics.dice(mask, reference)
+        known["reference_ml"] = metrics.volume_ml(reference, geometry.voxel_ml)
+    return cases_table.new_row(
+        REVIEW_COLUMNS,
+        case=case,
+        status=OK if mask.any() else EMPTY,
+        **cases_table.measure(outcome, geometry.voxel_ml),
+        **known,
+        warnings="; ".join(warnings),
+        input=str(paths[0].parent),
+    )
 
 
 def write_study(rows: list[Row], folder: Path) -> None:
-    """The statistics of a study over the cases with a reference, all of them "test"."""
+    """Writes the statistics of a study whose test cases are the cases with a Dice."""
     studied = [
         cases_table.new_row(
             EVALUATION_COLUMNS,
@@ -124,32 +137,3 @@ def _image(case: str, folder: Path, geometry: Geometry) -> np.ndarray | None:
         return None
     scan = nifti.read(path)
     return scan.array if same_grid(geometry, scan.geometry) else None
-
-
-def _warnings(outcome: Prediction) -> list[str]:
-    # One network asked again and again, without its dropout, gives this.
-    return ["all samples are identical"] if outcome.identical else []
-
-
-def _row(
-    case: str,
-    paths: Sequence[Path],
-    outcome: Prediction,
-    mask: np.ndarray,
-    reference: np.ndarray | None,
-    voxel_ml: float,
-    warnings: list[str],
-) -> Row:
-    known = {}
-    if reference is not None:
-        known["dice"] = metrics.dice(mask, reference)
-        known["reference_ml"] = metrics.volume_ml(reference, voxel_ml)
-    return cases_table.new_row(
-        REVIEW_COLUMNS,
-        case=case,
-        status=OK if mask.any() else "empty",
-        **cases_table.measure(outcome, voxel_ml),
-        warnings="; ".join(warnings),
-        input=str(paths[0].parent),
-        **known,
-    )
