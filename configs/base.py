@@ -83,8 +83,8 @@ def _train() -> ConfigDict:
     # Folder, or gs:// or s3:// address, under which a folder of the run's name holds
     # its checkpoints; in the run folder if empty.
     train.checkpoints = ""
-    # Training set whole in the memory of every "device", "sharded" over them, or read
-    # by the "host"; "auto" is device, or host where it does not fit.
+    # Training set in the memory of every "device", or read by the "host"; "auto" is
+    # device, or host where it does not fit.
     train.residence = "auto"
     return train
 

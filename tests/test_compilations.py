@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from unc_jax import runtime, stages
+from unc_jax import compilation, stages
 from unc_jax.segmentation.feed import build_feed
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.train import build_train_step, create_state, variables_of
@@ -55,7 +55,7 @@ def test_a_second_start_compiles_nothing_wherever_the_folder_went(tmp_path):
         if results:
             shutil.copytree(tmp_path / "here", folder)
         jax.clear_caches()  # as a new process
-        with counted() as count, runtime.cache_compilations(folder):
+        with counted() as count, compilation.cache_compilations(folder):
             results.append(two_steps())
         counts.append(count)
     np.testing.assert_array_equal(*results)
@@ -66,7 +66,7 @@ def test_a_second_start_compiles_nothing_wherever_the_folder_went(tmp_path):
 
 
 def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
-    with runtime.cache_compilations(tmp_path):
+    with compilation.cache_compilations(tmp_path):
         expected = two_steps()
     entries = list((tmp_path / ".cache").rglob("*-cache"))
     assert entries
@@ -74,7 +74,7 @@ def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
         entry.write_bytes(entry.read_bytes()[:-20])
     jax.clear_caches()
     with (
-        runtime.cache_compilations(tmp_path),
+        compilation.cache_compilations(tmp_path),
         pytest.warns(UserWarning, match="Error reading persistent compilation cache"),
     ):
         np.testing.assert_array_equal(two_steps(), expected)
@@ -83,7 +83,7 @@ def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
 def test_a_cache_that_the_user_named_is_left(tmp_path, monkeypatch):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
     try:
-        with runtime.cache_compilations(tmp_path):
+        with compilation.cache_compilations(tmp_path):
             assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
@@ -124,3 +124,20 @@ def test_the_first_volume_compiles_for_all(tiny_config):
         requests.append(count[_REQUEST])
     assert requests[0] > 0
     assert requests[1:] == [0, 0]
+
+
+def test_memory_of_the_compiler_is_returned(monkeypatch):
+    """Not seen in its size, which depends on the system: the allocator is asked."""
+    trims = []
+
+    class Library:
+        malloc_trim = staticmethod(trims.append)
+
+    monkeypatch.setattr(compilation.ctypes, "CDLL", lambda name: Library)
+    with compilation.returning_memory():
+        jax.monitoring.record_event_duration_secs(_REQUEST, 0.1)
+        assert trims == []  # a short one leaves little
+        jax.monitoring.record_event_duration_secs(_REQUEST, 2.0)
+        assert trims == [0]
+    jax.monitoring.record_event_duration_secs(_REQUEST, 2.0)
+    assert trims == [0]

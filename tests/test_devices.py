@@ -1,6 +1,5 @@
 """Eight simulated devices do as one does. They live in a process of their own."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 from unc_jax import stages
 from unc_jax.config import flat_config, read_config
 from unc_jax.data import files
-from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.feed import build_feed
@@ -108,45 +106,6 @@ def test_eight_devices_train_and_sample_as_one_does(config, tmp_path):
     np.testing.assert_allclose(there["losses"], here["losses"], rtol=1e-5)
 
 
-def print_cases_of_patches(config_file):
-    config = read_config(Path(config_file))
-    config.train.residence = "sharded"
-    cohort = stages.prepare(config)
-    # Voxels that tell which case they are of.
-    numbers = np.arange(len(cohort.ids), dtype=np.float16).reshape(-1, 1, 1, 1)
-    cohort = cohort._replace(images=np.zeros_like(cohort.images) + numbers)
-
-    def note(state, batch):
-        return state._replace(step=state.step + 1), batch[0].mean(axis=(1, 2, 3))
-
-    feed = build_feed(config, cohort, note)
-    state = devices.replicate(create_state(config, build_model(config)))
-    seen = []
-    for step in range(0, 40, config.train.steps_per_call):
-        state, means = feed(state, step)
-        seen += np.asarray(means).tolist()
-    train = [cohort.ids.index(case) for case in cohort.split.train]
-    print(json.dumps({"train": train, "seen": seen}))
-
-
-def test_a_sharded_device_draws_from_its_own_cases(config, tmp_path):
-    # Eight devices, sixteen places, ten cases: two hands of two, six of one.
-    config.train.batch = 2 * COUNT
-    root = tmp_path / "more"
-    draw_cohort.write_cohort(root, cases=12, seed=0, size=(24, 24, 24), raters=1)
-    names = [f"liver_{i}" for i in range(12)]
-    parts = {"train": names[:10], "validation": names[10:11], "test": names[11:]}
-    config.data.root = str(root)
-    files.write_json(Path(config.data.split_file), parts)
-    files.write_json(tmp_path / "config.json", flat_config(config))
-    printed = in_eight("print_cases_of_patches", tmp_path / "config.json")
-    found = json.loads(printed.splitlines()[-1])
-    seen = np.array(found["seen"]).reshape(-1, COUNT, 2)
-    for device in range(COUNT):
-        own = found["train"][device::COUNT]
-        assert set(seen[:, device].ravel()) == set(own)
-
-
 def test_batches_that_cannot_be_shared_are_refused(config, monkeypatch):
     assert devices.rounded_up(3) == 3
     devices.check_batch(7)
@@ -154,13 +113,3 @@ def test_batches_that_cannot_be_shared_are_refused(config, monkeypatch):
     assert [devices.rounded_up(n) for n in (1, 8, 9)] == [8, 8, 16]
     with pytest.raises(InputError, match="8 devices cannot share evenly; take 16"):
         devices.check_batch(12)
-
-
-def test_too_few_cases_for_the_devices(config, monkeypatch):
-    cohort = stages.prepare(config)
-    config.train.residence = "sharded"
-    model = build_model(config)
-    step = build_train_step(config, model)
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
-    with pytest.raises(InputError, match="4 training cases cannot be dealt out to 8"):
-        build_feed(config, cohort, step)

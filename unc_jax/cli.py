@@ -15,7 +15,7 @@ from typing import NoReturn
 from absl import logging
 
 from unc_jax import runtime
-from unc_jax.errors import InputError, words_of_system
+from unc_jax.errors import InputError, line_of
 
 USER_ERROR, DIVERGED, SOME_FAILED, INTERRUPTED, OUTPUT_CLOSED = 2, 3, 4, 130, 141
 
@@ -97,10 +97,8 @@ def run_guarded(
     except (InputError, OSError, FloatingPointError) as error:
         if debug and runtime.process_count() == 1:
             raise
-        system = isinstance(error, OSError)
-        words = words_of_system(error, output or Path()) if system else str(error)
         diverged = isinstance(error, FloatingPointError)
         code = DIVERGED if diverged else USER_ERROR
-        runtime.exit_all(f"error: {' '.join(words.split())}", code)
+        runtime.exit_all(f"error: {line_of(error, output or Path())}", code)
     except Exception as error:
         runtime.fail(error)

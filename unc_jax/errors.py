@@ -1,4 +1,4 @@
-"""What a user can mend: wrong input, and what the system refuses, in one line."""
+"""Errors that a user can mend, and what the system refuses, each as one line."""
 
 import errno
 from pathlib import Path
@@ -11,13 +11,17 @@ class InputError(ValueError):
     """
 
 
-def words_of_system(error: OSError, folder: Path) -> str:
-    """What the system refused, where, and what to do about it, in one line.
+def line_of(error: Exception, folder: Path) -> str:
+    """Returns the error in one line, of the system's also where and what to do.
 
-    folder: named when the error itself names no file.
+    folder: named when an error of the system names no file.
     """
+    text = " ".join(str(error).split())
+    if not isinstance(error, OSError):
+        return text
     where = error.filename or folder
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # Windows knows no quota.
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return f"{where}: no space left; free some and run again, what is done is kept"
-    refused = error.strerror or " ".join(str(error).split())
+    refused = error.strerror or text
     return f"{where}: {refused}; name a folder that can be read and written"

@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import base
-from unc_jax import cli, plan, runtime, stages
+from unc_jax import cli, compilation, plan, runtime, stages
 from unc_jax.check_config import check_config
 from unc_jax.config import Config, flat_config
 from unc_jax.data import files
@@ -55,7 +55,7 @@ def run(argv: list[str]) -> int:
             _print(line)
         return 0
     doing = f"unc_jax.main --stage {_STAGE.value}"
-    with files.hold_for_all(workdir, doing), runtime.cache_compilations(workdir):
+    with files.hold_for_all(workdir, doing), compilation.cache_compilations(workdir):
         if runtime.is_main():
             files.sweep(workdir)
         try:

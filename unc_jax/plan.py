@@ -134,7 +134,7 @@ def _training(config: Config, work: Work, there: int) -> Iterator[str]:
     residence = train.residence
     if residence == "auto":
         residence = "device" if resident <= there / 2 else "host"
-    held = {"device": resident, "sharded": resident // jax.device_count(), "host": 0}
+    held = {"device": resident, "host": 0}
     total = found.memory + held[residence]
     yield (
         f"          {_gb(found.memory)} for the step, {_gb(resident)} for the training "
@@ -143,7 +143,7 @@ def _training(config: Config, work: Work, there: int) -> Iterator[str]:
     if total > there:
         field = "lower train.batch"
         if found.memory <= there:
-            field = "set train.residence=host, or sharded on several devices"
+            field = "set train.residence=host"
         raise InputError(f"training needs {_gb(total)} of {_gb(there)}: {field}")
     seconds = found.seconds()
     yield (

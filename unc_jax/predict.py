@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from unc_jax import runtime
+from unc_jax import compilation, runtime
 from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
 from unc_jax.review import quality, report, rule, scans, segment_case, worklist
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with (
         files.hold_for_all(output, "unc_jax.predict"),
-        runtime.cache_compilations(output),
+        compilation.cache_compilations(output),
     ):
         if runtime.is_main():
             files.sweep(output)

@@ -1,4 +1,4 @@
-"""Several processes as one run, and the compilation cache of a run folder.
+"""Several processes as one run.
 
 All processes run the same program on the same arguments and speak through JAX's own
 collectives, in the same order. Process 0 is the main one: it alone writes records and
@@ -9,10 +9,8 @@ collective of the CPU, else after `HEARTBEAT_S` seconds by JAX's heartbeats.
 """
 
 import contextlib
-import hashlib
 import json
 import os
-import platform
 import sys
 import threading
 import time
@@ -24,9 +22,8 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.experimental.compilation_cache import compilation_cache
 
-from unc_jax.errors import InputError, words_of_system
+from unc_jax.errors import InputError, line_of
 
 HEARTBEAT_S = 60
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -39,16 +36,6 @@ _GRACE_S = 3.0
 # Words of the errors that a collective raises when another process is gone; their
 # types differ.
 _CONNECTION = ("Gloo ", "NCCL ", "coordination service")
-
-_CACHE_FOLDER = "jax_compilation_cache_dir"
-# Every program is kept, however small: a start compiles some hundred small ones, and
-# the programs of a whole run take a few megabytes.
-_CACHE_SETTINGS = {
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-    # These would put the folder's name into every key: a moved run would miss.
-    "jax_persistent_cache_enable_xla_caches": "none",
-}
 
 
 def initialize(*, wait_s: int = 300) -> None:
@@ -76,7 +63,7 @@ def initialize(*, wait_s: int = 300) -> None:
         )
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
-        wanted = _words(arguments) or f"set {', '.join(_VARIABLES)}"
+        wanted = arguments or f"set {', '.join(_VARIABLES)}"
         raise InputError(f"--distributed: {reason} ({wanted})") from None
     finally:
         too_late.cancel()
@@ -148,7 +135,7 @@ def shared_errors() -> Iterator[None]:
         own = error
     if process_count() == 1:
         return
-    lines = all_gather(_line_of(own))
+    lines = all_gather(line_of(own, Path()) if own else "")
     if own is not None:
         raise own
     for line in filter(None, lines):
@@ -193,27 +180,6 @@ def fail(error: Exception) -> NoReturn:
     )
 
 
-@contextlib.contextmanager
-def cache_compilations(folder: Path) -> Iterator[None]:
-    """Keeps the programs compiled within in folder/.cache/jax, and takes them from it.
-
-    JAX's own cache, keyed by program, versions and device; an entry that cannot be
-    read or written costs a warning and a compilation. A cache that the user named
-    (JAX_COMPILATION_CACHE_DIR) is used instead.
-    """
-    if getattr(jax.config, _CACHE_FOLDER):
-        yield
-        return
-    path = folder / ".cache" / "jax" / _cpu_kind()
-    changed = {_CACHE_FOLDER: str(path.resolve()), **_CACHE_SETTINGS}
-    before = {name: getattr(jax.config, name) for name in changed}
-    _configure(changed)
-    try:
-        yield
-    finally:
-        _configure(before)
-
-
 def _from_environment() -> dict[str, Any]:
     given = {name: os.environ.get(name, "") for name in _VARIABLES}
     missing = [name for name, value in given.items() if not value]
@@ -222,55 +188,20 @@ def _from_environment() -> dict[str, Any]:
     if missing:
         raise InputError(f"--distributed: {', '.join(missing)} not set beside the rest")
     address, count, index = given.values()
-    try:
-        numbers = int(count), int(index)
-    except ValueError:
+    if not (count.isdecimal() and index.isdecimal()):
         raise InputError(
             f"--distributed: JAX_NUM_PROCESSES={count!r} and "
             f"JAX_PROCESS_ID={index!r} must be whole numbers"
-        ) from None
+        )
     return {
         "coordinator_address": address,
-        "num_processes": numbers[0],
-        "process_id": numbers[1],
+        "num_processes": int(count),
+        "process_id": int(index),
     }
-
-
-def _words(arguments: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in arguments.items())
 
 
 def _give_up(wait_s: int, arguments: dict[str, Any]) -> None:
     # JAX itself would abort the process, with a stack trace and no exception.
     line = f"error: --distributed: not all processes met within {wait_s} s"
-    print(f"{line} ({_words(arguments)})", file=sys.stderr, flush=True)
+    print(f"{line} ({arguments})", file=sys.stderr, flush=True)
     os._exit(2)
-
-
-def _line_of(error: Exception | None) -> str:
-    if error is None:
-        return ""
-    system = isinstance(error, OSError)
-    return words_of_system(error, Path()) if system else str(error)
-
-
-def _configure(settings: dict[str, Any]) -> None:
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # JAX looks at the folder's name only once
-
-
-def _cpu_kind() -> str:
-    """Returns a short name for this kind of CPU.
-
-    JAX's key knows a CPU only as "cpu", but its programs use the instructions of the
-    one they were compiled on: a run folder carried to another must not bring them.
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = [platform.processor()]
-    words = ("model name", "flags", "Features")
-    told = {line for line in lines if line.startswith(words)} or set(lines)
-    content = "\n".join([platform.machine(), *sorted(told)])
-    return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from benchmarks.peers import ours_training
 from benchmarks.peers.contender import HOST, Device, serve
+from unc_jax.compilation import returning_memory
 from unc_jax.segmentation.cpu_conv.conv3d import conv3d
 from unc_jax.segmentation.cpu_conv.upsampled import conv3d_joined, upsample
 from unc_jax.segmentation.sliding import build_point_prediction
@@ -190,4 +191,5 @@ def _device() -> Device:
 
 
 if __name__ == "__main__":
-    serve(TASKS, _device())
+    with returning_memory():  # as the entry points do
+        serve(TASKS, _device())

@@ -6,7 +6,6 @@ its own cases, the second. Programs are written for one device and compiled for 
 (GSPMD): means over a batch, of the loss as of BatchNorm, are over the whole batch.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -47,38 +46,6 @@ def replicate(tree: Any, *, own: bool = False) -> Any:
     return jax.tree.map(
         lambda leaf: _place(np.asarray(leaf), PartitionSpec(), own), tree
     )
-
-
-def deal(array: np.ndarray) -> Array:
-    """Outside jit: the leading axis divided over the devices, none holds the whole.
-
-    The axis must divide evenly (`rounded_up`). Of several processes each reads only the
-    parts of its own devices.
-    """
-    return _place(array, PartitionSpec(_AXIS), own=False)
-
-
-def on_each(function: Callable, *, whole: int) -> Callable:
-    """Inside jit: `function` on every device's part of its arguments.
-
-    The first `whole` arguments come whole to every device, of the others its part of
-    the leading axis; so do the results go together again. The function may ask for
-    its device's number by `number()`.
-    """
-    return lambda *arguments: jax.shard_map(
-        function,
-        mesh=mesh(),
-        in_specs=tuple(
-            PartitionSpec() if i < whole else PartitionSpec(_AXIS)
-            for i in range(len(arguments))
-        ),
-        out_specs=PartitionSpec(_AXIS),
-    )(*arguments)
-
-
-def number() -> Array:
-    """Inside `on_each`: the number of this device, 0 for the first."""
-    return jax.lax.axis_index(_AXIS)
 
 
 def rounded_up(count: int, *, own: bool = False) -> int:

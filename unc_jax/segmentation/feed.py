@@ -1,49 +1,46 @@
-"""Where training patches come from: device memory, or the host when it is too small.
+"""Training patches from device memory, or from the host where it is too small.
 
-"device" and "host" give the same patches for the same step, so a run may change between
-them. "sharded", for sets too large for one device, gives others.
+Both give the same patches for the same step, so a run may change between them.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from jax import Array, lax
 
 from unc_jax import runtime
 from unc_jax.config import Config
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.patches import draw_corners
-from unc_jax.errors import InputError
 from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.train import TrainState
 
-RESIDENCES = ("auto", "device", "host", "sharded")
+RESIDENCES = ("auto", "device", "host")
 
 # A function (state, step) -> (state, losses of the steps taken).
 Feed = Callable[[TrainState, int], tuple[TrainState, Array]]
 
 
 def fits_device(cohort: Cohort) -> bool:
-    """Whether the training set takes at most half of a device's memory, everywhere."""
+    """Returns whether the training set takes half of a device's memory at most."""
     cases = len(cohort.split.train)
     size = cases * (cohort.images[0].nbytes + cohort.labels[0].nbytes)
     return not runtime.all_max(size > 0.5 * memory_bytes())
 
 
 def memory_bytes() -> int:
-    """Of a device of this process; of a CPU, what the system can spare now."""
+    """Returns the memory of a device; of a CPU, what the system can spare now."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return stats.get("bytes_limit", available)
+    return stats.get("bytes_limit", psutil.virtual_memory().available)
 
 
 def build_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
-    """The feed that `config.train.residence` asks for.
+    """Returns the feed that `config.train.residence` asks for.
 
     Raises InputError when the devices cannot share a batch evenly.
     """
@@ -51,11 +48,7 @@ def build_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
     residence = config.train.residence
     if residence == "auto":
         residence = "device" if fits_device(cohort) else "host"
-    build = {
-        "device": _device_feed,
-        "host": _host_feed,
-        "sharded": _sharded_feed,
-    }[residence]
+    build = _device_feed if residence == "device" else _host_feed
     return build(config, cohort, train_step)
 
 
@@ -65,7 +58,7 @@ def _train_indices(cohort: Cohort) -> np.ndarray:
 
 
 def _build_draw(config: Config, cohort: Cohort) -> Callable[[Array], tuple]:
-    """A function step -> (cases, corners); cases count within the training set."""
+    """Returns a function step -> (cases, corners), cases within the training set."""
     train = config.train
     indices = _train_indices(cohort)
     foreground = jnp.asarray(cohort.foreground[indices])
@@ -108,65 +101,12 @@ def _device_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
 def _cut(
     volumes: Array, cases: Array, corners: Array, patch_shape: tuple[int, ...]
 ) -> Array:
-    """Patches (b, *patch_shape) of volumes (cases, x, y, z)."""
+    """Returns patches (b, *patch_shape) of volumes (cases, x, y, z)."""
 
     def one(case: Array, corner: Array) -> Array:
         return lax.dynamic_slice(volumes, (case, *corner), (1, *patch_shape))[0]
 
     return jax.vmap(one)(cases, corners)
-
-
-def _sharded_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
-    """The training cases dealt out over the devices, each drawing from its own.
-
-    Device d of n holds cases d, d + n, ... and draws batch / n patches from them alone.
-    So a batch never holds more than batch / n patches of one case, and where n does not
-    divide the number of cases, those of the devices with one case less are drawn a
-    little more often: 63 cases on 8 devices, one in 56 instead of one in 64.
-    """
-    train, count = config.train, jax.device_count()
-    indices = _train_indices(cohort)
-    if len(indices) < count:
-        raise InputError(
-            f"{len(indices)} training cases cannot be dealt out to {count} devices; "
-            "set train.residence=device"
-        )
-    # Device by device; the last place of a shorter hand is filled but never drawn.
-    hands = [indices[d::count] for d in range(count)]
-    longest = len(hands[0])
-    dealt = np.concatenate([np.resize(hand, longest) for hand in hands])
-    held = devices.deal(np.array([len(hand) for hand in hands], np.int32))
-    arrays = (cohort.images, cohort.labels)
-    volumes = tuple(devices.deal(np.stack([a[i] for i in dealt])) for a in arrays)
-    places = (
-        devices.deal(cohort.foreground[dealt]),
-        devices.deal(cohort.foreground_counts[dealt]),
-    )
-    patch_shape = tuple(train.patch_shape)
-    key = key_for(config.seed, "patches")
-
-    def of_device(step: Array, own, images, labels, foreground, counts):
-        cases, corners = draw_corners(
-            jax.random.fold_in(key, devices.number()),
-            step,
-            foreground,
-            counts,
-            batch=train.batch // count,
-            patch_shape=patch_shape,
-            volume_shape=cohort.labels.shape[1:],
-            foreground_fraction=train.foreground_fraction,
-            cases=own[0],
-        )
-        return tuple(_cut(a, cases, corners, patch_shape) for a in (images, labels))
-
-    drawn = devices.on_each(of_device, whole=1)
-
-    def take(state: TrainState, data, _) -> tuple[Array, Array]:
-        images, labels = drawn(state.step, *data)
-        return images, labels
-
-    many_steps = repeat(train_step, take, train.steps_per_call)
-    return lambda state, step: many_steps(state, (held, *volumes, *places))
 
 
 def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
@@ -208,7 +148,7 @@ def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
 def repeat(
     train_step: Callable, take: Callable, length: int, *, scanned: bool | None = None
 ) -> Callable[..., tuple[TrainState, Array]]:
-    """A function (state, data) -> (state, losses [length]) that takes `length` steps.
+    """Returns a function (state, data) -> (state, losses [length]) of `length` steps.
 
     Args:
       train_step: (state, batch) -> (state, loss).

@@ -32,7 +32,7 @@ _FREE_FIELDS = (
     "evaluate.",
     "data.",  # the cohort's fingerprint is compared instead
     "train.steps",  # and steps_per_call
-    "train.residence",  # "sharded" draws other patches: see `_recorded`
+    "train.residence",
     "train.validate_every_steps",
     "train.checkpoint_every_steps",
     "train.checkpoints",  # may have been moved
