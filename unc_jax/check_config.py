@@ -120,7 +120,7 @@ def _wrong_shapes(config: Config) -> Iterator[str]:
 
 
 def _wrong_windows(config: Config, patch: tuple, shape: Any) -> Iterator[str]:
-    """Of evaluation; `shape` may be "auto"."""
+    """Yields the errors of the evaluation's windows; `shape` may be "auto"."""
     overlap = config.evaluate.overlap
     window = config.evaluate.window_shape or patch  # never smaller than a patch
     if len(overlap) != 3 or not all(0 <= o < 1 for o in overlap):

@@ -1,7 +1,7 @@
-"""What a run will need, told before anything heavy runs: memory, disk and time.
+"""Plan of a run: memory, disk and time, before anything heavy runs.
 
-Memory is what XLA says its own programs take, compiled for the shapes of the config and
-run on zeros for a moment; nothing of the data set is read but its list of cases.
+Memory is XLA's own analysis of the programs, compiled for the shapes of the config;
+time is that of a short run on zeros. Of the data set only the list of cases is read.
 """
 
 import shutil
@@ -20,6 +20,7 @@ from unc_jax.errors import InputError
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.feed import memory_bytes
 from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.progress import duration
 from unc_jax.segmentation.train import build_train_step, create_state, variables_of
 from unc_jax.study.predictor import window_shape
 from unc_jax.uncertainty.sampling import default_chunk, sample_windows
@@ -27,14 +28,14 @@ from unc_jax.uncertainty.sampling import default_chunk, sample_windows
 _PAPERS_CASES = 131
 _PAPERS_TUMOUR_SHAPE = (284, 256, 133)
 _STORED_BYTES = 3  # of a prepared voxel: float16 and a label
-_PREPARING_BYTES = 5  # while statistics are not yet known
+_PREPARING_BYTES = 5  # while statistics are not yet known: float32 and a label
 _CHECKPOINTS = 3.5  # two latest, the best, and room for the next
 # Volumes beside those of the samples: the image, its windows' count, five sums.
 _VOLUMES = 7
 
 
 class Work(NamedTuple):
-    """What is to be done, from the config and the list of cases."""
+    """Amount of work, from the config and the list of cases."""
 
     cases: int
     known: str  # where the number of cases comes from
@@ -49,7 +50,7 @@ class Work(NamedTuple):
 
 
 def plan(config: Config, workdir: Path) -> Iterator[str]:
-    """Lines that say what the run needs and what is there, as they become known.
+    """Yields lines on what the run needs and what is there, as they become known.
 
     Raises InputError, naming the field to change, for what cannot fit.
     """
@@ -67,15 +68,15 @@ def plan(config: Config, workdir: Path) -> Iterator[str]:
 
 
 def work_of(config: Config) -> Work:
-    """Reads no scan; a set that is not there yet counts as the paper's 131 cases."""
+    """Returns the work of a run; a set that is not there counts as the paper's."""
     data = config.data
+    count, known = _PAPERS_CASES, f"assumed: no data at {data.root}"
     if data.root == "phantom":
-        ids, known = _numbered(data.phantom_cases), "synthetic"
-    elif Path(data.root).is_dir():
+        count, known = data.phantom_cases, "synthetic"
+    ids = [f"case_{i}" for i in range(count)]
+    if Path(data.root).is_dir():
         task = dataset.read_task(Path(data.root))
         ids, known = [case.id for case in task.training], str(data.root)
-    else:
-        ids, known = _numbered(_PAPERS_CASES), f"assumed: no data at {data.root}"
     if data.split_file and Path(data.split_file).exists():
         chosen = split.read_split(Path(data.split_file), ids)
     else:
@@ -86,12 +87,8 @@ def work_of(config: Config) -> Work:
     return Work(len(ids), known, len(chosen.train), volume, window, windows)
 
 
-def _numbered(count: int) -> list[str]:
-    return [f"case_{i}" for i in range(count)]
-
-
 def _disk(config: Config, work: Work, workdir: Path) -> Iterator[str]:
-    """Needs of the two folders; on one disk they add up."""
+    """Yields the needs of the two folders; on one disk they add up."""
     leaves = jax.tree.leaves(_state(config))
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     cohort = work.cases * work.voxels
@@ -147,7 +144,7 @@ def _training(config: Config, work: Work, there: int) -> Iterator[str]:
         raise InputError(f"training needs {_gb(total)} of {_gb(there)}: {field}")
     seconds = found.seconds()
     yield (
-        f"          about {_duration(seconds * train.steps)} for {train.steps} steps "
+        f"          about {duration(seconds * train.steps)} for {train.steps} steps "
         f"of {seconds:.2g} s, after {found.compile_s:.0f} s to compile"
     )
 
@@ -179,7 +176,7 @@ def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
         chunk //= 2
     a_case = found.seconds() * calls * -(-evaluation.samples // chunk)
     yield (
-        f"          about {_duration(a_case)} a case, {_duration(a_case * work.cases)} "
+        f"          about {duration(a_case)} a case, {duration(a_case * work.cases)} "
         f"for all, after {found.compile_s:.0f} s to compile"
     )
 
@@ -190,7 +187,7 @@ def _state(config: Config) -> Any:
 
 
 def _monte_carlo(config: Config, shape: tuple[int, ...], chunk: int):
-    """The program of a batch of windows, and the shapes of its arguments."""
+    """Returns the program of a batch of windows, and the shapes of its arguments."""
     model = build_model(config)
     scope = config.evaluate.mask_scope
 
@@ -214,22 +211,12 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:.2f} GB"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours = seconds / 3600
-    return f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:.0f} h"
-
-
-_RUNS = 2
-
-
 class Footprint(NamedTuple):
-    """Of a program on one device.
+    """Needs of a compiled program on one device.
 
     memory: bytes of arguments, results and temporaries together; 0 where XLA does not
-    tell. compile_s: seconds to compile. seconds(): of one run, the fastest of two, on
-    zeros that it allocates.
+    tell. compile_s: seconds to compile. seconds(): duration of a run on zeros, the
+    faster of two.
     """
 
     memory: int
@@ -240,33 +227,26 @@ class Footprint(NamedTuple):
 def footprint(
     function: Callable, arguments: Any, *, donate: tuple[int, ...] = ()
 ) -> Footprint:
-    """Compiles `function` for the shapes of `arguments`; runs and allocates nothing.
+    """Compiles `function` for the shapes of `arguments`, without running it.
 
     arguments: a tuple of trees of jax.ShapeDtypeStruct. donate: see jax.jit.
     """
     started = time.perf_counter()
     program = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
     compile_s = time.perf_counter() - started
-    analysis: Any = program.memory_analysis()
+    found: Any = program.memory_analysis()
     memory = 0
-    if analysis is not None:
-        memory = (
-            analysis.argument_size_in_bytes
-            + analysis.output_size_in_bytes
-            + analysis.temp_size_in_bytes
-            - analysis.alias_size_in_bytes
-        )
+    if found is not None:
+        memory = found.argument_size_in_bytes + found.output_size_in_bytes
+        memory += found.temp_size_in_bytes - found.alias_size_in_bytes
 
-    def seconds() -> float:
-        times = []
-        for _ in range(_RUNS):
-            zeros = jax.tree.map(_zeros, arguments)
-            started = time.perf_counter()
-            jax.block_until_ready(program(*zeros))
-            times.append(time.perf_counter() - started)
-        return min(times)
+    def run_on_zeros() -> float:
+        zeros = jax.tree.map(_zeros, arguments)
+        started = time.perf_counter()
+        jax.block_until_ready(program(*zeros))
+        return time.perf_counter() - started
 
-    return Footprint(memory, compile_s, seconds)
+    return Footprint(memory, compile_s, lambda: min(run_on_zeros(), run_on_zeros()))
 
 
 def _zeros(shape: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The stages of a run: prepare, train, evaluate. They meet only through files."""
+"""Stages of a run: prepare, train, evaluate. Files alone pass between them."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ _ORIGIN = (
 )
 
 # Fields that no row depends on, though others of their group do.
-_OF_NO_EFFECT = (
+_WITHOUT_EFFECT = (
     "evaluate.chunk",
     "evaluate.bootstrap",
     "evaluate.window_batch",
@@ -83,9 +83,9 @@ def train(config: Config, prepared: Cohort, workdir: Path) -> None:
 
 
 def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
-    """Monte Carlo evaluation of all cases; returns the Markdown table of the run.
+    """Evaluates all cases by Monte Carlo samples; returns the Markdown table.
 
-    Several processes share the cases; the first alone sums up, the others return "".
+    Several processes share the cases; the main one alone sums up, the others return "".
 
     Writes cases.csv, voxels.json, summary.json, table.md, figures/ and what review
     needs in `workdir`, and predictions/ when asked. Finished cases are not segmented
@@ -126,7 +126,7 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
 
 
 def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str:
-    """summary.json, figures, table.md and report.html from the rows of cases.csv."""
+    """Writes summary.json, figures, table.md and report.html; returns the table."""
     summary = appraisal.summarise(rows, resamples=config.evaluate.bootstrap)
     files.write_json(workdir / "summary.json", summary)
     slices = figures.figure1(rows, workdir / "panels")
@@ -146,7 +146,7 @@ def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str
 
 
 def data_root(config: Config) -> Path:
-    """Folder of the data set; the synthetic cohort is drawn first when asked for.
+    """Returns the folder of the data set; draws the synthetic cohort when asked for.
 
     Raises InputError, saying where the real set comes from, when it is not there.
     """
@@ -170,7 +170,7 @@ def data_root(config: Config) -> Path:
 
 
 def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
-    """The task less the cases that verification refuses, if the user said so."""
+    """Returns the task without its refused cases, if data.skip_bad_cases says so."""
     problems = _verified(task, Path(config.data.prepared))
     errors = [p.message for p in problems if p.severity == "error"]
     bad = {problem.case for problem in problems if problem.severity == "error"}
@@ -187,7 +187,7 @@ def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
 
 
 def _verified(task: dataset.Task, folder: Path) -> list[dataset.Problem]:
-    """Verification reads every file to its end; unchanged files are not read again."""
+    """Returns the problems of the files; unchanged files are not read again."""
     paths = sorted(p for case in task.training for p in (case.image, case.label) if p)
     seen = [(str(p), *_size_and_time(p)) for p in paths]
     mark = hashlib.sha256(json.dumps([str(task.root), seen]).encode()).hexdigest()
@@ -208,13 +208,13 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def fingerprint(config: Config, prepared: Cohort, steps: Sequence[int]) -> str:
-    """What the rows of cases.csv depend on."""
+    """Returns a digest of everything that the rows of cases.csv depend on."""
     fields = flat_config(config)
     kept = {
         name: value
         for name, value in fields.items()
         if name.startswith(("seed", "model.", "loss.", "train.", "evaluate."))
-        and name not in _OF_NO_EFFECT
+        and name not in _WITHOUT_EFFECT
     }
     content = {**kept, "cohort": prepared.fingerprint, "steps": list(steps)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

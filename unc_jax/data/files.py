@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: written beside, synced, then renamed."""
+"""Files that are either whole or absent, and locks of folders.
+
+A file is written under a temporary name, synced, then renamed.
+"""
 
 import contextlib
 import io
@@ -50,7 +53,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON; NaN is a ValueError: JSON has no word for it."""
+    """Writes `value` as indented JSON; NaN is a ValueError: JSON has no such number."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Training state on disk: atomic, checksummed, latest and best kept. Owns Orbax."""
+"""Checkpoints of training: atomic, checksummed, latest and best kept, by Orbax."""
 
 import contextlib
 import errno
@@ -20,11 +20,16 @@ from unc_jax.errors import InputError
 
 _LATEST_KEPT = 2
 _RESERVE = 1e6  # bytes, for the files beside the arrays
-_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+# EDQUOT: Windows has no quota.
+_FULL = tuple(
+    os.strerror(getattr(errno, name))
+    for name in ("ENOSPC", "EDQUOT")
+    if hasattr(errno, name)
+)
 
 
 class Restored(NamedTuple):
-    """A checkpoint that passed its checksum: the step, the state, and what ran it."""
+    """A checkpoint that passed its checksum: step, state and config of the run."""
 
     step: int
     state: Any
@@ -32,12 +37,12 @@ class Restored(NamedTuple):
 
 
 def folder_of(workdir: Path, elsewhere: str) -> epath.Path:
-    """Where a run keeps its checkpoints; elsewhere: `train.checkpoints`, may be empty.
+    """Returns WORKDIR/checkpoints, or ELSEWHERE/NAME with the run folder's name.
 
-    WORKDIR/checkpoints, or ELSEWHERE/NAME with the name of the run folder, where
-    ELSEWHERE may be a gs:// or s3:// address: the same code, on paths of etils and
-    Orbax. No bucket has been tried so far. Raises InputError when it cannot be reached,
-    say because the extra "gcs" or "s3" is not installed.
+    elsewhere: `train.checkpoints`, may be empty or a gs:// or s3:// address: the same
+    code, on paths of etils and Orbax; no bucket has been tried so far. Raises
+    InputError when it cannot be reached, say because the extra "gcs" or "s3" is not
+    installed.
     """
     if not elsewhere:
         return epath.Path(workdir).resolve() / "checkpoints"
@@ -56,11 +61,10 @@ def folder_of(workdir: Path, elsewhere: str) -> epath.Path:
 
 
 class Checkpoints:
-    """The checkpoints of one run; use as a context manager.
+    """Checkpoints of one run, as a context manager.
 
-    Of several processes all must call the same methods, on a folder that they share.
-
-    The two latest and the one with the best validation Dice are kept. Each carries a
+    All processes must call the same methods, on a folder that they share. The two
+    latest and the one with the best validation Dice are kept. Each carries a
     SHA-256 of its arrays, because a flipped byte on disk restores without complaint.
     """
 
@@ -93,7 +97,7 @@ class Checkpoints:
         self._manager.close()
 
     def latest_step(self) -> int | None:
-        """The newest step saved, whole or not; None when there is none."""
+        """Returns the newest step saved, whole or not; None when there is none."""
         return max(self._manager.all_steps(), default=None)
 
     def save(
@@ -127,7 +131,7 @@ class Checkpoints:
                 self._manager.delete(later)
 
     def restore_latest(self, like: Any) -> Restored | None:
-        """The newest checkpoint whose checksum holds, in the shapes of `like`.
+        """Returns the newest checkpoint whose checksum holds, in the shapes of `like`.
 
         A broken one is skipped with a warning in favour of an older one. None when
         nothing was ever saved; InputError when everything that was saved is broken.
@@ -135,7 +139,7 @@ class Checkpoints:
         return self._restore(like, sorted(self._manager.all_steps(), reverse=True))
 
     def restore_best(self, like: Any) -> Restored | None:
-        """The checkpoint with the best validation Dice; the latest if none has one."""
+        """Returns the checkpoint of the best validation Dice, else the latest."""
         steps = sorted(self._manager.all_steps(), reverse=True)
         best = self._manager.best_step()
         if best is not None and _dice_of(self._manager.metrics(best)) >= 0:
@@ -190,7 +194,7 @@ def _is_remote(folder: epath.Path) -> bool:
 
 @contextlib.contextmanager
 def _full_disk_is_an_input_error(folder: epath.Path) -> Iterator[None]:
-    """Of the errors that Orbax raises while it saves, and without its tracebacks."""
+    """Turns the errors of Orbax on a full disk into one, without its tracebacks."""
     verbosity = logging.get_verbosity()
     if verbosity < logging.INFO:
         logging.set_verbosity(logging.FATAL)  # its threads log what they raise

@@ -1,4 +1,4 @@
-"""The training run: restore or start, step, validate, keep, stop when asked."""
+"""Training of one config: start or resume, step, validate, save, stop on a signal."""
 
 import contextlib
 import signal
@@ -38,8 +38,8 @@ _FREE_FIELDS = (
     "train.checkpoints",  # may have been moved
 )
 
-# From the network's variables to the mean Dice of the validation cases; None when the
-# second argument said, between two cases, that there is no time left for it.
+# A function (variables of the network, stopping) -> mean Dice of the validation cases;
+# None when `stopping()` was true before one of them.
 Validate = Callable[[dict[str, Any], Callable[[], bool]], float | None]
 
 
@@ -56,9 +56,10 @@ def fit(
 ) -> TrainState:
     """Trains to `config.train.steps`, from the latest checkpoint where there is one.
 
-    Order: 1. the newest checkpoint whose checksum holds; 2. from scratch when none was
-    ever saved. Writes metrics.jsonl, progress.png and checkpoints (`folder_of`); of
-    several processes, which train together with all their devices, the first does.
+    Resumes from the newest checkpoint whose checksum holds, starts from scratch when
+    none was ever saved. Writes metrics.jsonl, progress.png and checkpoints
+    (`folder_of`). Several processes train together, on all their devices; the main one
+    writes.
 
     Raises:
       InputError: resumed under a changed config or cohort, or no usable checkpoint.
@@ -66,7 +67,7 @@ def fit(
       Stopped: SIGTERM or SIGINT; the state was saved.
     """
     model = build_model(config)
-    recorded = _recorded(config, cohort)
+    recorded = {**flat_config(config), "cohort": cohort.fingerprint}
     folder = folder_of(workdir, config.train.checkpoints)
     with Checkpoints(folder) as checkpoints, _signals() as received:
         like = devices.replicate(empty_state(config, model))
@@ -83,6 +84,8 @@ def fit(
 
 
 class _Run(NamedTuple):
+    """One training: its inputs, its checkpoints and the signals received so far."""
+
     config: Config
     cohort: Cohort
     workdir: Path
@@ -92,6 +95,7 @@ class _Run(NamedTuple):
     received: list[int]
 
     def to_the_end(self, state: TrainState, model) -> TrainState:
+        """Returns the state after the last step."""
         train, step = self.config.train, int(state.step)
         log = MetricLog(self.workdir / "metrics.jsonl")
         if runtime.is_main():
@@ -101,8 +105,9 @@ class _Run(NamedTuple):
             self.config, self.cohort, build_train_step(self.config, model)
         )
         first, note = step, ""
+        # A run stopped within its validation makes up for it.
         missing = self._is_due(step) and not log.has(step, "validation_dice")
-        if runtime.broadcast(missing):  # it was stopped before
+        if runtime.broadcast(missing):
             self._validate_and_save(state, step, log)
         while step < train.steps:
             state, losses = feed(state, step)
@@ -123,7 +128,7 @@ class _Run(NamedTuple):
         return state
 
     def _is_due(self, step: int) -> bool:
-        """Whether the state after `step` updates is validated."""
+        """Returns whether the state after `step` updates is validated."""
         train = self.config.train
         every = step % train.validate_every_steps == 0
         return step > 0 and (every or step == train.steps)
@@ -133,7 +138,7 @@ class _Run(NamedTuple):
         if score is None:
             self._save_and_stop(state, step)
         _warn_if_empty(score, step)
-        # Logged first: from a checkpoint without it, a killed run would not log it.
+        # Logged before it is saved: a run killed in between would never log it.
         if runtime.is_main():
             log.write(step, validation_dice=score)
             plot_curves(log.read(), self.workdir / "progress.png")
@@ -145,7 +150,10 @@ class _Run(NamedTuple):
         raise Stopped(self._signal(), step)
 
     def _signal(self) -> int:
-        """Of any process, whenever it came: all stop at the same step. 0 for none."""
+        """Returns the signal that any process received, 0 for none.
+
+        It is the same on all processes, so that all stop at the same step.
+        """
         return runtime.all_max(self.received[0] if self.received else 0)
 
 
@@ -158,14 +166,6 @@ def _warn_if_empty(score: float, step: int) -> None:
             score,
             step,
         )
-
-
-def _recorded(config: Config, cohort: Cohort) -> dict[str, Any]:
-    """What a resumed run must agree with."""
-    recorded = {**flat_config(config), "cohort": cohort.fingerprint}
-    if config.train.residence == "sharded":
-        recorded["devices of a sharded training set"] = jax.device_count()
-    return recorded
 
 
 def _check_same(now: dict[str, Any], then: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of long work: per cent, rate and time left; curves; a record."""
+"""Progress of long work: a line with rate and time left, a log of metrics, curves."""
 
 import json
 import sys
@@ -16,11 +16,11 @@ _REDRAW_EVERY_S = 0.2  # on a terminal
 
 
 class Progress:
-    """Progress of one job of `total` units; call with the number done so far.
+    """Progress line of one job of `total` units; call with the number done so far.
 
     On a terminal one line is redrawn; elsewhere a plain line comes every ten seconds
     and at the end. Units that were done before this process began count for the per
-    cent, not for the rate. Of several processes the first alone is heard.
+    cent, not for the rate. Of several processes the main one alone prints.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Progress:
         self._stream.flush()
 
     def restart_clock(self, done: int) -> None:
-        """Rates from here on only, so that compilation does not count."""
+        """Counts rates from here on only, so that compilation does not slow them."""
         self._first, self._started = done, time.monotonic()
 
     def _line(self, done: int, now: float, note: str) -> str:
@@ -69,7 +69,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """45 s, 12 min, 3 h 05 min."""
+    """Returns 45 s, 12 min or 3 h 05 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -81,7 +81,7 @@ def duration(seconds: float) -> str:
 
 
 class MetricLog:
-    """metrics.jsonl: one JSON object a line, appended and flushed as it comes."""
+    """The file metrics.jsonl: one JSON object a line, appended as it comes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -93,7 +93,7 @@ class MetricLog:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines; a line torn by a kill is left out."""
+        """Returns all whole lines; one torn by a kill is left out."""
         if not self._path.exists():
             return []
         records = []
@@ -105,7 +105,7 @@ class MetricLog:
         return records
 
     def has(self, step: int, name: str) -> bool:
-        """Whether `name` was logged at `step`."""
+        """Returns whether `name` was logged at `step`."""
         return any(r["step"] == step and name in r for r in self.read())
 
     def rewind(self, step: int) -> None:
@@ -117,7 +117,7 @@ class MetricLog:
 
 
 def plot_curves(records: list[dict[str, Any]], path: Path) -> None:
-    """progress.png: training loss and validation Dice over steps."""
+    """Draws training loss and validation Dice over steps, as progress.png."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     left = figure.add_subplot()
     losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
