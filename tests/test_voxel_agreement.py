@@ -53,7 +53,7 @@ def test_cases_add_up_through_their_files(tmp_path):
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(InputError, match=r"a\.json cannot be read"):
+    with pytest.raises(InputError, match=r"a\.json: cannot be read"):
         voxel_agreement.collect(tmp_path, ["a"])
 
 

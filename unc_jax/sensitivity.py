@@ -1,4 +1,4 @@
-"""What the choices of an evaluation do to a trained run's correlations.
+"""Sensitivity of a trained run's correlations to the choices of its evaluation.
 
 python -m unc_jax.sensitivity RUN --output DIR [--members RUN RUN ...]
     [--only GROUP ...]
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 def evaluated(
     variant: Variant, config: Config, prepared: Cohort, workdir: Path, output: Path
 ) -> list[Row]:
-    """Rows of the test cases of `workdir`'s network, evaluated as the variant says."""
+    """Returns the rows of the test cases, evaluated as the variant says."""
     changed = with_fields(config, variant.fields)
     predictor = load_predictor(changed, workdir, prepared.images.shape[1:])
     progress = Progress(
@@ -89,7 +89,7 @@ def _work(variant: Variant, config: Config, volume: tuple[int, ...]) -> float:
 
 
 def with_fields(config: Config, fields: dict[str, Any]) -> Config:
-    """A copy of the config with these fields, checked."""
+    """Returns a copy of the config with these fields, checked."""
     changed = config.copy_and_resolve_references()
     for name, value in fields.items():
         group, field = name.split(".")
@@ -99,7 +99,7 @@ def with_fields(config: Config, fields: dict[str, Any]) -> Config:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; exits with 2 and one line on wrong input."""
+    """Runs the command line; exits with 2 and one line on wrong input."""
     parser = Parser(
         "unc_jax.sensitivity",
         "Evaluates the test cases of a run again, one choice changed at a time.",

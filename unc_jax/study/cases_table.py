@@ -101,6 +101,11 @@ class Panel(NamedTuple):
     spacing_mm: np.ndarray  # (2,), of x and y
     z: int
 
+    @property
+    def height_to_width(self) -> float:
+        width, height = self.image.shape * self.spacing_mm
+        return float(height / width)
+
 
 def new_row(columns: Sequence[str], **values: str | int | float | None) -> Row:
     """Returns a row of all `columns`; text defaults to "", numbers to None.

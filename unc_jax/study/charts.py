@@ -149,7 +149,7 @@ def _panel_each(
     height_inches: float,
     draw: Callable[[Axes, dict[str, Any]], None],
 ) -> Figure:
-    """A figure with one panel per model, three in a line."""
+    """Returns a figure with one panel per model, three in a line."""
     columns = min(len(models), 3)
     lines = -(-len(models) // columns)
     size = (3.6 * columns + 0.4, height_inches * lines + 0.6)
@@ -196,7 +196,7 @@ def _draw_referral(ax: Axes, model: dict[str, Any]) -> None:
 
 
 def _shown(model: dict[str, Any], name: str) -> dict[str, np.ndarray]:
-    """The referral curve as far as a few cases are kept; the share in percent."""
+    """Returns the curve as far as a few cases are kept; the share in percent."""
     curve = {k: np.array(v) for k, v in model["measures"][name]["referral"].items()}
     kept = max(len(curve["referred"]) - _FEWEST_KEPT + 1, 1)
     curve = {key: values[:kept] for key, values in curve.items()}

@@ -1,4 +1,4 @@
-"""What Hoebel et al. claim, as contrasts of correlations, and a verdict on each.
+"""Claims of Hoebel et al. as contrasts of correlations, and a verdict on each.
 
 The strength of a correlation is rho times the sign it has if the measure works (D_pw
 rises with Dice, the others fall), so a correlation of the wrong sign is a weak one, not
@@ -23,7 +23,7 @@ _STRONGER = (("d_pw", "cv"), ("u_labelled", "cv"), ("d_pw", "u_labelled"))
 
 
 class Cell(NamedTuple):
-    """What a correlation is of: a model and a measure."""
+    """A model and a measure, whose correlation with Dice is compared."""
 
     target: str
     loss: str
@@ -99,7 +99,7 @@ CLAIMS = _claims()
 def judge(
     strengths: Mapping[Cell, Estimate], claims: Sequence[Claim] = CLAIMS
 ) -> list[Verdict]:
-    """A verdict on each claim, in order; cells without a value take no part.
+    """Returns a verdict on each claim, in order; cells without a value take no part.
 
     supported: the contrast is above 0 with Holm's p < 0.05; not supported: it is below
     0 with the same certainty; undecided: anything else. "not tested" where no pair of
@@ -118,7 +118,7 @@ def judge(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p values (Holm, 1979); None stays None, uncounted.
+    """Returns Holm's step-down adjusted p values (1979); None stays None, uncounted.
 
     Of m values in rising order the i-th (from 0) becomes the largest (m - j) p_j of
     j <= i, at most 1: the family-wise error is kept under any dependence.

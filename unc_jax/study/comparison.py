@@ -19,7 +19,7 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 
 class Resamples(NamedTuple):
-    """How often and from which seed cases and runs are drawn."""
+    """Number and seed of the draws of cases and runs."""
 
     count: int = RESAMPLES
     seed: int = SEED
@@ -102,7 +102,7 @@ def _estimates(
 def _dice(
     rows: Sequence[list[cases_table.Row]], tests: Sequence[Scores], mean: Estimate
 ) -> dict[str, Any]:
-    """Mean Dice by split; of the test cases with an interval."""
+    """Returns the mean Dice by split, of the test cases with an interval."""
     result = {}
     for split in cases_table.SPLITS:
         columns = [cases_table.column(one, "dice", split) for one in rows]
@@ -130,7 +130,10 @@ def _scope(models: Sequence[Model]) -> str:
 
 
 def _differences(strengths: dict[Cell, Estimate]) -> list[dict[str, Any]]:
-    """Of any two cells of a target that differ in one thing; p is not corrected."""
+    """Returns differences of any two cells of a target that differ in one thing.
+
+    p is not corrected for their number.
+    """
     return [
         {
             "first": list(one),
@@ -144,7 +147,7 @@ def _differences(strengths: dict[Cell, Estimate]) -> list[dict[str, Any]]:
 
 
 def _empty_cases(model: Model) -> dict[str, Any]:
-    """Empty masks of the first run, and its row of the tables under both policies."""
+    """Returns the empty masks of the first run, and its numbers under both policies."""
     rows = model.runs[0].rows
     test = [row for row in rows if row["split"] == "test"]
     prediction = [row["volume_ml"] == 0 for row in test]

@@ -67,7 +67,7 @@ def figure1(rows: list[Row], panels: Path) -> Figure | None:
     if not chosen:
         return None
     slices = [_read_panel(panels, row["case"]) for row in chosen.values()]
-    height = _SLICE_INCHES * max(_height_to_width(panel) for panel in slices)
+    height = _SLICE_INCHES * max(panel.height_to_width for panel in slices)
     size = (_SLICE_INCHES * len(chosen) + 1.2, 2 * height + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(2, len(chosen), squeeze=False)
@@ -81,7 +81,9 @@ def figure1(rows: list[Row], panels: Path) -> Figure | None:
     bar = figure.colorbar(axes[1, 0].images[0], ax=axes[1, :], shrink=0.85, pad=0.02)
     bar.set_label("U(x) (nats)", fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    add_legend(figure, _overlay_handles(), columns=3)
+    add_legend(
+        figure, [Patch(color=c, label=t) for c, t in OVERLAY.values()], columns=3
+    )
     return figure
 
 
@@ -103,7 +105,7 @@ def figure1_of_models(models: Sequence[Model]) -> Figure | None:
     columns = 1 + 2 * max(len(shown) for _, shown in lines)
     width = min(_LARGEST_SLICE_INCHES, (_WIDTH_INCHES - 1) / columns)
     heights = [
-        _height_to_width(_read_panel(shown[0].runs[0].path / "panels", case))
+        _read_panel(shown[0].runs[0].path / "panels", case).height_to_width
         for case, shown in lines
     ]
     size = (width * columns + 1.0, width * sum(heights) + 0.45 * len(lines) + 0.6)
@@ -114,7 +116,9 @@ def figure1_of_models(models: Sequence[Model]) -> Figure | None:
         maps += _draw_case(line, case, shown)
     bar = figure.colorbar(maps[0], ax=axes, shrink=0.6, aspect=40, pad=0.02)
     bar.set_label("uncertainty U(x) (nats)", fontsize=10)
-    add_legend(figure, _overlay_handles(), columns=3)
+    add_legend(
+        figure, [Patch(color=c, label=t) for c, t in OVERLAY.values()], columns=3
+    )
     return figure
 
 
@@ -151,11 +155,6 @@ def choose_common_cases(runs: Sequence[Run]) -> list[str]:
     return [ordered[place] for place in places]
 
 
-def draw_image(ax: Axes, panel: Panel) -> None:
-    """Draws the slice in grey, alone."""
-    _show(ax, _grey(panel), panel)
-
-
 def draw_segmentation(ax: Axes, panel: Panel) -> None:
     """Draws the slice in grey, its agreement with the reference in colour."""
     picture = _grey(panel)
@@ -177,7 +176,7 @@ def draw_uncertainty(ax: Axes, panel: Panel) -> AxesImage:
 
 
 def _draw_case(line: np.ndarray, case: str, models: Sequence[Model]) -> list[Any]:
-    """One line of Figure 1; returns its uncertainty maps."""
+    """Draws one line of Figure 1; returns its uncertainty maps."""
     rows = [_test_rows(model.runs[0])[case] for model in models]
     panels = [_read_panel(model.runs[0].path / "panels", case) for model in models]
     _show(line[0], _grey(panels[0]), panels[0])
@@ -219,15 +218,8 @@ def _show(ax: Axes, array: np.ndarray, panel: Panel, **style: Any) -> AxesImage:
     return shown
 
 
-def _height_to_width(panel: Panel) -> float:
-    width, height = panel.image.shape * panel.spacing_mm
-    return float(height / width)
-
-
 def _panel_title(rank: str, row: Row) -> str:
-    case = str(row["case"])
-    # A dollar sign would start mathematics; a long name would run into its neighbour.
-    case = (case if len(case) <= 28 else case[:27] + "…").replace("$", r"\$")
+    case = _shortened(str(row["case"]), 28)
     # A Dice of 0 reads differently when there was nothing to find, or nothing found.
     empty = {"reference_ml": " (no reference)", "volume_ml": " (no prediction)"}
     note = "".join(text for name, text in empty.items() if row[name] == 0)
@@ -241,11 +233,16 @@ def _agreement(row: Row) -> str:
 
 
 def _two_lines(case: str, length: int = 13) -> str:
-    """A case name that stays above its own column; broken before its number."""
+    """Returns a name that stays above its own column, broken before its number."""
     start, mark, number = case.rpartition("_")
     lines = [start, mark + number] if len(case) > length and start else [case]
-    kept = [one if len(one) <= length else one[: length - 1] + "…" for one in lines]
-    return "\n".join(kept).replace("$", r"\$")
+    return "\n".join(_shortened(one, length) for one in lines)
+
+
+def _shortened(name: str, length: int) -> str:
+    # A dollar sign would start mathematics; a long name would run into its neighbour.
+    name = name if len(name) <= length else name[: length - 1] + "…"
+    return name.replace("$", r"\$")
 
 
 def _test_rows(run: Run) -> dict[str, Row]:
@@ -254,7 +251,3 @@ def _test_rows(run: Run) -> dict[str, Row]:
 
 def _read_panel(folder: Path, case: object) -> Panel:
     return cases_table.read_panel(folder / f"{case}.npz")
-
-
-def _overlay_handles() -> list[Patch]:
-    return [Patch(color=color, label=label) for color, label in OVERLAY.values()]

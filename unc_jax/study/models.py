@@ -1,8 +1,8 @@
 """Models: runs of one config, which differ only by seed, as rows of the paper's tables.
 
-What steers neither weights nor samples (where the data lie, batch sizes of the
-evaluation, bootstrap) makes no other model: that the cases are the same is checked on
-the cases.
+Fields that steer neither weights nor samples (where the data lie, batch sizes of the
+evaluation, bootstrap) make no other model. That all runs have the same cases is checked
+on their rows.
 """
 
 import json
@@ -48,18 +48,18 @@ class Model(NamedTuple):
 
     @property
     def data(self) -> str:
-        """Name of the data set's folder."""
+        """Returns the name of the data set's folder."""
         return Path(str(self.runs[0].config.get("data.root", "unnamed"))).name
 
     @property
     def structure(self) -> str:
-        """What is segmented; for data of another organ "liver" is the wrong word."""
+        """Returns what is segmented; data of another organ have a whole and a part."""
         of_liver = any(word in self.data.lower() for word in _LIVER_WORDS)
         return self.target if of_liver else _STRUCTURES[self.target]
 
 
 def group(runs: Sequence[Run]) -> list[Model]:
-    """Models in the order of the paper's tables; runs of each by seed.
+    """Returns models in the order of the paper's tables, runs of each by seed.
 
     The largest patch of a target is "large" and the smallest "small". A patch that is
     alone is small if it is nearer to a quarter than to half of the volume's width.
@@ -122,7 +122,7 @@ def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
 
 
 def _variant(model: Model, models: list[Model]) -> str:
-    """Fields whose values set `model` apart from others of its name."""
+    """Returns the fields whose values set `model` apart from others of its name."""
     key = (model.target, model.loss, model.size)
     namesakes = [m for m in models if (m.target, m.loss, m.size) == key]
     configs = [_defining(namesake.runs[0].config) for namesake in namesakes]

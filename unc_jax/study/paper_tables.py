@@ -132,7 +132,7 @@ def _cell(value: float | None, strong: bool, rest: str) -> Cell:
 
 
 def _best_measured(models: Sequence[Model]) -> dict[str, float]:
-    """Largest value per column; a single model is not best of anything."""
+    """Returns the largest value per column; a single model is not best of anything."""
     if len(models) < 2:
         return {}
     columns = {"dice": [model["dice"]["test"]["mean"] for model in models]}
@@ -158,14 +158,14 @@ def _is_best(value: float | None, best: dict[str, float], name: str) -> bool:
 
 
 def _counts(model: Model) -> str:
-    """One number where all agree, else of Dice and each measure (fewest seed)."""
+    """Returns n, one number where all agree, else of Dice and each measure."""
     counts = [min(model["dice"]["test"]["n"])]
     counts += [min(model["measures"][name]["n"]) for name in PAPER_MEASURES]
     return str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
 
 
 def _empty_notes(statistics: Statistics, names: set[str]) -> list[str]:
-    """What the policy of empty cases does to each model that has such cases."""
+    """Returns what the policy of empty cases does to each model that has such cases."""
     notes = []
     for one in statistics["empty_cases"]:
         empty = one["empty_prediction"] or one["empty_reference"]

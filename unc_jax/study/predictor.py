@@ -31,7 +31,7 @@ Predict = Callable[[np.ndarray, int], Prediction]
 
 
 class Predictor(NamedTuple):
-    """Of images float32 (x, y, z).
+    """Functions of a prepared image float32 (x, y, z).
 
     predict(image, case number): the prediction of `samples` samples; single(image):
     foreground probabilities of one pass without dropout (of an ensemble, by its first
@@ -48,7 +48,7 @@ class Predictor(NamedTuple):
 
 
 def window_shape(config: Config, volume_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Voxels (x, y, z) of the windows that volumes of this shape are evaluated by."""
+    """Returns the voxels (x, y, z) of a window of volumes of this shape."""
     evaluation, patch = config.evaluate, config.train.patch_shape
     return evaluation.window_shape or plane_window(
         volume_shape, patch, evaluation.overlap, config.model.depth
@@ -58,7 +58,7 @@ def window_shape(config: Config, volume_shape: Sequence[int]) -> tuple[int, int,
 def load_predictor(
     config: Config, workdir: Path, volume_shape: Sequence[int]
 ) -> Predictor:
-    """The network of a run, or of each member of an ensemble, by `config.evaluate`.
+    """Loads the network of a run, or of each member of an ensemble.
 
     volume_shape: voxels (x, y, z) of all images.
 
@@ -97,7 +97,7 @@ def load_predictor(
 def build_validation(
     config: Config, cohort: Cohort
 ) -> Callable[[dict[str, Any], Callable[[], bool]], float | None]:
-    """A function from the network's variables to the mean validation Dice.
+    """Builds a function from the network's variables to the mean validation Dice.
 
     Its second argument is asked before each case whether to give up, by all processes
     at once; then it is None.
@@ -169,7 +169,7 @@ def _by_dropout(
 
 
 def _restore(config: Config, model: UNet3D, folder: Path) -> Restored:
-    """Best or latest checkpoint of a run."""
+    """Restores the best or latest checkpoint of a run."""
     where = folder_of(folder, config.train.checkpoints)
     missing = f"{folder} holds no trained model; run --stage train first"
     if not where.is_dir():

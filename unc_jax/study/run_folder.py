@@ -63,7 +63,7 @@ def open_run(path: Path) -> Run:
             f"{path}: has no cases.csv; evaluate it first: python -m unc_jax.main "
             f"--workdir {path} --stage evaluate"
         )
-    config = _read_object(path / "config.json")
+    config = read_object(path / "config.json")
     _check_config(config, path / "config.json")
     return Run(
         path,
@@ -89,7 +89,7 @@ def open_comparable(paths: Sequence[Path]) -> list[Run]:
 
 
 def with_empty_cases(rows: list[Row], policy: str) -> list[Row]:
-    """The rows under a policy for what an empty mask leaves undefined.
+    """Returns the rows under a policy for numbers that an empty mask leaves undefined.
 
     "exclude": as they are; Dice of two empty masks, and measures over the voxels of an
     empty one, are undefined and leave a case out. "zero": they count as 0 in every case
@@ -189,15 +189,18 @@ def _check_config(config: dict[str, Any], path: Path) -> None:
 
 
 def _read_if_there(path: Path) -> dict[str, Any] | None:
-    return _read_object(path) if path.exists() else None
+    return read_object(path) if path.exists() else None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; InputError names the file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read ({cause})") from None
+        raise InputError(
+            f"{path}: cannot be read ({cause}); evaluate the run again"
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold one JSON object")
     return content

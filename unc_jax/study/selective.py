@@ -1,4 +1,4 @@
-"""How much better the kept cases are when the uncertain ones are set aside.
+"""Selective prediction: quality of the cases kept when uncertain ones are set aside.
 
 Functions take the risk of each case (here 1 - Dice, so 0 is perfect), or its Dice,
 and a confidence (higher is surer; of a measure of uncertainty its negative). Cases of
@@ -45,7 +45,7 @@ class Referral(NamedTuple):
 
 
 def risk_coverage(risk: ArrayLike, confidence: ArrayLike) -> RiskCoverage:
-    """Risk of the k surest cases for k = 1 ... n; both arguments are (cases,).
+    """Returns the risk of the k surest cases for k = 1 ... n; arguments are (cases,).
 
     Within a tie of m cases with mean risk r, the j-th adds r: the expectation over the
     m! orders. Raises ValueError when the lengths differ.
@@ -62,7 +62,7 @@ def risk_coverage(risk: ArrayLike, confidence: ArrayLike) -> RiskCoverage:
 
 
 def areas(risk: ArrayLike, confidence: ArrayLike) -> Areas:
-    """AURC, E-AURC and AUGRC of (cases,) risks under (cases,) confidences.
+    """Returns AURC, E-AURC and AUGRC of (cases,) risks under (cases,) confidences.
 
     AURC = (1/n) sum_k (mean risk of the k surest), and E-AURC = AURC less that of the
     cases ordered by their risk itself (Geifman et al., Bias-reduced uncertainty
@@ -88,7 +88,7 @@ def areas(risk: ArrayLike, confidence: ArrayLike) -> Areas:
 def failure_auroc(
     dice: ArrayLike, confidence: ArrayLike, *, threshold: float
 ) -> tuple[float | None, int]:
-    """(AUROC, failures): how well low confidence finds the cases of Dice < threshold.
+    """Returns the AUROC of low confidence for Dice < threshold, and the failures.
 
     The probability that a failure has a lower confidence than another case, ties
     counted half (Mann-Whitney U over the number of pairs). None when no case fails, or
@@ -106,7 +106,7 @@ def failure_auroc(
 
 
 def referral(dice: ArrayLike, confidence: ArrayLike) -> Referral:
-    """Mean Dice of the kept cases as the least certain are referred one by one.
+    """Returns the mean Dice kept as the least certain cases are referred one by one.
 
     It is risk_coverage read from the other end: kept Dice = 1 - selective risk.
     """
@@ -118,7 +118,7 @@ def referral(dice: ArrayLike, confidence: ArrayLike) -> Referral:
 
 
 def referral_gain(dice: ArrayLike, confidence: ArrayLike) -> float | None:
-    """Area between the referral curve and random, as a share of the oracle's.
+    """Returns the area between referral curve and random as a share of the oracle's.
 
     1: as good as knowing Dice; 0: as good as chance; negative: worse. None when all
     Dice are equal (no order is better than another) or there is no case.

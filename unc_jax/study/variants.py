@@ -1,4 +1,4 @@
-"""One trained run evaluated in other ways: what the choices of an evaluation do.
+"""Variants of an evaluation: one trained run under other choices.
 
 Each variant changes one thing of how a run was evaluated; nothing is trained again.
 """
@@ -50,7 +50,7 @@ class Variant(NamedTuple):
 
 
 def variants(config: dict[str, Any], members: Sequence[str] = ()) -> list[Variant]:
-    """The run as evaluated, then every other value of each choice.
+    """Lists the run as evaluated, then every other value of each choice.
 
     config: flat, of the run. members: run folders of an ensemble; two or more add it.
     """
@@ -70,7 +70,7 @@ def variants(config: dict[str, Any], members: Sequence[str] = ()) -> list[Varian
 
 
 def _window_variants(config: dict[str, Any]) -> list[Variant]:
-    """Windows of the patch's size, and one window for the whole volume."""
+    """Lists windows of the patch's size, and one window for the whole volume."""
     patch, volume = tuple(config["train.patch_shape"]), config["data.shape"]
     listed = []
     for overlap in _OVERLAPS:
@@ -87,13 +87,13 @@ def _window_variants(config: dict[str, Any]) -> list[Variant]:
 def work(
     volume_shape: Sequence[int], window: Sequence[int], overlap: Sequence[float]
 ) -> float:
-    """Voxels that the network computes for one voxel of the volume: its cost."""
+    """Returns the voxels that the network computes for one voxel of the volume."""
     count = len(patches.window_corners(volume_shape, window, overlap))
     return count * math.prod(window) / math.prod(volume_shape)
 
 
 def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
-    """Numbers of one variant from its test rows; `base` are those of the first one.
+    """Returns the numbers of one variant from its test rows; `base` are the run's own.
 
     n, samples, dice (mean), seconds (of a case); per measure mean, rho, p, n, ci95 and
     aurc; d_pw_change: value and ci95. Undefined numbers are None.

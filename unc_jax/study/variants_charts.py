@@ -15,7 +15,7 @@ _WINDOW_GROUPS = ("as evaluated", "overlap", "window")
 
 
 def samples_figure(described: Sequence[Described]) -> Figure | None:
-    """Draws, against N, each mean measure over that at the largest, and rho with Dice.
+    """Draws mean measures relative to the largest N, and rho with Dice, against N.
 
     Bars are 95 % bootstrap intervals over cases. None when only one number of samples
     was evaluated.

@@ -3,7 +3,6 @@
 RUN/voxels/CASE.json holds the sums of one case, RUN/voxels.json those of all.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.study import calibration, metrics
 from unc_jax.study.calibration import VoxelSums
+from unc_jax.study.run_folder import read_object
 from unc_jax.study.statistics import spread
 from unc_jax.study.tables import Table, number
 from unc_jax.uncertainty.prediction import Prediction, unpack_masks
@@ -32,7 +32,7 @@ _RATERS = ("cross_correlation", "cross_correlation_near", "energy_distance")
 def near_boundary(label: ArrayLike) -> np.ndarray:
     """Returns the voxels within NEAR_VOXELS of the boundary of a mask, bool (x, y, z).
 
-    None of an empty mask. The border of the volume is no boundary.
+    The border of the volume is no boundary.
     """
     mask = np.asarray(label) != 0
     cube = np.ones((3, 3, 3), bool)
@@ -101,9 +101,8 @@ def build_assessment(
         case = prepared.ids[index]
         if case not in prepared.split.test:
             return
-        image = np.asarray(prepared.images[index], np.float32)
-        label = np.asarray(prepared.labels[index])
-        found: dict = assess(prediction.mean, single(image), label)
+        once = single(np.asarray(prepared.images[index], np.float32))
+        found: dict = assess(prediction.mean, once, prepared.labels[index])
         found["raters"] = None
         paths = prepare_case.rater_files(raters_of, case)
         if len(paths) > 1:
@@ -127,7 +126,7 @@ def collect(folder: Path, cases: Sequence[str]) -> dict[str, Any] | None:
     that have several; "cases": how many were summed.
     """
     paths = {case: folder / f"{case}.json" for case in cases}
-    found = {case: _read(path) for case, path in paths.items() if path.exists()}
+    found = {case: read_object(path) for case, path in paths.items() if path.exists()}
     if not found:
         return None
     sums = {
@@ -222,7 +221,7 @@ def voxel_tables(content: dict[str, Any]) -> list[Table]:
 
 
 def _calibration(stored: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of the sums of each run."""
+    """Returns calibration over the runs of a model from the sums of each."""
     sums = [VoxelSums.from_json(one) for one in stored]
     each = [calibration.calibration(one) for one in sums]
     diagram = calibration.reliability(sums[0])
@@ -239,7 +238,7 @@ def _calibration(stored: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _raters(stored: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any] | None:
-    """Of each run's mean over cases; cases where a number is undefined are left out."""
+    """Returns means over cases and runs; undefined numbers of a case are left out."""
     if not any(stored):
         return None
     result = {}
@@ -251,13 +250,3 @@ def _raters(stored: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any] | Non
         means = [float(np.mean(values)) if values else None for values in runs]
         result[name] = {**spread(means), "n": [len(values) for values in runs]}
     return result
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(
-            f"{path} cannot be read ({cause}); delete it and evaluate again"
-        ) from None
