@@ -1,1 +1,1 @@
-"""Which cases need a human: quality, work list, pictures and the report."""
+"""Review of segmentations: predicted quality, rule of the flags, pictures, report."""
