@@ -1,10 +1,12 @@
 import importlib
+import json
 from pathlib import Path
 
 import pytest
 
 from configs import base, hippocampus
 from unc_jax.check_config import check_config
+from unc_jax.config import flat_config, read_config
 from unc_jax.errors import InputError
 
 FILES = sorted(path.stem for path in Path("configs").glob("[a-z]*.py"))
@@ -95,3 +97,12 @@ def test_unknown_and_missing_fields_are_named():
         check_config(config)
     assert "model.depth is missing" in str(raised.value)
     assert "train.learning_rat is unknown" in str(raised.value)
+
+
+def test_a_run_of_an_earlier_version_is_read_as_the_same_run(tmp_path):
+    """It holds a field that is gone, and lacks the name of the network."""
+    stored = {**flat_config(base.get_config()), "evaluate.halo": [0, 0, 0]}
+    del stored["model.name"]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(stored))
+    assert flat_config(read_config(path)) == flat_config(base.get_config())
