@@ -11,15 +11,27 @@ class InputError(ValueError):
     """
 
 
+def printable(text: object) -> str:
+    """Returns text in one line that cannot steer a terminal.
+
+    Control characters, and bytes of file names that are no UTF-8, become escapes.
+    """
+    kept = " ".join(str(text).split())
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode()
+        for one in kept
+    )
+
+
 def line_of(error: Exception, folder: Path) -> str:
     """Returns the error in one line, of the system's also where and what to do.
 
     folder: named when an error of the system names no file.
     """
-    text = " ".join(str(error).split())
+    text = printable(error)
     if not isinstance(error, OSError):
         return text
-    where = error.filename or folder
+    where = printable(error.filename or folder)
     # Windows knows no quota.
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return f"{where}: no space left; free some and run again, what is done is kept"

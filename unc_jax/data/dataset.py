@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from unc_jax.data.nifti import ENDINGS
 from unc_jax.data.split import natural_order
 from unc_jax.data.verify import Problem, check_case, inside
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, printable
 
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 
@@ -122,10 +122,11 @@ def print_problems(arguments: argparse.Namespace) -> int:
     task = read_task(arguments.folder)
     found = verify(task, progress if sys.stderr.isatty() else None)
     for problem in found:
-        print(f"{problem.severity:8} {problem.case}: {problem.message}")
+        print(f"{problem.severity:8} {problem.case}: {printable(problem.message)}")
     errors = sum(problem.severity == "error" for problem in found)
     cases = f"{len(task.training)} training and {len(task.test)} test cases"
-    print(f"{task.name}: {cases}, {errors} errors, {len(found) - errors} warnings")
+    counts = f"{cases}, {errors} errors, {len(found) - errors} warnings"
+    print(f"{printable(task.name)}: {counts}")
     return 2 if errors else 0
 
 

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -16,8 +17,10 @@ from typing import Any
 import filelock
 import numpy as np
 
-from unc_jax import runtime
 from unc_jax.errors import InputError
+
+LOCK = ".lock"
+_TEMPORARY = re.compile(r"\.tmp-[0-9]+-unc_jax-.+", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -30,7 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".tmp-{os.getpid()}-unc_jax-{path.name}")
+    temporary.unlink(missing_ok=True)  # perhaps a link to elsewhere
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -47,9 +51,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text so that `path` holds the old or the new content, never half."""
+    """Writes UTF-8 text so that `path` holds the old or the new content, never half.
+
+    Characters that are none (of file names in another encoding) are written as escapes.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -66,9 +73,15 @@ def write_npy(path: Path, array: np.ndarray) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left in `folder`, whose lock must be held."""
-    for path in Path(folder).rglob(".tmp-*"):
-        path.unlink(missing_ok=True)
+    """Removes what killed processes left in `folder`, whose lock must be held.
+
+    Files of other names stay, and so do folders below it that have a lock of their own:
+    another process may be writing there.
+    """
+    for place, folders, names in os.walk(folder):
+        folders[:] = [one for one in folders if not Path(place, one, LOCK).exists()]
+        for name in filter(_TEMPORARY.fullmatch, names):
+            Path(place, name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -76,11 +89,15 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
     """Holds `folder` for this process; its .lock-holder says who holds it since when.
 
     The system frees the lock of a dead process, however it died. Raises InputError
-    with the holder's identity when another process holds it.
+    with the holder's identity when another process holds it, and for a lock that is a
+    link or no file: it would be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / ".lock-holder"
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    for path in (folder / LOCK, holder):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise InputError(f"{path} is no file of its own; remove it")
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -104,6 +121,8 @@ def hold_for_all(folder: Path, doing: str) -> Iterator[None]:
 
     Raises InputError in all of them when another run holds it.
     """
+    from unc_jax import runtime  # here: reading and writing files needs no JAX
+
     with contextlib.ExitStack() as stack:
         with runtime.shared_errors():
             if runtime.is_main():
