@@ -1,7 +1,16 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+
 import numpy as np
 import pytest
 
-from unc_jax.data import dicom
+from unc_jax.data import dicom, dicom_seg
+from unc_jax.data.dicom_series import find_series
+from unc_jax.data.geometry import geometry_notes
 from unc_jax.errors import InputError
 from unc_jax.review.scans import find_scans
 
@@ -45,10 +54,29 @@ def series(tmp_path):
     return tmp_path
 
 
+def files_of(folder):
+    """Files of the one series of a folder."""
+    (one,), _ = find_series(path for path in folder.rglob("*") if path.is_file())
+    assert not one.problem
+    return one.files
+
+
+def only(folder):
+    """The one series of a folder, and files passed over by reason."""
+    (one,), passed = find_series(path for path in folder.rglob("*") if path.is_file())
+    return one, {path.name: reason for path, reason in passed}
+
+
+def write_volume(folder, places, **changes):
+    folder.mkdir(exist_ok=True)
+    for number, place in enumerate(places):
+        path = folder / f"{number}.dcm"
+        write_slice(path, np.full((2, 3), number), place, **changes)
+    return folder
+
+
 def test_voxels_lie_where_dicom_says(series):
-    (name, files), *others = dicom.find_series(series).items()
-    assert (name, len(files), others) == ("HCC_4", 3, [])
-    array, geometry = dicom.read_series(files)
+    array, geometry = dicom.read_series(files_of(series))
     assert array.shape == (3, 2, 3)
     assert geometry.spacing_mm == pytest.approx((0.5, 2.0, 5.0))
     # Lowest slice, first row, last column: 10 + 2 * 0.5 mm to the left, 20 back.
@@ -57,31 +85,93 @@ def test_voxels_lie_where_dicom_says(series):
     assert array[0, 1, 0] == 2 * 2 - 1000  # pixel 2 of the lowest slice
     assert array[2, 0, 2] == 2 * (12 + 3) - 1000  # top slice, second row, first column
     assert array.dtype == np.int16
+    assert list(geometry_notes(geometry)) == []
 
 
 def test_a_folder_of_series_is_a_folder_of_scans(series):
-    scan = find_scans(series)[0]
-    assert scan.case == "HCC_4"
+    (scan,), passed = find_scans(series)
+    assert re.fullmatch(r"HCC_4_[0-9a-f]{8}", scan.case)
+    assert (scan.path, scan.problem) == (series, "")
     assert scan.read().array.shape == (3, 2, 3)
     assert len(scan.stamp()) == 3
+    assert [path.name for path, _ in passed] == ["notes.txt"]
 
 
-def test_files_that_are_no_slices_are_said_so(tmp_path):
-    (tmp_path / "torn.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 64)
-    with pytest.raises(InputError, match="none of its 1 DICOM files"):
-        find_scans(tmp_path)
+@pytest.mark.parametrize("step", [1.25, 0.625, 10 / 3, 0.7, 5.0])
+def test_positions_rounded_to_a_tenth_of_a_millimetre(tmp_path, step):
+    places = [(-12.3, 4.5, round(-100.3 + step * n, 1)) for n in range(40)]
+    _, geometry = dicom.read_series(files_of(write_volume(tmp_path / "in", places)))
+    assert geometry.spacing_mm[2] == pytest.approx(step, abs=0.003)
+    for number in (0, 39):
+        found = geometry.affine @ [0, 0, number, 1]
+        true = [12.3, -4.5, -100.3 + step * number]
+        np.testing.assert_allclose(found[:3], true, atol=0.06)
 
 
-def test_two_series_of_one_number_stay_apart(series):
+@pytest.mark.parametrize("degrees", [-20.0, 3.0, 15.0])
+def test_a_tilted_gantry_makes_a_sheared_grid(tmp_path, degrees):
+    tilt = np.radians(degrees)
+    column = [0, np.cos(tilt), -np.sin(tilt)]
+    places = [(10.0, 20.0, 30 + 5 * n) for n in range(4)]
+    write_volume(tmp_path / "in", places, ImageOrientationPatient=[1, 0, 0, *column])
+    geometry = dicom.read_series(files_of(tmp_path / "in")).geometry
+    for number in range(4):  # the first voxel of each slice lies where its file says
+        found = geometry.affine @ [0, 0, number, 1]
+        np.testing.assert_allclose(found[:3], [-10, -20, 30 + 5 * number], atol=1e-4)
+    along = geometry.affine @ [0, 1, 0, 1] - geometry.affine @ [0, 0, 0, 1]
+    np.testing.assert_allclose(
+        along[:3], 2 * np.array([0, -column[1], column[2]]), atol=1e-4
+    )
+    assert geometry.voxel_ml == pytest.approx(0.5 * 2 * 5 * np.cos(tilt) / 1000)
+    (note,) = geometry_notes(geometry)
+    assert f"sheared by {abs(degrees):.1f} degrees" in note
+    assert "tilt" in note
+
+
+def test_a_drift_is_followed_and_a_bend_refused(tmp_path):
+    straight = [(10 + 0.5 * n, 20.0, 5.0 * n) for n in range(9)]
+    _, geometry = dicom.read_series(files_of(write_volume(tmp_path / "a", straight)))
+    last = geometry.affine @ [0, 0, 8, 1]
+    np.testing.assert_allclose(last[:3], [-14, -20, 40], atol=1e-4)
+    bent = [(10 + 0.1 * n * n, 20.0, 5.0 * n) for n in range(9)]
+    with pytest.raises(InputError, match="beside the line"):
+        dicom.read_series(files_of(write_volume(tmp_path / "b", bent)))
+    steep = [(10.0 * n, 20.0, 5.0 * n) for n in range(9)]
+    with pytest.raises(InputError, match="tilt of 63 degrees"):
+        dicom.read_series(files_of(write_volume(tmp_path / "c", steep)))
+
+
+def test_slices_that_grow_apart_are_refused(tmp_path):
+    """Each gap is within five per cent of the median, their sum is far off."""
+    gaps = [5.0] * 20 + [5.2] * 20
+    places = [(0.0, 0.0, float(sum(gaps[:n]))) for n in range(41)]
+    with pytest.raises(InputError, match="uneven positions"):
+        dicom.read_series(files_of(write_volume(tmp_path / "in", places)))
+
+
+def test_series_of_one_number_or_of_two_patients_stay_apart(series):
     write_slice(series / "x.dcm", np.zeros((2, 3)), (0, 0, 0), uid="1.2.9")
-    assert set(dicom.find_series(series)) == {"HCC_4_1.2.3", "HCC_4_1.2.9"}
+    write_slice(series / "y.dcm", np.zeros((2, 3)), (0, 0, 35), PatientID="B")
+    write_slice(series / "z.dcm", np.zeros((2, 3)), (0, 0, 35), StudyInstanceUID="1.9")
+    found = find_scans(series).scans
+    assert sorted(len(scan.series) for scan in found) == [1, 1, 1, 3]
+    assert len({scan.case for scan in found}) == 4
 
 
-def test_a_missing_slice_is_named(series):
-    write_slice(series / "far.dcm", np.zeros((2, 3)), (10.0, 20.0, 50.0))
-    (files,) = dicom.find_series(series).values()
-    with pytest.raises(InputError, match=r"far\.dcm: lies 20 mm .* the others 5 mm"):
-        dicom.read_series(files)
+def test_names_do_not_depend_on_company(series, tmp_path_factory):
+    alone = find_scans(series).scans[0].case
+    write_slice(series / "x.dcm", np.zeros((2, 3)), (0, 0, 0), uid="1.2.9")
+    assert alone in [scan.case for scan in find_scans(series).scans]
+    elsewhere = tmp_path_factory.mktemp("other") / "moved"
+    shutil.copytree(series, elsewhere)
+    assert alone in [scan.case for scan in find_scans(elsewhere).scans]
+
+
+@pytest.mark.parametrize("place", [50.0, 30.0])
+def test_a_missing_or_doubled_slice_is_named(series, place):
+    write_slice(series / "far.dcm", np.zeros((2, 3)), (10.0, 20.0, place))
+    with pytest.raises(InputError, match=r"far\.dcm.* lies .* the others 5 mm"):
+        dicom.read_series(files_of(series))
 
 
 @pytest.mark.parametrize(
@@ -89,21 +179,156 @@ def test_a_missing_slice_is_named(series):
     [
         ({"PixelSpacing": [1, 1]}, "differs from its series"),
         ({"SamplesPerPixel": 0}, "cannot be decoded"),
+        ({"PixelSpacing": None}, "PixelSpacing is missing, empty"),
+        ({"ImagePositionPatient": None}, "ImagePositionPatient is missing, empty"),
+        ({"ImageOrientationPatient": [1, 0, 0]}, "ImageOrientationPatient is missing"),
+        ({"Rows": None}, "Rows is missing, empty"),
+        ({"RescaleSlope": None}, "only a part of the series says RescaleSlope"),
+        ({"RescaleSlope": 0}, "RescaleSlope is 0"),
+        ({"Rows": 60000, "Columns": 60000}, "60000 x 60000 voxels"),
     ],
 )
 def test_a_slice_unlike_the_others_is_named(series, changes, message):
     place = (10.0, 20.0, 35.0)
     write_slice(series / "odd.dcm", np.zeros((2, 3)), place, **changes)
-    (files,) = dicom.find_series(series).values()
     with pytest.raises(InputError, match=rf"odd\.dcm: .*{message}"):
-        dicom.read_series(files)
+        dicom.read_series(files_of(series))
+
+
+def test_an_empty_rescale_is_assumed_and_said(tmp_path):
+    places = [(0, 0, 5.0 * n) for n in range(3)]
+    write_volume(tmp_path / "in", places, RescaleSlope=None, RescaleIntercept=None)
+    (scan,), _ = find_scans(tmp_path)
+    assert scan.read().array.max() == 2
+    assert "RescaleSlope is missing or empty in 0.dcm and 2 more" in scan.warnings[0]
+    assert "RescaleIntercept" in scan.warnings[1]
 
 
 def test_one_slice_is_no_volume(tmp_path):
     write_slice(tmp_path / "a.dcm", np.zeros((2, 3)), (0, 0, 0))
-    (files,) = dicom.find_series(tmp_path).values()
     with pytest.raises(InputError, match="one slice is no volume"):
-        dicom.read_series(files)
+        dicom.read_series(files_of(tmp_path))
+
+
+@pytest.mark.parametrize("left", [0, 300, -4])
+def test_damaged_slices_are_named_and_spoil_their_series_alone(series, left):
+    good = series / "deep" / "good"
+    good.parent.mkdir()
+    places = [(0, 0, 5.0 * n) for n in range(3)]
+    write_volume(good, places, uid="1.2.9")
+    torn = series / "0.dcm"
+    torn.write_bytes(torn.read_bytes()[:left])
+    spoilt, whole = find_series(p for p in series.rglob("*") if p.is_file())[0]
+    assert re.match(r"1 files of or beside its 2 slices .* 0\.dcm \(", spoilt.problem)
+    assert (whole.problem, len(whole.files)) == ("", 3)
+
+
+def test_a_folder_without_a_readable_slice_is_a_failed_case(series):
+    (series / "torn").mkdir()
+    (series / "torn" / "1.dcm").write_bytes(b"")
+    found = find_scans(series).scans
+    assert sorted(bool(scan.problem) for scan in found) == [False, True]
+    with pytest.raises(InputError, match=r"none of 1 DICOM files can be read: 1\.dcm"):
+        find_scans(series / "torn")
+
+
+def test_copies_and_scouts_are_passed_over_by_name(series):
+    write_slice(series / "3.dcm", np.zeros((2, 3)), (10.0, 20.0, 35.0))
+    shutil.copy(series / "1.dcm", series / "1 (1).dcm")
+    scout = [1, 0, 0, 0, 0, -1]
+    write_slice(
+        series / "s.dcm", np.zeros((2, 3)), (0, 0, 0), ImageOrientationPatient=scout
+    )
+    write_slice(
+        series / "l.dcm",
+        np.zeros((9, 9)),
+        (0, 0, 0),
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+    )
+    one, passed = only(series)
+    assert [path.name for path in one.files] == [f"{n}.dcm" for n in range(4)]
+    assert passed["1 (1).dcm"] == "copy of 1.dcm"
+    assert "lies across" in passed["s.dcm"]
+    assert passed["l.dcm"] == "localizer (scout)"
+
+
+def test_other_objects_are_passed_over_by_their_kind(series):
+    for name in ("RTDoseStorage", "RTStructureSetStorage", "SegmentationStorage"):
+        kind = getattr(pydicom.uid, name)
+        write_slice(
+            series / f"{name}.dcm", np.zeros((2, 3)), (0, 0, 0), SOPClassUID=kind
+        )
+    capture = pydicom.uid.SecondaryCaptureImageStorage
+    write_slice(
+        series / "screen.dcm",
+        np.zeros((2, 3)),
+        (0, 0, 0),
+        SOPClassUID=capture,
+        ImagePositionPatient=None,
+    )
+    one, passed = only(series)
+    assert (len(one.files), one.problem) == (3, "")
+    assert passed == {
+        "notes.txt": "neither NIfTI nor DICOM",
+        "RTDoseStorage.dcm": "RT Dose Storage",
+        "RTStructureSetStorage.dcm": "RT Structure Set Storage",
+        "SegmentationStorage.dcm": "Segmentation Storage",
+        "screen.dcm": "picture without a place in space",
+    }
+
+
+def test_many_frames_in_a_file_are_refused_by_name(tmp_path):
+    kind = pydicom.uid.EnhancedCTImageStorage
+    write_slice(tmp_path / "e.dcm", np.zeros((2, 3)), (0, 0, 0), SOPClassUID=kind)
+    (scan,), _ = find_scans(tmp_path)
+    assert re.search(r"e\.dcm: many frames in one file .* dcm2niix", scan.problem)
+
+
+def test_files_without_preamble_are_slices_too(series):
+    whole = dicom.read_series(files_of(series)).array
+    for path in list(series.glob("*.dcm"))[:2]:
+        path.write_bytes(path.read_bytes()[132:])
+    np.testing.assert_array_equal(dicom.read_series(files_of(series)).array, whole)
+
+
+def deflate(path, padding):
+    """Rewrites a slice as deflated, with zeros of a private element in it."""
+    one = pydicom.dcmread(path)
+    one.add_new(0x00091001, "OB", bytes(padding))
+    one.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    one.save_as(path, enforce_file_format=True)
+
+
+def test_a_deflated_slice_is_read(series):
+    whole = dicom.read_series(files_of(series)).array
+    deflate(series / "1.dcm", 1000)
+    np.testing.assert_array_equal(dicom.read_series(files_of(series)).array, whole)
+
+
+def test_a_deflated_bomb_is_refused_in_little_memory(series):
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    deflate(series / "1.dcm", 10)
+    start = (series / "1.dcm").read_bytes()
+    end = 144 + int.from_bytes(start[140:144], "little")
+    zeros = b"".join(packer.compress(bytes(1 << 24)) for _ in range(60))
+    (series / "1.dcm").write_bytes(start[:end] + zeros + packer.flush())
+    program = (
+        "import pathlib, resource, sys; from unc_jax.data import dicom_series as d\n"
+        "print(d.find_series(pathlib.Path(sys.argv[1]).glob('*.dcm'))[0][0].problem)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", program, str(series)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    problem, kilobytes = said.splitlines()
+    assert "1.dcm (unpacks to more than 64 MB" in problem
+    assert int(kilobytes) < 400_000
+
+
+def test_pipes_are_no_files(series):
+    os.mkfifo(series / "pipe.dcm")
+    (scan,), passed = find_scans(series)
+    assert len(scan.series) == 3
+    assert "pipe" in dict(passed)[series / "pipe.dcm"]
 
 
 def test_a_mask_becomes_a_segmentation_of_its_series(series):
@@ -111,18 +336,17 @@ def test_a_mask_becomes_a_segmentation_of_its_series(series):
     for path in series.glob("*.dcm"):
         one = pydicom.dcmread(path)
         one.Modality, one.StudyInstanceUID, one.FrameOfReferenceUID = "CT", "1.5", "1.6"
-        one.PatientName, one.PatientBirthDate, one.PatientSex = "A", "", ""
-        one.StudyDate, one.StudyTime, one.AccessionNumber, one.StudyID = "", "", "", ""
-        one.ReferringPhysicianName, one.SliceThickness = "", 5.0
+        one.SliceThickness = 5.0
+        del one.PatientID  # as de-identified series have it
         one.save_as(path)
-    (files,) = dicom.find_series(series).values()
+    files = files_of(series)
     _, geometry = dicom.read_series(files)
     mask = np.zeros((3, 2, 3), bool)
     mask[0, 1, 2] = True  # canonical: last column, first row, top slice
     path = series / "out" / "mask.dcm"
     identifiers = set()
     for _ in range(2):
-        dicom.write_segmentation(
+        dicom_seg.write_segmentation(
             path, mask, geometry, files, target="liver", version="1"
         )
         found = pydicom.dcmread(path)
@@ -136,17 +360,19 @@ def test_a_mask_becomes_a_segmentation_of_its_series(series):
     place = frame.PlanePositionSequence[0].ImagePositionPatient
     assert list(place) == [10.0, 20.0, 30.0]
     mask[:] = False
-    dicom.write_segmentation(path, mask, geometry, files, target="tumor", version="1")
+    dicom_seg.write_segmentation(
+        path, mask, geometry, files, target="tumor", version="1"
+    )
     assert not pydicom.dcmread(path).pixel_array.any()
     assert pydicom.dcmread(path).SOPInstanceUID not in identifiers
 
 
-def test_a_series_without_patient_gives_no_segmentation(series):
+def test_a_series_without_study_gives_no_segmentation(series):
     pytest.importorskip("highdicom")
-    (files,) = dicom.find_series(series).values()
+    files = files_of(series)
     _, geometry = dicom.read_series(files)
     with pytest.raises(InputError, match="allows no segmentation"):
-        dicom.write_segmentation(
+        dicom_seg.write_segmentation(
             series / "mask.dcm",
             np.ones((3, 2, 3), bool),
             geometry,

@@ -1,9 +1,15 @@
 import json
+import os
 
 import pytest
 
 from unc_jax.errors import InputError
-from unc_jax.review.scans import find_scans
+from unc_jax.review import scans
+from unc_jax.review.scans import safe_name
+
+
+def find_scans(source):
+    return scans.find_scans(source).scans
 
 
 def touch(folder, *names):
@@ -37,9 +43,73 @@ def test_a_decathlon_set_with_its_test_scans(tmp_path):
     assert [scan.case for scan in find_scans(tmp_path)] == ["a", "b"]
 
 
-def test_case_names_are_safe_as_folders(tmp_path):
-    folder = touch(tmp_path / "in", "=cmd|'x'.nii", "ä b.nii", "..nii")
-    assert {scan.case for scan in find_scans(folder)} <= {"_cmd__x_", "__b", "scan"}
+def test_case_names_are_safe_as_folders_and_differ(tmp_path):
+    names = ["=cmd|'x'.nii", "ä b.nii", "ö b.nii", "..nii", "x" * 150 + ".nii"]
+    names += [os.fsdecode(b"caf\xe9.nii"), "cases.csv.nii.gz", "pictures.nii", "a.nii"]
+    folder = touch(tmp_path / "in", *names, "x" * 149 + "y.nii")
+    found = [scan.case for scan in find_scans(folder)]
+    assert len(set(found)) == len(names)  # but the hidden one
+    for case in found:
+        assert case.isascii()
+        assert not case.startswith(".")
+        assert len(case) <= 110
+    assert "a" in found
+    assert not {"cases.csv", "pictures"} & set(found)
+
+
+def test_a_name_depends_on_itself_alone():
+    assert safe_name("liver_1") == "liver_1"
+    assert safe_name("12/34") != safe_name("12 34")
+    assert safe_name("12/34") == safe_name("12/34")
+    assert safe_name("a", "patient 1") != safe_name("a", "patient 2") != "a"
+
+
+def test_every_file_passed_over_is_counted_and_named(tmp_path):
+    folder = touch(tmp_path / "in", "a.nii", "._a.nii", "b.nrrd", "c.nrrd", "d.nrrd")
+    touch(folder, "e.nrrd", "a.hdr", "a.img")
+    touch(folder / "later", "x.nii")
+    touch(folder / "out", ".lock-holder", "mask.nii.gz")
+    os.mkfifo(folder / "pipe.nii")
+    (folder / "gone.nii").symlink_to(tmp_path / "nowhere")
+    (folder / "loop").symlink_to(folder)
+    found = scans.find_scans(folder)
+    reasons = {
+        reason: sorted(path.rpartition("/")[2] for path in paths)
+        for reason, paths in found.reasons().items()
+    }
+    assert reasons == {
+        "a link to a folder": ["loop"],
+        "a folder of its own: name it by --input": ["x.nii"],
+        "an output": ["out"],
+        "hidden": ["._a.nii"],
+        "neither NIfTI nor DICOM": ["b.nrrd", "c.nrrd", "d.nrrd", "e.nrrd"],
+        "no file, but a pipe, device or link": ["gone.nii", "pipe.nii"],
+    }
+    assert any(
+        line.startswith("passed over 4 (neither NIfTI nor DICOM): ")
+        and line.endswith("d.nrrd, ...")
+        for line in found.lines()
+    )
+
+
+def test_refused_entries_of_a_set_are_named(tmp_path):
+    pairs = [{"image": f"im/{n}.nii", "label": f"la/{n}.nii"} for n in ("a", "b c")]
+    content = {"labels": {"1": "liver"}, "training": pairs}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    found = scans.find_scans(tmp_path)
+    assert [scan.case for scan in found.scans] == ["a"]
+    assert any("the case id 'b c'" in line for line in found.lines())
+
+
+def test_nested_folders_of_totalsegmentator(tmp_path):
+    for case in ("s1", "s 2"):
+        touch(tmp_path / case, "ct.nii.gz")
+        touch(tmp_path / case / "segmentations", "liver.nii.gz", "spleen.nii.gz")
+    touch(tmp_path / "s3", "portal.nii.gz")
+    touch(tmp_path / "many", "one.nii", "two.nii")
+    found = scans.find_scans(tmp_path)
+    assert {scan.case for scan in found.scans} == {"s1", safe_name("s 2"), "s3"}
+    assert sorted(map(len, found.reasons().values())) == [2, 4]
 
 
 def test_two_files_of_one_name_are_both_refused(tmp_path):

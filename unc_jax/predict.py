@@ -19,13 +19,15 @@ from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
 from unc_jax.review import quality, report, rule, scans, segment_case, worklist
 from unc_jax.review.quality import Quality
-from unc_jax.review.scans import Scan
+from unc_jax.review.scans import Found, Scan
 from unc_jax.review.segment_case import Request
 from unc_jax.review.segment_scan import Segmenter, build_segmenter
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import run_folder
 from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import Run
+
+_LINES = 12  # of the console, on files passed over
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         if runtime.is_main():
             files.sweep(output)
+            _print_passed_over(found)
         liver = None
         if arguments.liver_run and trained.target == "tumor":
             liver = build_segmenter(run_folder.open_run(arguments.liver_run))
@@ -55,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         segment_case.check(request, segmenter)
         rows: list[Row] = []
         # Each process segments its share of the scans, the main one writes the tables.
-        share = found[runtime.process_index() :: runtime.process_count()]
+        share = found.scans[runtime.process_index() :: runtime.process_count()]
         for row in _segmented(share, segmenter, request):
             rows.append(row)
             if runtime.is_main():
@@ -63,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         rows = rule.decide(_of_all_processes(rows), wanted)
         if runtime.is_main():
             facts = {"run": str(trained.path), "scans": str(arguments.input)}
+            if found.passed_over:
+                facts["passed over"] = f"{len(found.passed_over)} files, see run.json"
             worklist.finish(
                 output,
                 rows,
@@ -132,9 +137,17 @@ def _of_all_processes(own: list[Row]) -> list[Row]:
     return [row for row in in_turn if row is not None]
 
 
-def _details(
-    segmenter: Segmenter, request: Request, found: Sequence[Scan]
-) -> dict[str, object]:
+def _print_passed_over(found: Found) -> None:
+    lines = found.lines()
+    shown = lines if len(lines) <= _LINES else lines[: _LINES - 1]
+    for line in shown:
+        print(line, file=sys.stderr)
+    if lines[len(shown) :]:
+        rest = len(lines) - len(shown)
+        print(f"passed over for {rest} more reasons: run.json", file=sys.stderr)
+
+
+def _details(segmenter: Segmenter, request: Request, found: Found) -> dict[str, object]:
     """Returns what run.json holds beside the facts of the report."""
     return {
         "config": segmenter.run.config,
@@ -142,7 +155,8 @@ def _details(
         "fingerprint": request.fingerprint(segmenter),
         "seed": segmenter.run.seed,
         "device": str(jax.devices()[0].device_kind),
-        "sha256": {scan.case: scan.digest() for scan in found},
+        "sha256": {scan.case: scan.digest() for scan in found.scans},
+        "passed_over": found.reasons(),
     }
 
 

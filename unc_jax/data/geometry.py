@@ -1,11 +1,15 @@
 """Grids of scans: canonical RAS+ order, and the scan's own order and header values."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
+from nibabel.spatialimages import HeaderDataError
+
+_TILT_DEGREES = 0.1  # below, a drift within the slices is less than rounding
 
 # Header values that place the voxels. They are kept verbatim: deriving them anew from
 # the affine would round at each passage.
@@ -78,6 +82,39 @@ def to_scan_order(array_ras: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Returns a view in scan order of an array (x, y, z, ...) in RAS+ order."""
     ras = np.array([[0, 1], [1, 1], [2, 1]])
     return apply_orientation(array_ras, ornt_transform(ras, geometry.orientation))
+
+
+def geometry_notes(geometry: Geometry) -> Iterator[str]:
+    """Yields what is odd about a grid: sheared, or sform and qform of two minds."""
+    sides = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)
+    cosine = float(np.abs(np.triu(sides.T @ sides, 1)).max())
+    tilt = float(np.degrees(np.arcsin(min(cosine, 1.0))))
+    if tilt > _TILT_DEGREES:
+        yield (
+            f"sheared by {tilt:.1f} degrees, as by a gantry tilt: the sform tells, a "
+            "reader of the qform alone would misplace it"
+        )
+    codes = geometry.fields["sform_code"], geometry.fields["qform_code"]
+    if min(codes) > 0:
+        apart = _qform(geometry) - geometry.affine
+        corners = np.array(list(np.ndindex(2, 2, 2))) * np.array(geometry.shape)
+        moved = np.c_[corners, np.ones(8)] @ apart.T
+        furthest = float(np.linalg.norm(moved[:, :3], axis=1).max())
+        if furthest > min(geometry.spacing_mm) / 2:
+            yield (
+                f"sform and qform contradict each other by {furthest:.3g} mm; the "
+                "sform is used"
+            )
+
+
+def _qform(geometry: Geometry) -> np.ndarray:
+    header: Any = nib.Nifti1Header()
+    for name, value in geometry.fields.items():
+        header[name] = value
+    try:
+        return header.get_qform()
+    except (HeaderDataError, ValueError):
+        return np.full((4, 4), np.inf)  # no rotation
 
 
 def header_fields(header: Any) -> dict[str, Any]:

@@ -119,6 +119,8 @@ def _slabs(shape: tuple[int, int, int], dtype: np.dtype) -> Iterator[slice]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Opens a file, unpacked if its content is gzip; damage becomes an InputError."""
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise InputError(f"{path}: no file")
     try:
         with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
             packed = raw.peek(2)[:2] == b"\x1f\x8b"

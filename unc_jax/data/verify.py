@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from unc_jax.data import nifti
-from unc_jax.data.geometry import Geometry
+from unc_jax.data.geometry import Geometry, geometry_notes
 from unc_jax.data.nifti import ENDINGS, files_of
 from unc_jax.errors import InputError
 
@@ -96,6 +96,8 @@ def _attempt(
 def _geometry_findings(path: Path, geometry: Geometry) -> Iterator[_Finding]:
     if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
         yield "warning", f"{path}: no geometry (sform and qform codes are 0)"
+    for note in geometry_notes(geometry):
+        yield "warning", f"{path}: {note}"
     linear = geometry.affine[:3, :3]
     lengths = np.linalg.norm(linear, axis=0)
     on_axes = np.isclose(np.abs(linear), np.abs(np.rint(linear)), atol=1e-6).all()

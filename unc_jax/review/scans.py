@@ -1,13 +1,26 @@
 """Scans that a user names: files, DICOM series, a Decathlon or nnU-Net set."""
 
 import hashlib
+import os
 import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from unc_jax.data import dataset, dicom, nifti
+from unc_jax.data import dataset, dicom, dicom_series, nifti
+from unc_jax.data.dicom_series import PassedOver
 from unc_jax.data.nifti import ENDINGS
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, printable
+
+# TotalSegmentator's CASE/ct.nii.gz and CASE/mri.nii.gz, beside CASE/segmentations/.
+_NESTED = ("ct", "mri")
+_LABELS = re.compile(r"(segmentation|label|mask)s?(tr|ts)?", re.IGNORECASE)
+# Names in the output folder that are no case's.
+_TAKEN = ("cases.csv", "run.json", "report.html", "pictures", "study")
+_OUTPUT_MARK = ".lock-holder"  # what every folder has that a command wrote to
+_LONGEST = 100  # characters of a name, with a digest behind them
+_SHOWN = 3  # files of one reason that a message names
 
 
 class Scan(NamedTuple):
@@ -18,12 +31,14 @@ class Scan(NamedTuple):
       path: of a NIfTI file, or of the folder of a DICOM series.
       problem: why the scan cannot be taken; "" if it can.
       series: files of the DICOM series; empty for a NIfTI file.
+      warnings: what was assumed about it.
     """
 
     case: str
     path: Path
     problem: str = ""
     series: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def read(self) -> nifti.Scan:
         """Reads voxels and geometry; InputError names the file that is at fault."""
@@ -35,61 +50,169 @@ class Scan(NamedTuple):
         return [[file.st_size, file.st_mtime_ns] for file in files]
 
     def digest(self) -> str:
-        """Returns the SHA-256 of its files in order; "" where one cannot be read."""
+        """Returns the SHA-256 of its files, one behind the other; "" without them."""
         total = hashlib.sha256()
-        try:
-            for path in self.series or nifti.files_of(self.path):
-                with open(path, "rb") as file:
-                    total.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError:
-            return ""
+        for path in self.series or nifti.files_of(self.path):
+            if not path.is_file():
+                return ""
+            with open(path, "rb") as file:
+                hashlib.file_digest(file, lambda: total)
         return total.hexdigest()
 
 
-def find_scans(source: Path) -> list[Scan]:
-    """Returns all scans of `source`, by name.
+class Found(NamedTuple):
+    """Scans, by name, and the files that are neither one nor a part of one."""
 
-    Of a set with dataset.json both training and test images are taken. Two files that
-    come to the same name are both refused. Raises InputError when there is none.
+    scans: tuple[Scan, ...]
+    passed_over: tuple[PassedOver, ...]
+
+    def reasons(self) -> dict[str, list[str]]:
+        """Returns the files passed over by reason, in the order they were met."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for path, reason in self.passed_over:
+            found[printable(reason)].append(printable(path))
+        return dict(found)
+
+    def lines(self) -> list[str]:
+        """Returns a line for each reason: how many files, and which are the first."""
+        return [
+            f"passed over {len(paths)} ({reason}): {', '.join(paths[:_SHOWN])}"
+            + (", ..." if paths[_SHOWN:] else "")
+            for reason, paths in self.reasons().items()
+        ]
+
+
+def find_scans(source: Path) -> Found:
+    """Returns all scans of `source`: a file, a set with dataset.json, or a folder.
+
+    Of a set both training and test images are taken; of a folder its NIfTI files, or,
+    without any, those that have a folder of their own (CASE/ct.nii.gz), and all DICOM
+    series below it. Two files that come to the same name are both refused. Raises
+    InputError when there is no scan.
     """
     source = Path(source)
+    passed: list[PassedOver] = []
+    series: list[dicom_series.Series] = []
     if (source / "dataset.json").exists():
         task = dataset.read_task(source)
-        found = [(case.id, case.image) for case in (*task.training, *task.test)]
+        named = [(case.id, case.image) for case in (*task.training, *task.test)]
+        passed += [PassedOver(source / p.case, p.message) for p in task.problems]
     elif source.is_dir():
-        files = sorted(p for p in source.iterdir() if p.is_file() and _is_scan(p))
-        found = [(_stem(path), path) for path in files]
+        files = list(_walk(source, passed))
+        scans = [path for path in files if path.name.endswith(ENDINGS)]
+        pairs = {path.with_suffix(".img") for path in scans if path.suffix == ".hdr"}
+        others = sorted({*files} - {*scans} - pairs)
+        named = _named(source, scans, passed)
+        series, without = _find_series(others, needed=not named)
+        passed += without
     elif source.exists():
-        found = [(_stem(source), source)]
+        named = [(_stem(source), source)]
     else:
         raise InputError(f"no file or folder {source}")
-    if not found and source.is_dir():
-        series = dicom.find_series(source)
-        if not series:
-            raise InputError(f"{source} holds no {', '.join(ENDINGS)} or DICOM file")
-        return [Scan(_safe(name), source, "", files) for name, files in series.items()]
-    paths: dict[str, list[Path]] = {}
-    for name, path in found:
-        paths.setdefault(_safe(name), []).append(path)
-    return [scan for name, same in paths.items() for scan in _scans(name, same)]
+    found: dict[str, list[Scan]] = defaultdict(list)
+    for name, path in named:
+        found[safe_name(name)].append(Scan(safe_name(name), path))
+    for one in series:
+        name = safe_name(one.name, "\0".join(one.identity))
+        scan = Scan(name, one.folder, one.problem, one.files, one.warnings)
+        found[name].append(scan)
+    result = Found(tuple(_without_twins(found)), tuple(passed))
+    if (
+        series
+        and len(series) == len(result.scans)
+        and not any(one.readable for one in series)
+    ):
+        problems = "; ".join(scan.problem for scan in result.scans[:_SHOWN])
+        raise InputError(f"{source} holds no scan that can be read: {problems}")
+    if not result.scans:
+        hint = "; ".join(result.lines()[:_SHOWN])
+        kinds = ", ".join(ENDINGS)
+        raise InputError(
+            f"{source} holds no {kinds} or DICOM file; {hint}".rstrip("; ")
+        )
+    return result
 
 
-def _scans(name: str, paths: list[Path]) -> list[Scan]:
-    if len(paths) == 1:
-        return [Scan(name, paths[0])]
-    both = " and ".join(str(path) for path in paths)
-    problem = f"{both} share the name {name}; rename one"
-    return [Scan(f"{name}~{n}", path, problem) for n, path in enumerate(paths, 1)]
+def safe_name(name: str, identity: str = "") -> str:
+    """Returns a name of letters, digits, . - _ that is neither hidden nor a path.
+
+    It depends on nothing but its arguments. Where it says less than them, the name that
+    was changed or an `identity`, a digest of these sets it apart from others.
+    """
+    kept = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".")[:_LONGEST]
+    if kept == name and kept.casefold() not in _TAKEN and not identity:
+        return kept
+    told = (identity or name).encode("utf-8", "surrogatepass")
+    return f"{kept or 'scan'}_{hashlib.sha256(told).hexdigest()[:8]}"
 
 
-def _is_scan(path: Path) -> bool:
-    return path.name.endswith(ENDINGS) and not path.name.startswith(".")
+def _find_series(
+    paths: Sequence[Path], *, needed: bool
+) -> tuple[list[dicom_series.Series], list[PassedOver]]:
+    """Finds DICOM series; those not `needed` are passed over without pydicom."""
+    try:
+        return dicom_series.find_series(paths)
+    except InputError as error:
+        if needed:
+            raise
+        return [], [PassedOver(path, str(error)) for path in paths]
+
+
+def _walk(source: Path, passed: list[PassedOver]) -> Iterator[Path]:
+    """Yields the regular files below a folder, notes all else; follows no folders."""
+    for place, folders, names in os.walk(source):
+        for name in sorted(folders):
+            path = Path(place, name)
+            reason = "hidden" if name.startswith(".") else ""
+            reason = "a link to a folder" if path.is_symlink() else reason
+            reason = "an output" if (path / _OUTPUT_MARK).exists() else reason
+            if reason:
+                folders.remove(name)
+                passed.append(PassedOver(path, reason))
+        folders.sort()
+        for path in (Path(place, name) for name in sorted(names)):
+            if path.name.startswith("."):
+                passed.append(PassedOver(path, "hidden"))
+            elif not path.is_file():
+                passed.append(PassedOver(path, "no file, but a pipe, device or link"))
+            else:
+                yield path
+
+
+def _named(
+    source: Path, scans: Sequence[Path], passed: list[PassedOver]
+) -> list[tuple[str, Path]]:
+    """Returns name and path of the NIfTI scans that are taken, notes the others."""
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for path in scans:
+        by_folder[path.parent].append(path)
+    top = sorted(by_folder.pop(source, []))
+    named = [(_stem(path), path) for path in top]
+    for folder, paths in sorted(by_folder.items()):
+        chosen = [path for path in paths if _stem(path) in _NESTED]
+        alone = not _LABELS.fullmatch(folder.name) and len(paths) == 1
+        chosen = chosen or (paths if alone else [])
+        if top or len(chosen) != 1:
+            chosen = []
+        case = folder.relative_to(source).as_posix()
+        named += [(case, path) for path in chosen]
+        reason = "a folder of its own: name it by --input"
+        if chosen or _LABELS.fullmatch(folder.name):
+            reason = "beside the scan, or labels"
+        passed += [PassedOver(p, reason) for p in sorted(paths) if p not in chosen]
+    return named
+
+
+def _without_twins(found: dict[str, list[Scan]]) -> Iterator[Scan]:
+    for name, twins in found.items():
+        if len(twins) == 1:
+            yield twins[0]
+            continue
+        both = " and ".join(str(scan.path) for scan in twins)
+        problem = f"{both} share the name {name}; rename one"
+        for number, scan in enumerate(twins, 1):
+            yield scan._replace(case=f"{name}~{number}", problem=problem)
 
 
 def _stem(path: Path) -> str:
     return dataset.stem(path).removesuffix("_0000")
-
-
-def _safe(name: str) -> str:
-    """Returns a name of letters, digits, . - _ that is neither hidden nor a path."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:120] or "scan"

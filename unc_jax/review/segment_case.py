@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import dicom, files, scan_maps
+from unc_jax.data import dicom_seg, files, scan_maps
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
@@ -54,7 +54,7 @@ def check(request: Request, segmenter: Segmenter) -> None:
         if not masks.is_dir():
             raise InputError(f"--liver-masks {masks}: no such folder")
     if request.dicom_seg:
-        dicom.require_highdicom()
+        dicom_seg.require_highdicom()
 
 
 def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | None:
@@ -92,7 +92,7 @@ def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
     scan_maps.write_maps(folder, maps, geometry)
     target = segmenter.preparation.target
     extras = _write_extras(scan, found, geometry, request, target)
-    warnings = [*found.warnings, *extras]
+    warnings = [*scan.warnings, *found.warnings, *extras]
     row: Row = {
         **found.row,
         "case": scan.case,
@@ -149,7 +149,7 @@ def _write_extras(
         scan_maps.write_samples(folder, masks, shape, geometry, found.box)
     if request.dicom_seg and scan.series:
         try:
-            dicom.write_segmentation(
+            dicom_seg.write_segmentation(
                 folder / "mask.dcm",
                 found.mask,
                 geometry,
