@@ -107,12 +107,14 @@ def test_review_rows_are_read_back_bitwise(tmp_path):
 
 
 @pytest.mark.parametrize("columns", [EVALUATION_COLUMNS, REVIEW_COLUMNS])
-@pytest.mark.parametrize("case", ["=1+1", "+x", "-x", "@SUM(A1)", "'plain", "\tx"])
+@pytest.mark.parametrize(
+    "case", ["=1+1", "+x", "-x", "@SUM(A1)", "'plain", "\tx", "\uff1dx"]
+)
 def test_no_case_becomes_a_formula(tmp_path, columns, case):
     path = tmp_path / "cases.csv"
     cases_table.write_rows(path, [cases_table.new_row(columns, case=case)], columns)
     field = path.read_text().splitlines()[1].split(",")[0].strip('"')
-    assert not field.startswith(("=", "+", "-", "@", "\t"))
+    assert not field.startswith(("=", "+", "-", "@", "\t", "\uff1d"))
     assert cases_table.read_rows(path, columns)[0]["case"] == case
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unc_jax.data import files
-from unc_jax.errors import InputError, printable
+from unc_jax.errors import InputError
 from unc_jax.study.metrics import volume_ml
 from unc_jax.uncertainty.measures import (
     MEASURES,
@@ -82,9 +82,8 @@ REVIEW_COLUMNS = (
 _OPTIONAL = (*set(MEASURES).difference(PAPER_MEASURES), *_FURTHER)
 _TEXT = ("case", "split", "status", "flag", "reason", "unlike", "warnings", "input")
 _WHOLE = ("n_samples",)
-_FORMULA = tuple(
-    "=+-@\t\r\uff1d\uff0b\uff0d\uff20"
-)  # a spreadsheet would execute the field
+# A spreadsheet would execute the field; the last four are the first of a wide keyboard.
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 # Values of "status".
 OK, EMPTY, NO_LIVER = "ok", "empty", "no_liver"
@@ -213,8 +212,7 @@ def _to_field(value: str | int | float | None) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        text = printable(value)
-        return f"'{text}" if text.startswith(_FORMULA) else text
+        return f"'{value}" if value.startswith(_FORMULA) else value
     # repr of a Python float is the shortest text that reads back as the same float;
     # NumPy's own scalars would show their type.
     return repr(np.asarray(value).item())
