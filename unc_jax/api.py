@@ -79,10 +79,13 @@ class Run(NamedTuple):
 def load_run(path: str | Path, *, level: float = 0.9) -> Run:
     """Opens the folder of an evaluated run; `level` is that of the bound of Dice.
 
+    Where the calibration cases support only a lower level, that is taken.
+
     Raises InputError for a folder that is incomplete or broken.
     """
     opened = run_folder.open_run(Path(path))
     model = quality.of_run(opened)
+    level = quality.supported_level(model, level)
     return Run(segment_scan.build_segmenter(opened, quality=model, level=level))
 
 

@@ -17,7 +17,15 @@ import jax
 from unc_jax import compilation, runtime
 from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
-from unc_jax.review import quality, report, rule, scans, segment_case, worklist
+from unc_jax.review import (
+    quality,
+    report,
+    rule,
+    scans,
+    segment_case,
+    verdict,
+    worklist,
+)
 from unc_jax.review.quality import Quality
 from unc_jax.review.scans import Found, Scan
 from unc_jax.review.segment_case import Request
@@ -37,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         runtime.initialize()
     trained = run_folder.open_run(arguments.run)
     known, model = _known_quality(trained, arguments)
+    wanted = wanted._replace(level=quality.supported_level(model, wanted.level))
+    worth = verdict.of_run(trained.rows)
     found = scans.find_scans(arguments.input)
     output = arguments.output
     request = Request(
@@ -53,17 +63,21 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.liver_run and trained.target == "tumor":
             liver = build_segmenter(run_folder.open_run(arguments.liver_run))
         segmenter = build_segmenter(
-            trained, quality=model, level=arguments.level, liver=liver
+            trained, quality=model, level=wanted.level, liver=liver
         )
         segment_case.check(request, segmenter)
         rows: list[Row] = []
         # Each process segments its share of the scans, the main one writes the tables.
         share = found.scans[runtime.process_index() :: runtime.process_count()]
         for row in _segmented(share, segmenter, request):
-            rows.append(row)
+            rows.append(worklist.with_verdict(row, worth))
             if runtime.is_main():
-                worklist.write_cases(output, rule.decide(rows, wanted))
-        rows = rule.decide(_of_all_processes(rows), wanted)
+                worklist.write_cases(output, rule.decide(rows, wanted, model))
+        rows = rule.decide(_of_all_processes(rows), wanted, model)
+        notes = [
+            *filter(None, [worth, rule.release_words(wanted, model, rows)]),
+            quality.bound_words(model, arguments.level),
+        ]
         if runtime.is_main():
             facts = {"run": str(trained.path), "scans": str(arguments.input)}
             if found.passed_over:
@@ -76,9 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
                 details=_details(segmenter, request, found),
                 known=known,
                 wanted=wanted,
+                notes=notes,
             )
         runtime.barrier()
-    return worklist.print_outcome(output, rows)
+    return worklist.print_outcome(output, rows, notes)
 
 
 def _known_quality(
@@ -89,20 +104,10 @@ def _known_quality(
     if arguments.calibrate:
         known = worklist.read_known(arguments.calibrate)
         model = quality.fit(trained.rows, calibration=known)
-    if model is None:
-        print(
-            f"{trained.path} predicts no Dice: too few validation cases; name cases "
-            "with a reference by --calibrate CASES_CSV",
-            file=sys.stderr,
-        )
-        return known, None
-    greatest = quality.greatest_level(len(model.residuals))
-    if arguments.level > greatest:
-        print(
-            f"no lower bound at level {arguments.level:g}: {len(model.residuals)} "
-            f"calibration cases support {greatest:.3f} at most",
-            file=sys.stderr,
-        )
+    if model is None or quality.supported_level(model, arguments.level) < (
+        arguments.level
+    ):
+        print(quality.bound_words(model, arguments.level), file=sys.stderr)
     return known, model
 
 

@@ -28,7 +28,6 @@ from unc_jax.review import (
     worklist,
 )
 from unc_jax.review.quality import Quality
-from unc_jax.review.rule import Rule
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study.cases_table import Row
 from unc_jax.uncertainty.measures import PAPER_MEASURES
@@ -53,24 +52,27 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with files.hold(output, "unc_jax.score"):
         rows = _score(found, request)
-        facts = _facts(arguments, rows)
+        model, notes = None, []
         if known:
             model = _fit(known, rows)
-            rows = [quality.with_estimate(row, model, arguments.level) for row in rows]
-            facts["lower bounds"] = model.support
-        rows = rule.order(_decided(rows, wanted, bool(known)))
+            wanted = wanted._replace(level=quality.supported_level(model, wanted.level))
+            rows = [quality.with_estimate(row, model, wanted.level) for row in rows]
+            notes.append(quality.bound_words(model, arguments.level))
+        rows = rule.order(rule.decide(rows, wanted, model))
+        notes += filter(None, [rule.release_words(wanted, model, rows)])
         if arguments.references:
             score_case.write_study(rows, output / "study")
         worklist.finish(
             output,
             rows,
             title=f"Review: samples of {arguments.samples}",
-            facts=facts,
+            facts=_facts(arguments, rows),
             details={},
             known=known,
             wanted=wanted,
+            notes=notes,
         )
-    return worklist.print_outcome(output, rows)
+    return worklist.print_outcome(output, rows, notes)
 
 
 def _score(
@@ -98,14 +100,6 @@ def _fit(known: Sequence[Row], rows: Sequence[Row]) -> Quality:
         for name, reason in unfit.items():
             print(f"{name} is left out: {reason}", file=sys.stderr)
     return quality.fit(known, measures=[m for m in PAPER_MEASURES if m not in unfit])
-
-
-def _decided(rows: list[Row], wanted: Rule, calibrated: bool) -> list[Row]:
-    if calibrated:
-        return rule.decide(rows, wanted)
-    # Without a predicted Dice the fraction goes by D_pw, which is a Dice itself.
-    ranked = [{**row, "predicted_dice": row["d_pw"]} for row in rows]
-    return [{**row, "predicted_dice": None} for row in rule.decide(ranked, wanted)]
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.data.prepare_case import Recipe
 from unc_jax.errors import InputError
-from unc_jax.review import prepare_scan, report, rule
+from unc_jax.review import prepare_scan, report, verdict
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
@@ -83,7 +83,7 @@ def train(config: Config, prepared: Cohort, workdir: Path) -> None:
 
 
 def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
-    """Evaluates all cases by Monte Carlo samples; returns the Markdown table.
+    """Evaluates all cases; returns the Markdown table and the verdict on the measures.
 
     Several processes share the cases; the main one alone sums up, the others return "".
 
@@ -121,8 +121,8 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
     if summed is not None:
         files.write_json(workdir / "voxels.json", summed)
     prepare_scan.store_preparation(workdir, config, prepared, rows)
-    rule.store_quality(workdir, rows)
-    return summarise(config, rows, workdir)
+    said = verdict.store(workdir, rows)
+    return f"{summarise(config, rows, workdir)}\n\n{said}"
 
 
 def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str:

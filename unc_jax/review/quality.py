@@ -2,7 +2,12 @@
 
 Score: the case's mean rank among reference cases over the measures, turned so that
 more is better. Map: isotonic regression of Dice on the score. Bound: conformal, from
-the residuals of the map on cases that it was not fitted to.
+the residuals of the map on cases that neither the network nor the map was fitted to.
+
+The map of a run is fitted to its training cases, whose Dice is a little higher than
+that of new ones: so is the predicted Dice, and the bound takes it back. Maps fitted to
+half of the validation cases, or shifted by their residuals, were no nearer
+(benchmarks/results/coverage.md).
 """
 
 import math
@@ -53,38 +58,29 @@ class Quality(NamedTuple):
       method: "split": the map knows none of the calibration cases; "cross": each
         case's residual is of a map that was fitted without its fold.
       residuals: map less true Dice on the calibration cases.
+      scores, dice: score under the map, and true Dice, of the calibration cases.
     """
 
     method: str
     residuals: list[float]
+    scores: list[float]
+    dice: list[float]
     map: Map
-
-    @property
-    def support(self) -> str:
-        """Cases and greatest level that the bounds rest on, in words."""
-        n = len(self.residuals)
-        bound = "" if self.method == "split" else ", proved for 2 level - 1"
-        return (
-            f"{n} cases ({self.method}{bound}); they support levels up to "
-            f"{greatest_level(n):.3f}"
-        )
 
 
 def fit(
     rows: Sequence[Values],
     *,
-    method: str = "split",
     calibration: Sequence[Values] | None = None,
     measures: Sequence[str] = PAPER_MEASURES,
 ) -> Quality:
     """Fits map and residuals to cases with a known Dice.
 
     Args:
-      rows: of a run's cases.csv. The map is fitted to the training cases and calibrated
-        on the validation cases, never on test cases. Rows without a split are fitted
-        to by themselves ("cross").
-      method: "cross" fits to training and validation cases and takes each residual from
-        a map without the case's fold (jackknife+ and CV+; Barber et al., 2021).
+      rows: of a run's cases.csv: the map is fitted to the training cases and calibrated
+        on the validation cases, never on training or test cases. Rows that all have no
+        split are fitted to by themselves: each residual is of a map without the case's
+        fold ("cross": jackknife+ and CV+; Barber et al., 2021).
       calibration: cases of the user's own, instead of the validation cases.
       measures: names of those that the score takes.
 
@@ -93,21 +89,21 @@ def fit(
     Raises:
       InputError: fewer than three cases to fit to, or to calibrate with.
     """
-    parts: dict[str, list[Values]] = {"train": [], "validation": [], "test": [], "": []}
-    for row in _known(rows, measures):
-        parts[row.get("split") or ""].append(row)
-    if method == "cross" or (not parts["train"] and not parts["validation"]):
-        known = parts["train"] + parts["validation"] + parts[""]
-        known += _known(calibration or (), measures)
+    known = _known(rows, measures)
+    if not any(row.get("split") for row in rows):
         _check_enough(known, "fit the quality map to")
+        found = fit_map(known, measures)
         residuals = _residuals_of_folds(known, measures)
-        return Quality("cross", residuals, fit_map(known, measures))
-    wanted = parts["validation"] if calibration is None else calibration
-    held_out = _known(wanted, measures)
-    _check_enough(parts["train"], "fit the quality map to")
+        return _quality("cross", residuals, known, found)
+    train = [row for row in known if row["split"] == "train"]
+    if calibration is None:
+        held_out = [row for row in known if row["split"] == "validation"]
+    else:
+        held_out = _known(calibration, measures)
+    _check_enough(train, "fit the quality map to")
     _check_enough(held_out, "calibrate the quality map with")
-    found = fit_map(parts["train"], measures)
-    return Quality("split", _residuals(found, held_out), found)
+    found = fit_map(train, measures)
+    return _quality("split", _residuals(found, held_out), held_out, found)
 
 
 def fit_map(rows: Sequence[Values], measures: Sequence[str] = PAPER_MEASURES) -> Map:
@@ -119,7 +115,7 @@ def fit_map(rows: Sequence[Values], measures: Sequence[str] = PAPER_MEASURES) ->
         name: sorted(MEASURES[name].sign * float(row[name]) for row in rows)
         for name in measures
     }
-    scores = np.array([_score(reference, row) for row in rows])
+    scores = np.array([score(Map(reference, [], []), row) for row in rows])
     dice = np.array([float(row["dice"]) for row in rows])
     places, group = np.unique(scores, return_inverse=True)
     weights = np.bincount(group)
@@ -133,8 +129,8 @@ def map_dice(fitted: Map, measures: Values) -> float:
 
     It never falls when a measure gets better. An undefined measure counts as the worst.
     """
-    score = _score(fitted.reference, measures)
-    return float(np.clip(np.interp(score, fitted.scores, fitted.dice), 0, 1))
+    found = np.interp(score(fitted, measures), fitted.scores, fitted.dice)
+    return float(np.clip(found, 0, 1))
 
 
 def predict(quality: Quality, measures: Values, level: float) -> Estimate:
@@ -170,39 +166,46 @@ def greatest_level(calibration_cases: int) -> float:
     return calibration_cases / (calibration_cases + 1)
 
 
+def supported_level(quality: Quality | None, level: float) -> float:
+    """Returns `level`, or the greatest one that the calibration cases support."""
+    if quality is None:
+        return level
+    return min(level, greatest_level(len(quality.residuals)))
+
+
+def bound_words(quality: Quality | None, level: float) -> str:
+    """Returns the level that lower bounds hold at, and what it rests on, a sentence."""
+    if quality is None:
+        return (
+            "No predicted Dice and no lower bounds: too few validation cases; name "
+            "cases with a reference by --calibrate CASES_CSV."
+        )
+    n, used = len(quality.residuals), supported_level(quality, level)
+    asked = f" ({level:g} was asked for)" if used < level else ""
+    proved = "" if quality.method == "split" else ", proved for 2 level - 1"
+    return (
+        f"Lower bounds of Dice hold at level {used:.3g}{asked}: {n} calibration cases "
+        f"({quality.method}{proved}) support levels up to {greatest_level(n):.3f}."
+    )
+
+
 def to_json(quality: Quality) -> dict[str, Any]:
-    """Returns plain JSON; `from_json` gives the same back."""
+    """Returns the content of RUN/quality.json, a record for people."""
     return {**quality._asdict(), "map": quality.map._asdict()}
 
 
-def from_json(content: Any, source: str) -> Quality:
-    """Reads `to_json`; InputError names `source` when it is something else."""
-    try:
-        fitted = Map(**content["map"])
-        quality = Quality(content["method"], content["residuals"], fitted)
-        numbers = [*quality.residuals, *fitted.scores, *fitted.dice]
-        whole = set(fitted.reference) == set(PAPER_MEASURES) and len(fitted.dice) > 0
-        whole = whole and len(fitted.scores) == len(fitted.dice)
-        if not whole or not np.isfinite(np.array(numbers, float)).all():
-            raise ValueError
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{source} is no quality map; delete it and run --stage evaluate again"
-        ) from None
-    return quality
-
-
 def of_run(run: Run) -> Quality | None:
-    """Reads the quality map of a run; None where it had too few cases for one."""
-    if run.quality is None:
+    """Returns the quality map of a run; None where it has too few cases for one."""
+    try:
+        return fit(run.rows)
+    except InputError:
         return None
-    return from_json(run.quality, str(run.path / "quality.json"))
 
 
-def _score(reference: dict[str, list[float]], measures: Values) -> float:
+def score(fitted: Map, measures: Values) -> float:
     """Returns the mean mid-rank among the reference cases, over measures, in [0, 1]."""
     ranks = []
-    for name, ordered in reference.items():
+    for name, ordered in fitted.reference.items():
         value = measures[name]
         if value is None or math.isnan(value):
             ranks.append(0.0)
@@ -210,7 +213,15 @@ def _score(reference: dict[str, list[float]], measures: Values) -> float:
         signed = MEASURES[name].sign * float(value)
         below = np.searchsorted(ordered, signed, "left")
         ranks.append((below + np.searchsorted(ordered, signed, "right")) / 2)
-    return float(np.mean(ranks)) / len(next(iter(reference.values())))
+    return float(np.mean(ranks)) / len(next(iter(fitted.reference.values())))
+
+
+def _quality(
+    method: str, residuals: list[float], rows: Sequence[Values], fitted: Map
+) -> Quality:
+    scores = [score(fitted, row) for row in rows]
+    dice = [float(row["dice"]) for row in rows]
+    return Quality(method, residuals, scores, dice, fitted)
 
 
 def _residuals(fitted: Map, rows: Sequence[Values]) -> list[float]:

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,7 @@ def write_review_report(
     pictures: Path,
     known: Mapping[str, Sequence[float | None]],
     rule_text: str,
+    notes: Sequence[str] = (),
 ) -> None:
     """Writes the report of a review: the list, worst first, and a card for each case.
 
@@ -61,6 +62,7 @@ def write_review_report(
       known: measure -> its values among cases of known Dice, to compare with; {} leaves
         the comparison out.
       rule_text: the rule of the flags in words.
+      notes: sentences on the worth of flags and bounds.
     """
     ordered = rule.order(list(rows))
     kept = [row for row in rows if row["flag"] != "yes"]
@@ -73,6 +75,7 @@ def write_review_report(
         scored=_mean_dice(rows) if _dices(rows) else "",
         kept=_mean_dice(kept),
         rule=rule_text,
+        notes=notes,
         facts=facts,
         places={name: _finite(known.get(name, ())) for name in MEASURES},
         picture_of=lambda case: _picture_of(pictures, case),
@@ -98,10 +101,7 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
         raise InputError(f"{run}: no summary.json; evaluate the run first") from None
     except ValueError as error:
         raise InputError(f"{run / 'summary.json'}: no JSON ({error})") from None
-    try:
-        settings = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        settings = {}
+    review = _read_if_there(run / "review.json")
     name = run.resolve().name
     write_page(
         run / "report.html",
@@ -115,7 +115,10 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
         format_p=format_p,
         rising=[one.label for one in MEASURES.values() if one.sign > 0],
         picture_of=lambda name: read_picture(run / name),
-        settings=settings,
+        settings=_read_if_there(run / "config.json"),
+        notes=[
+            review[name] for name in ("verdict", "flags", "bounds") if name in review
+        ],
     )
     return run / "report.html"
 
@@ -145,6 +148,13 @@ def versions() -> dict[str, str]:
             found[package] = "not installed"
     made = time.strftime("%Y-%m-%d %H:%M")
     return {**found, "python": platform.python_version(), "made": made}
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _picture_of(pictures: Path, case: str) -> Picture | None:

@@ -1,37 +1,31 @@
-"""Rule for the cases that a human should review, and what it would have saved."""
+"""Rule for the cases that a human should review, and for those to release."""
 
 import math
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
-from absl import logging
-from numpy.typing import ArrayLike
-
-from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import quality
+from unc_jax.review import quality, selection
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import OK, Row
-
-# Rules that review.json reports of.
-_TARGET_DICE, _REVIEW_FRACTION, _LEVEL = 0.9, 0.1, 0.9
+from unc_jax.study.cases_table import Row
 
 
 class Rule(NamedTuple):
-    """Rule of the flags: a case is flagged that either of the first two applies to.
+    """Rule of the flags: a case is flagged that one of them applies to.
 
     Attributes:
       target_dice: cases whose lower bound lies below; None: no such rule.
-      review_fraction: that share of the cases, those with the lowest predicted Dice;
-        None: no such rule.
+      review_fraction: that share of the cases, the worst ones; None: no such rule.
       level: of the lower bound.
+      release_level: cases that are not released, in place of those by lower bound; the
+        greatest expected share of cases below the target among the released ones.
     """
 
     target_dice: float | None = None
     review_fraction: float | None = None
     level: float = 0.9
+    release_level: float | None = None
 
 
 def check(rule: Rule) -> None:
@@ -44,38 +38,99 @@ def check(rule: Rule) -> None:
         )
     if not 0 < rule.level < 1:
         raise InputError(f"--level is {rule.level}, must lie in (0, 1)")
+    if rule.release_level is not None:
+        if not 0 < rule.release_level < 1:
+            raise InputError(
+                f"--release-level is {rule.release_level}, must lie in (0, 1)"
+            )
+        if rule.target_dice is None:
+            raise InputError(
+                "--release-level needs --target-dice, below which a case is bad"
+            )
 
 
 def describe(rule: Rule) -> str:
     """Returns the rule in words, one sentence."""
     parts = ["every case that failed, came out empty or is unlike the training cases"]
-    if rule.target_dice is not None:
+    if rule.release_level is not None:
         parts.append(
-            f"cases whose lower bound of Dice (level {rule.level:g}) is below "
+            "every case that is not released (of the released ones, at most "
+            f"{100 * rule.release_level:g} % are expected to have a Dice below "
+            f"{rule.target_dice:g})"
+        )
+    elif rule.target_dice is not None:
+        parts.append(
+            f"cases whose lower bound of Dice (level {rule.level:.3g}) is below "
             f"{rule.target_dice:g}"
         )
     if rule.review_fraction is not None:
-        parts.append(f"the worst {100 * rule.review_fraction:g} %")
+        parts.append(_worst_words(rule))
     return f"To review: {'; '.join(parts)}."
 
 
-def decide(rows: list[Row], rule: Rule) -> list[Row]:
-    """Returns the rows with `flag` ("yes", "no") and `reason` set, in their order.
+def decide(rows: Sequence[Row], rule: Rule, model: Quality | None = None) -> list[Row]:
+    """Returns the rows with `flag`, `reason` and `released` set, in their order.
 
     Always flagged: cases that failed or have no segmentation, cases unlike the training
     cases, and, under a target, cases without a lower bound. The fraction is of all
-    cases; those without a predicted Dice count as the worst, and ties at the edge are
-    all flagged.
+    cases, see `worst`.
     """
-    worst = _worst(rows, rule.review_fraction)
+    chosen = worst(rows, rule.review_fraction or 0, model)
+    released = _released(rows, rule, model)
     decided = []
     for index, row in enumerate(rows):
         found = reasons(row, rule)
-        if index in worst and cases_table.is_usable(row):
-            found.append(f"worst {100 * (rule.review_fraction or 0):.0f} %")
-        flag = "yes" if found else "no"
-        decided.append({**row, "flag": flag, "reason": "; ".join(found)})
+        if cases_table.is_usable(row):
+            if rule.release_level is not None and index not in released:
+                found.append(f"not released at level {rule.release_level:g}")
+            if index in chosen:
+                found.append(_worst_words(rule).removeprefix("the "))
+        words = "yes" if index in released else "no"
+        decided.append(
+            {
+                **row,
+                "flag": "yes" if found else "no",
+                "reason": "; ".join(found),
+                "released": "" if rule.release_level is None else words,
+            }
+        )
     return decided
+
+
+def worst(rows: Sequence[Row], fraction: float, model: Quality | None) -> set[int]:
+    """Returns the indices of the worst ceil(fraction x cases), never more or fewer.
+
+    First those that failed or have no segmentation, then those unlike the training
+    cases, then by predicted Dice. That is a step function: within a step the score
+    decides, then D_pw, which stands for both without a model, then the name.
+    """
+
+    def rank(index: int) -> tuple:
+        row = rows[index]
+        if not cases_table.is_usable(row):
+            return 0, str(row["case"])
+        known = quality.score(model.map, row) if model else None
+        numbers = [row["predicted_dice"], known, row["d_pw"]]
+        numbers = [-1.0 if one is None else float(one) for one in numbers]
+        return 1 + (not row["unlike"]), *numbers, str(row["case"])
+
+    count = math.ceil(fraction * len(rows) - 1e-9)
+    return set(sorted(range(len(rows)), key=rank)[:count])
+
+
+def release_words(rule: Rule, model: Quality | None, rows: Sequence[Row]) -> str:
+    """Returns how many cases are released, and why none can be; "" without the rule."""
+    if rule.release_level is None:
+        return ""
+    n = len(model.scores) if model else 0
+    fewest = selection.fewest_calibration_cases(rule.release_level)
+    if n < fewest:
+        return (
+            f"none released: {n} calibration cases; level {rule.release_level:g} takes "
+            f"{fewest} or more"
+        )
+    count = sum(row["released"] == "yes" for row in rows)
+    return f"{count} of {len(rows)} cases released, by {n} calibration cases"
 
 
 def reasons(row: Row, rule: Rule) -> list[str]:
@@ -90,10 +145,10 @@ def reasons(row: Row, rule: Rule) -> list[str]:
     found = []
     if row["unlike"]:
         found.append(f"unlike the training cases: {row['unlike']}")
-    if rule.target_dice is not None:
+    if rule.target_dice is not None and rule.release_level is None:
         low = row["dice_lower"]
         if low is None:
-            found.append(f"no lower bound at level {rule.level:g}")
+            found.append(f"no lower bound at level {rule.level:.3g}")
         elif float(low) < rule.target_dice:
             found.append(f"lower bound {float(low):.3f} < {rule.target_dice:g}")
     return found
@@ -114,105 +169,21 @@ def order(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=rank)
 
 
-def threshold(predicted: ArrayLike, fraction: float) -> float:
-    """Returns the predicted Dice at or below which `fraction` of the cases lie.
+def _released(rows: Sequence[Row], rule: Rule, model: Quality | None) -> set[int]:
+    """Returns the indices of the released cases.
 
-    Chosen on validation cases, it is a rule for cases that come one at a time. -inf for
-    a fraction of 0 and for no cases; NaN counts as the worst.
+    Cases that failed or are unlike the training cases count, and are never released.
     """
-    values = np.nan_to_num(np.asarray(predicted, float), nan=-1.0)
-    count = math.ceil(fraction * len(values) - 1e-9)
-    return float(np.sort(values)[count - 1]) if count else -math.inf
-
-
-def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[str, Any]:
-    """Appraises a review of the flagged cases by their known Dice, both (n,).
-
-    Failures are cases with Dice below the target. `sensitivity`: share of the failures
-    that were flagged, None without failures. `saved`: share of the cases nobody has to
-    see. `dice_kept`: mean Dice of those, beside `dice_all`, and beside what a review of
-    as many cases gives when they are drawn at random (the mean of all) or by an oracle
-    (the worst ones). NaN Dice are left out; means of nothing are None.
-    """
-    dice, flagged = np.asarray(dice, float), np.asarray(flagged, bool)
-    known = ~np.isnan(dice)
-    dice, flagged = dice[known], flagged[known]
-    failure = dice < target_dice
-    kept = int((~flagged).sum())
-    return {
-        "n": len(dice),
-        "target_dice": target_dice,
-        "failures": int(failure.sum()),
-        "sensitivity": _mean(flagged[failure]),
-        "flagged": len(dice) - kept,
-        "saved": _mean(~flagged),
-        "dice_all": _mean(dice),
-        "dice_kept": _mean(dice[~flagged]),
-        "dice_kept_random": _mean(dice) if kept else None,
-        "dice_kept_oracle": _mean(np.sort(dice)[len(dice) - kept :]),
-    }
-
-
-def store_quality(workdir: Path, rows: list[Row]) -> None:
-    """Writes RUN/quality.json, a `Quality`, and RUN/review.json from a run's cases.csv.
-
-    review.json says what a review by that map would have saved on the test cases.
-    Without enough validation cases there are none of both; a warning says so.
-    """
-    held_out = sum(row["split"] == "validation" for row in rows)
-    # Too few validation cases for the level: training cases help out, each predicted
-    # by a map that does not know it.
-    method = "split" if quality.greatest_level(held_out) >= _LEVEL else "cross"
-    try:
-        found = quality.fit(rows, method=method)
-    except InputError as error:
-        logging.warning("no predicted quality: %s", error)
-        for name in ("quality.json", "review.json"):
-            (workdir / name).unlink(missing_ok=True)
-        return
-    files.write_json(workdir / "quality.json", quality.to_json(found))
-    files.write_json(workdir / "review.json", _appraisals(rows, found))
-
-
-def _worst(rows: list[Row], fraction: float | None) -> set[int]:
-    if not fraction:
+    if rule.release_level is None or rule.target_dice is None or model is None:
         return set()
-    found = (row["predicted_dice"] for row in rows)
-    values = [-1.0 if value is None else float(value) for value in found]
-    edge = threshold(values, fraction)
-    return {index for index, value in enumerate(values) if value <= edge}
+    scores = [
+        quality.score(model.map, row) if not reasons(row, rule) else math.nan
+        for row in rows
+    ]
+    bad = [dice < rule.target_dice for dice in model.dice]
+    found = selection.release(scores, model.scores, bad, rule.release_level)
+    return {index for index, one in enumerate(found) if one}
 
 
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
-
-
-def _appraisals(rows: list[Row], found: Quality) -> dict[str, Any]:
-    """Returns the content of review.json: both rules on the test cases.
-
-    The threshold of the fraction is of validation cases.
-    """
-    held_out = {name: _estimates(rows, name, found) for name in ("validation", "test")}
-    predicted, lower, dice = held_out["test"]
-    edge = threshold(held_out["validation"][0], _REVIEW_FRACTION)
-    return {
-        "level": _LEVEL,
-        "method": found.method,
-        "greatest_level": quality.greatest_level(len(found.residuals)),
-        "target_dice": appraise(dice, ~(lower >= _TARGET_DICE), _TARGET_DICE),
-        "review_fraction": {
-            "fraction": _REVIEW_FRACTION,
-            "threshold": edge if np.isfinite(edge) else None,
-            **appraise(dice, predicted <= edge, _TARGET_DICE),
-        },
-    }
-
-
-def _estimates(rows: list[Row], split: str, found: Quality) -> np.ndarray:
-    """Returns predicted Dice, lower bound and true Dice of a split (3, cases)."""
-    chosen = [row for row in rows if row["split"] == split and row["status"] == OK]
-    estimates = [quality.predict(found, row, _LEVEL) for row in chosen]
-    dice = cases_table.column(chosen, "dice")
-    return np.array(
-        [[one.predicted for one in estimates], [one.lower for one in estimates], dice]
-    ).reshape(3, len(chosen))
+def _worst_words(rule: Rule) -> str:
+    return f"the worst {100 * (rule.review_fraction or 0):g} %"

@@ -13,7 +13,7 @@ from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import report, rule
+from unc_jax.review import report, rule, verdict
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Row
@@ -26,11 +26,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-dice", type=float, help="review what may be below")
     parser.add_argument("--review-fraction", type=float, help="review the worst share")
     parser.add_argument("--level", type=float, default=0.9, help="%(default)s")
+    parser.add_argument(
+        "--release-level",
+        type=float,
+        help="release cases: greatest expected share of them below the target",
+    )
 
 
 def rule_of(arguments: argparse.Namespace) -> Rule:
     """Returns the rule that the flags ask for; InputError for impossible numbers."""
-    wanted = Rule(arguments.target_dice, arguments.review_fraction, arguments.level)
+    wanted = Rule(
+        arguments.target_dice,
+        arguments.review_fraction,
+        arguments.level,
+        arguments.release_level,
+    )
     rule.check(wanted)
     return wanted
 
@@ -101,6 +111,14 @@ def failed_row(case: str, source: Path, error: Exception) -> Row:
     )
 
 
+def with_verdict(row: Row, words: str) -> Row:
+    """Returns the row with a warning where the verdict on the run is bad."""
+    if not verdict.is_worthless(words):
+        return row
+    said = "this run's measures do not rank its cases"
+    return {**row, "warnings": "; ".join(filter(None, [str(row["warnings"]), said]))}
+
+
 def write_cases(output: Path, rows: Sequence[Row]) -> None:
     """Writes OUTPUT/cases.csv, worst first."""
     ordered = rule.order(list(rows))
@@ -116,14 +134,17 @@ def finish(
     details: Mapping[str, Any],
     known: Sequence[Row],
     wanted: Rule,
+    notes: Sequence[str],
 ) -> None:
     """Writes OUTPUT/{cases.csv,run.json,report.html}.
 
-    run.json holds `facts`, which the report shows too, and `details`. The report sets
-    each case among the `known` ones; of an evaluation's, among the validation cases.
+    run.json holds `facts` and `notes`, which the report shows too, and `details`. The
+    report sets each case among the `known` ones; of an evaluation's, among the
+    validation cases.
     """
     write_cases(output, rows)
-    files.write_json(output / "run.json", {**facts, **details})
+    written = {**facts, "level": wanted.level, "notes": list(notes), **details}
+    files.write_json(output / "run.json", written)
     held_out = [row for row in known if row.get("split") == "validation"] or known
     report.write_review_report(
         output / "report.html",
@@ -133,14 +154,16 @@ def finish(
         pictures=output / "pictures",
         known={name: [row[name] for row in held_out] for name in MEASURES},  # type: ignore[misc]
         rule_text=rule.describe(wanted),
+        notes=notes,
     )
 
 
-def print_outcome(output: Path, rows: Sequence[Row]) -> int:
+def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:
     """Prints, in the main process, what was found and where; returns the exit code."""
     failed = sum(str(row["status"]).startswith(cases_table.FAILED) for row in rows)
     flagged = sum(row["flag"] == "yes" for row in rows)
     if runtime.is_main():
         print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
+        print("".join(f"{note}\n" for note in notes), end="")
         print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
     return SOME_FAILED if failed else 0

@@ -77,10 +77,14 @@ REVIEW_COLUMNS = (
     *("volume_ml", "volume_sd_ml", "volume_low_ml", "volume_high_ml"),
     *("unlike", "warnings", "dice", "reference_ml", "seconds", "input"),
     *_FURTHER,
+    "released",
 )
 # Tables written before these were added can be read without them.
-_OPTIONAL = (*set(MEASURES).difference(PAPER_MEASURES), *_FURTHER)
-_TEXT = ("case", "split", "status", "flag", "reason", "unlike", "warnings", "input")
+_OPTIONAL = (*set(MEASURES).difference(PAPER_MEASURES), *_FURTHER, "released")
+_TEXT = (
+    *("case", "split", "status", "flag", "reason", "released"),
+    *("unlike", "warnings", "input"),
+)
 _WHOLE = ("n_samples",)
 # A spreadsheet would execute the field; the last four are the first of a wide keyboard.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -187,7 +191,7 @@ def column(rows: Sequence[Row], name: str, split: str | None = None) -> np.ndarr
 
     split: of these cases only; None: of all.
     """
-    values = [row[name] for row in rows if split in (None, row["split"])]
+    values = [row[name] for row in rows if split is None or row["split"] == split]
     return np.array([math.nan if v is None else float(v) for v in values])
 
 

@@ -1,7 +1,7 @@
 """Run folders of finished runs, opened without writing to them.
 
 config.json and cases.csv are needed, checkpoints are not; what evaluation wrote beside
-them (evaluation.json, voxels.json, preparation.json, quality.json) is read where it is.
+them (evaluation.json, voxels.json, preparation.json) is read where it is.
 """
 
 import json
@@ -28,8 +28,8 @@ class Run(NamedTuple):
       config: flat, as in config.json: {"train.batch": 8, ...}.
       rows: of cases.csv.
       cohort: fingerprint of the prepared cohort, from evaluation.json.
-      voxels, preparation, quality: contents of the JSON files of these names.
-      The last four are None where the run folder does not have them.
+      voxels, preparation: contents of the JSON files of these names.
+      The last three are None where the run folder does not have them.
     """
 
     path: Path
@@ -38,7 +38,6 @@ class Run(NamedTuple):
     cohort: str | None = None
     voxels: dict[str, Any] | None = None
     preparation: dict[str, Any] | None = None
-    quality: dict[str, Any] | None = None
 
     @property
     def seed(self) -> int:
@@ -70,10 +69,7 @@ def open_run(path: Path) -> Run:
         config,
         cases_table.read_rows(table, EVALUATION_COLUMNS),
         (_read_if_there(path / "evaluation.json") or {}).get("cohort"),
-        *(
-            _read_if_there(path / f"{name}.json")
-            for name in ("voxels", "preparation", "quality")
-        ),
+        *(_read_if_there(path / f"{name}.json") for name in ("voxels", "preparation")),
     )
 
 

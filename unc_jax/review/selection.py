@@ -1,0 +1,58 @@
+"""Conformal selection: cases that may be released without a human's look.
+
+Jin and Candes, Selection by Prediction with Conformal p-values, JMLR 2023
+(arXiv 2210.01408). Under exchangeability of calibration and new cases the expected
+share of bad cases among those released is at most the level.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def release(
+    scores: ArrayLike, calibration: ArrayLike, bad: ArrayLike, level: float
+) -> np.ndarray:
+    """Returns which cases to release, bool (m,).
+
+    Args:
+      scores: of the new cases (m,), more is better; NaN is never released.
+      calibration: scores of the calibration cases (n,).
+      bad: which of those are bad, bool (n,).
+      level: greatest expected share of bad cases among the released ones.
+    """
+    return benjamini_hochberg(p_values(scores, calibration, bad), level)
+
+
+def p_values(scores: ArrayLike, calibration: ArrayLike, bad: ArrayLike) -> np.ndarray:
+    """Returns the conformal p-values of "this case is bad", float64 (m,).
+
+    (1 + number of bad calibration cases that score at least as high) / (n + 1); 1 for
+    a NaN.
+    """
+    scores = np.asarray(scores, float)
+    calibration = np.asarray(calibration, float)
+    worst = np.sort(calibration[np.asarray(bad, bool)])
+    above = len(worst) - np.searchsorted(worst, scores, "left")
+    found = (1 + above) / (len(calibration) + 1)
+    return np.where(np.isnan(scores), 1.0, found)
+
+
+def benjamini_hochberg(p: ArrayLike, level: float) -> np.ndarray:
+    """Returns which hypotheses are rejected, bool (m,): the k smallest p-values.
+
+    k is the largest number whose k-th smallest p-value is at most level k / m.
+    """
+    p = np.asarray(p, float)
+    ordered = np.sort(p)
+    # The margin keeps an equality that rounding breaks.
+    passed = ordered <= level * np.arange(1, len(p) + 1) / len(p) + 1e-12
+    if not passed.any():
+        return np.zeros(len(p), bool)
+    return p <= ordered[np.flatnonzero(passed)[-1]]
+
+
+def fewest_calibration_cases(level: float) -> int:
+    """Returns how many calibration cases it takes to release any; 9 for 0.1."""
+    return math.ceil(1 / level - 1 - 1e-9)

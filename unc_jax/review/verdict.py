@@ -1,0 +1,209 @@
+"""Verdict on a run's own map, on the test cases, which it does not know.
+
+The measures rank the cases when the interval of rho, of score and Dice, stays above 0;
+the predicted Dice is worth something when it is nearer the true one than a constant.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from unc_jax.data import files
+from unc_jax.errors import InputError
+from unc_jax.review import quality, rule
+from unc_jax.review.quality import Quality
+from unc_jax.study import cases_table, statistics
+from unc_jax.study.appraisal import DICE_THRESHOLDS
+from unc_jax.study.cases_table import OK, Row
+
+# Rule that review.json reports of.
+_REVIEW_FRACTION, _LEVEL = 0.1, 0.9
+_FEWEST_FAILURES = 5  # fewer say nothing: of 4, all found, the interval is 0.4 to 1
+
+
+def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[str, Any]:
+    """Appraises a review of the flagged cases by their known Dice, both (n,).
+
+    Failures are cases with Dice below the target. `sensitivity`: share of the failures
+    that were flagged, with its exact 95 % interval (Clopper & Pearson, 1934); None
+    without failures; `few_failures`: too few to say. `saved`: share of the cases nobody
+    has to see. `dice_kept`: mean Dice of those, beside `dice_all`, and beside what a
+    review of as many cases gives when they are drawn at random (the mean of all) or by
+    an oracle (the worst ones). NaN Dice are left out; means of nothing are None.
+    """
+    dice, flagged = np.asarray(dice, float), np.asarray(flagged, bool)
+    known = ~np.isnan(dice)
+    dice, flagged = dice[known], flagged[known]
+    failure = dice < target_dice
+    failures, kept = int(failure.sum()), int((~flagged).sum())
+    found = int(flagged[failure].sum())
+    return {
+        "n": len(dice),
+        "target_dice": target_dice,
+        "failures": failures,
+        "few_failures": failures < _FEWEST_FAILURES,
+        "sensitivity": _mean(flagged[failure]),
+        "sensitivity_ci95": clopper_pearson(found, failures),
+        "flagged": len(dice) - kept,
+        "saved": _mean(~flagged),
+        "dice_all": _mean(dice),
+        "dice_kept": _mean(dice[~flagged]),
+        "dice_kept_random": _mean(dice) if kept else None,
+        "dice_kept_oracle": _mean(np.sort(dice)[len(dice) - kept :]),
+    }
+
+
+def clopper_pearson(hits: int, trials: int) -> list[float] | None:
+    """Returns the exact 95 % interval of a share; None without trials."""
+    if not trials:
+        return None
+    found = stats.binomtest(hits, trials).proportion_ci(0.95, "exact")
+    return [float(found.low), float(found.high)]
+
+
+def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
+    """Returns the content of review.json: the worth of a run's map on its test cases.
+
+    A failure is a Dice that at most half of the validation cases miss: of 0.5, 0.7, 0.8
+    and 0.9 the highest, so that it is an exception.
+
+    Args:
+      rows: of cases.csv; the constant that `skill` compares with is the median Dice of
+        the validation cases: skill = 1 - MAE(map) / MAE(constant).
+      model: fitted to the run's training cases.
+    """
+    level = quality.supported_level(model, _LEVEL)
+    test = [row for row in rows if row["split"] == "test" and row["status"] == OK]
+    judged = [_review_row(row, model, level) for row in test]
+    dice = cases_table.column(test, "dice")
+    lower = cases_table.column(judged, "dice_lower")
+    worst = rule.worst(judged, _REVIEW_FRACTION, model)
+    flagged = np.array([index in worst for index in range(len(test))], bool)
+    rho, skill = _rho_and_skill(rows, test, judged, model)
+    target = _target(cases_table.column(rows, "dice", "validation"))
+    failing = appraise(dice, flagged, target)
+    return {
+        "verdict": _verdict(rho, skill, int((~np.isnan(dice)).sum())),
+        "flags": _sensitivity_words(failing),
+        "bounds": quality.bound_words(model, _LEVEL),
+        "rho": {"value": rho.value, "ci95": rho.ci95},
+        "skill": {"value": skill.value, "ci95": skill.ci95},
+        "level": level,
+        "method": model.method,
+        "calibration_cases": len(model.residuals),
+        "greatest_level": quality.greatest_level(len(model.residuals)),
+        "target_dice": appraise(dice, ~(lower >= target), target),
+        "review_fraction": {"fraction": _REVIEW_FRACTION, **failing},
+    }
+
+
+def of_run(rows: Sequence[Row]) -> str:
+    """Returns the verdict on a run's map, one sentence; "" where it has none."""
+    try:
+        return judge(rows, quality.fit(rows))["verdict"]
+    except InputError:
+        return ""
+
+
+def is_worthless(verdict: str) -> bool:
+    """Tells whether a verdict says that flags of the run are worth nothing."""
+    return "do not rank" in verdict
+
+
+def store(workdir: Path, rows: Sequence[Row]) -> str:
+    """Writes RUN/quality.json and RUN/review.json; returns what to say of them.
+
+    Without enough validation cases there are none of both.
+    """
+    try:
+        model = quality.fit(rows)
+    except InputError as error:
+        logging.warning("no predicted quality: %s", error)
+        for name in ("quality.json", "review.json"):
+            (workdir / name).unlink(missing_ok=True)
+        return quality.bound_words(None, _LEVEL)
+    found = judge(rows, model)
+    files.write_json(workdir / "quality.json", quality.to_json(model))
+    files.write_json(workdir / "review.json", found)
+    return "\n".join([found["verdict"], found["flags"], found["bounds"]])
+
+
+def _target(dice: np.ndarray) -> float:
+    """Returns the highest Dice that at most half of the validation cases miss."""
+    missed = {target: np.nanmean(dice < target) for target in DICE_THRESHOLDS}
+    return max([t for t, share in missed.items() if share <= 0.5] or [min(missed)])
+
+
+def _rho_and_skill(
+    rows: Sequence[Row], test: Sequence[Row], judged: Sequence[Row], model: Quality
+) -> tuple[statistics.Finding, statistics.Finding]:
+    dice = cases_table.column(test, "dice")
+    if not len(dice):
+        nothing = statistics.Finding(None, None, None, None)
+        return nothing, nothing
+    drawn = statistics.resampled_cases(
+        [str(row["case"]) for row in test],
+        resamples=statistics.RESAMPLES,
+        seed=statistics.SEED,
+    )
+    scores = [quality.score(model.map, row) for row in test]
+    rho = statistics.estimate_spearman(scores, dice, drawn)
+    held_out = cases_table.column(rows, "dice", "validation")
+    constant = np.median(held_out[~np.isnan(held_out)])
+    of_map = np.abs(cases_table.column(judged, "predicted_dice") - dice)
+    ours = statistics.estimate_mean(of_map, drawn)
+    theirs = statistics.estimate_mean(np.abs(constant - dice), drawn)
+    if ours.value is None or not theirs.value:
+        skill = statistics.Estimate(None, np.full(len(drawn), np.nan))
+    else:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            draws = 1 - ours.draws / theirs.draws
+        skill = statistics.Estimate(1 - ours.value / theirs.value, draws)
+    return statistics.finding(rho), statistics.finding(skill)
+
+
+def _review_row(row: Row, model: Quality, level: float) -> Row:
+    shared = {
+        name: value for name, value in row.items() if name in cases_table.REVIEW_COLUMNS
+    }
+    plain = cases_table.new_row(cases_table.REVIEW_COLUMNS, **shared)
+    return quality.with_estimate(plain, model, level)
+
+
+def _verdict(rho: statistics.Finding, skill: statistics.Finding, n: int) -> str:
+    if rho.value is None or rho.low is None or rho.high is None:
+        return (
+            f"It is unknown whether this run's measures rank its cases: {n} test cases."
+        )
+    numbers = f"rho {rho.value:.2f}, 95 % {rho.low:.2f} to {rho.high:.2f}, n = {n}"
+    if rho.low <= 0:
+        return f"This run's measures do not rank its cases ({numbers})."
+    words = f"This run's measures rank its cases ({numbers})"
+    if skill.value is None or skill.low is None or skill.high is None:
+        return f"{words}."
+    shown = f"(skill {skill.value:.2f}, 95 % {skill.low:.2f} to {skill.high:.2f})"
+    if skill.low > 0:
+        return f"{words}; the predicted Dice is nearer than a constant {shown}."
+    return f"{words}; the predicted Dice is not shown to beat a constant {shown}."
+
+
+def _sensitivity_words(found: dict[str, Any]) -> str:
+    failures, interval = found["failures"], found["sensitivity_ci95"]
+    words = f"failures (Dice < {found['target_dice']:g}) among {found['n']} test cases"
+    if found["few_failures"] or interval is None:
+        return f"Too few {words} to judge the flags: {failures}."
+    return (
+        f"The worst {100 * _REVIEW_FRACTION:g} % hold "
+        f"{100 * found['sensitivity']:.0f} % of {failures} {words} (95 % "
+        f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %; by chance "
+        f"{100 * found['flagged'] / found['n']:.0f} %)."
+    )
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
