@@ -88,6 +88,13 @@ def test_help_ends_with_an_example(capsys):
     assert capsys.readouterr().out.endswith("python -m unc_jax.toy --output there\n")
 
 
+def test_a_run_is_no_output(tmp_path, capfd):
+    (tmp_path / "config.json").write_text("{}")
+    code, line = ended(lambda arguments: 0, capfd, "--output", str(tmp_path))
+    assert code == 2
+    assert "folder of a run" in line
+
+
 def test_labels_are_numbers_or_names():
     assert cli.labels("1, liver,2") == (1, "liver", 2)
     for wrong in ("0", "1,,2", ""):

@@ -178,8 +178,8 @@ def test_no_data_says_where_it_comes_from(start_main):
 @pytest.mark.parametrize(
     ("flag", "word"),
     [
-        ("--config.train.batsh=2", "batsh"),
-        ("--config=configs/nope.py", "nope"),
+        ("--config.train.batsh=2", "error: 'batsh' Did you mean"),
+        ("--config=configs/nope.py", "no config file configs/nope.py;"),
         ("--config.loss.name=mse", "choose from dice, wcc"),
         ("stray", "stray"),
     ],

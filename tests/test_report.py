@@ -91,6 +91,14 @@ def test_worst_first_with_links_to_every_case(tmp_path):
         assert said in shown.text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2, "2"), (2.0, "2.00"), (0, "0"), (1520, "1,520"), (12.34, "12.3"), (None, "")],
+)
+def test_rounded_numbers(value, text):
+    assert page.rounded(value) == text
+
+
 def test_summary_counts(tmp_path):
     rows = [row(f"c{i}", flag="yes" if i < 3 else "no") for i in range(8)]
     rows.append(

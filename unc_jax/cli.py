@@ -41,13 +41,23 @@ class Parser(argparse.ArgumentParser):
     def add_output(self, help: str = "folder to write") -> None:
         """Adds --output, required, a path."""
         self.add_argument(
-            "--output", type=Path, required=True, metavar="DIR", help=help
+            "--output", type=_output, required=True, metavar="DIR", help=help
         )
 
     def error(self, message: str) -> NoReturn:
         """Prints a mistake in the flags in one line and exits with 2."""
         print(f"error: {message}; --help lists the flags", file=sys.stderr)
         sys.exit(USER_ERROR)
+
+
+def _output(text: str) -> Path:
+    # Tables and reports of all commands have the same names.
+    if Path(text, "config.json").is_file():
+        raise argparse.ArgumentTypeError(
+            f"{text} is the folder of a run, whose cases.csv and report.html would be "
+            "overwritten; name another"
+        )
+    return Path(text)
 
 
 def labels(text: str) -> tuple[int | str, ...]:

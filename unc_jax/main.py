@@ -152,11 +152,22 @@ def _located(word: str) -> str:
     return word
 
 
+def _check_file(words: list[str]) -> None:
+    """Raises OSError, which names the file, when --config names none."""
+    for flag, value in zip(words, [*words[1:], ""], strict=True):
+        name = value if flag == "--config" else flag.removeprefix("--config=")
+        path = Path(name.partition(":")[0])
+        if (flag == "--config" or name != flag) and not path.is_file():
+            raise OSError(f"no config file {name}; those at hand are in configs/")
+
+
 def _parse(argv: list[str]) -> list[str]:
     """Parses the flags; exits with one line and code 2 on a mistake in them."""
     try:
         flags.mark_flags_as_required(["config"])
-        rest = flags.FLAGS([_located(word) for word in argv])
+        words = [_located(word) for word in argv]
+        _check_file(words)
+        rest = flags.FLAGS(words)
         list(_CONFIG.value)  # a config file that is not there fails only when touched
     except (
         flags.Error,
@@ -168,7 +179,10 @@ def _parse(argv: list[str]) -> list[str]:
     ) as error:
         if "--debug" in argv:
             raise
-        reason = " ".join(str(error).split())
+        # ml_collections wraps a KeyError, whose text is its argument in quotes.
+        inner = next(iter(error.args), None)
+        words = inner.args[0] if isinstance(inner, KeyError) else error
+        reason = " ".join(str(words).split())
         print(f"error: {reason}", file=sys.stderr)
         sys.exit(cli.USER_ERROR)
     return rest

@@ -58,10 +58,13 @@ def read_picture(path: Path) -> Picture | None:
 
 
 def rounded(value: float | None, digits: int = 2) -> str:
-    """Returns a number with decimals by its size: 0.874, 12.3, 1,520; "" for None."""
+    """Returns a number with decimals by its size: 0.874, 12.3, 1,520; "" for None.
+
+    A count (int) has no decimals.
+    """
     if value is None:
         return ""
-    if abs(value) >= 100:
+    if isinstance(value, int) or abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 10:
         return f"{value:.1f}"
