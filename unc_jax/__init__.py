@@ -1,4 +1,4 @@
-"""Monte Carlo dropout 3D U-Nets for liver and tumour CT, and how far to trust them.
+"""Monte Carlo dropout 3D U-Nets for liver and tumour CT, and measures of trust in them.
 
 The packages, one per step of the pipeline: `data` (scans to one array), `segmentation`
 (network, losses, training), `uncertainty` (the Monte Carlo call and its measures),

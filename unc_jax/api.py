@@ -77,7 +77,9 @@ class Run(NamedTuple):
 
 
 def load_run(path: str | Path, *, level: float = 0.9) -> Run:
-    """Opens the folder of an evaluated run; `level` is that of the bound of Dice.
+    """Opens the folder of an evaluated run.
+
+    level: share of cases whose Dice is to lie above its lower bound.
 
     Where the calibration cases support only a lower level, that is taken.
 

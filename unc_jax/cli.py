@@ -1,4 +1,4 @@
-"""Command-line style of all commands: flags, one-line errors, exit codes.
+"""Command lines of all commands: shared flags, one-line errors, exit codes.
 
 Exit codes: 0 done, 1 a fault of the program (with its traceback), 2 wrong input,
 3 training diverged, 4 some cases failed, 130 interrupted, 141 output closed by its
@@ -24,9 +24,9 @@ class Parser(argparse.ArgumentParser):
     """Parser of one command: its --debug, its example in --help, one-line mistakes."""
 
     def __init__(self, module: str, description: str, *, example: str) -> None:
-        """Names the command `python -m MODULE`; `example` are its flags in an example.
+        """Makes the parser of `python -m MODULE`.
 
-        `description` may be several lines, which --help shows as they are.
+        --help shows `description`, line by line, and MODULE with the flags `example`.
         """
         super().__init__(
             prog=f"python -m {module}",
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_output(self, help: str = "folder to write") -> None:
-        """Adds --output, required, a path."""
+        """Adds --output, a required path."""
         self.add_argument(
             "--output", type=_output, required=True, metavar="DIR", help=help
         )

@@ -1,4 +1,4 @@
-"""Compilation: programs are kept on disk, and the compiler's memory is returned."""
+"""Compiled programs cached on disk, and the compiler's memory given back."""
 
 import contextlib
 import ctypes
@@ -27,11 +27,11 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def cache_compilations(folder: Path) -> Iterator[None]:
-    """Keeps the programs compiled within in folder/.cache/jax, and takes them from it.
+    """Caches the programs that its `with` block compiles in folder/.cache/jax.
 
-    JAX's own cache, keyed by program, versions and device; an entry that cannot be
-    read or written costs a warning and a compilation. A cache that the user named
-    (JAX_COMPILATION_CACHE_DIR) is used instead. Memory: see `returning_memory`.
+    This is JAX's own cache, keyed by program, versions and device; an entry that
+    cannot be read or written costs a warning and a compilation. A cache that the user
+    named (JAX_COMPILATION_CACHE_DIR) is used instead. Memory: see `returning_memory`.
     """
     changed = {}
     if not getattr(jax.config, _FOLDER):
@@ -48,7 +48,7 @@ def cache_compilations(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def returning_memory() -> Iterator[None]:
-    """Returns the allocator's free memory to Linux after each long compilation within.
+    """Gives free memory back to Linux after each long compilation in its `with` block.
 
     The compiler's threads leave hundreds of megabytes in their pools of glibc, from
     which the program's arrays never take: without this the peak of sampling

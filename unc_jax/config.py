@@ -56,7 +56,7 @@ def read_config(path: Path) -> Config:
 
 
 def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns stored fields as those of this version."""
+    """Returns stored fields of any version under the names and values of this one."""
     kept = {name: value for name, value in fields.items() if name not in _DELETED}
     kept = {**_ADDED, **kept}
     for (name, old), new in _DELETED_VALUES.items():

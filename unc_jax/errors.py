@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and what the system refuses, each as one line."""
+"""Errors that a user can mend, and those of the operating system, in one line each."""
 
 import errno
 from pathlib import Path
@@ -24,7 +24,7 @@ def printable(text: object) -> str:
 
 
 def line_of(error: Exception, folder: Path) -> str:
-    """Returns the error in one line, of the system's also where and what to do.
+    """Returns the error in one line; for one of the system, also where and what to do.
 
     folder: named when an error of the system names no file.
     """

@@ -1,4 +1,4 @@
-"""Prepare, train and evaluate one config: from a folder of scans to a table row.
+"""Prepares, trains and evaluates one config: from a folder of scans to a table row.
 
 python -m unc_jax.main --config configs/liver_large_wcc.py [--workdir W]
     [--stage all|plan|prepare|train|evaluate] [--config.field=value ...] [--debug]
@@ -135,14 +135,14 @@ def _workdir() -> Path:
 
 
 def _run_name() -> str:
-    """Returns liver_large_wcc for configs/liver_large_wcc.py, file:argument joined."""
+    """Returns the config file's name, e.g. liver_large_wcc, and :argument, joined."""
     value = config_flags.get_config_filename(flags.FLAGS["config"])
     path, _, argument = value.partition(":")
     return "_".join(filter(None, [Path(path).stem, argument]))
 
 
 def _located(word: str) -> str:
-    """Returns an argument configs/NAME.py as the installed file, if none is here."""
+    """Returns a word with configs/NAME.py as the installed file, if none is here."""
     flag, folder, rest = word.partition("configs/")
     name = rest.partition(":")[0]
     installed = Path(base.__file__).with_name(name) if name else Path()

@@ -1,4 +1,4 @@
-"""Stages of a run: prepare, train, evaluate. Files alone pass between them."""
+"""Stages of a run: prepare, train, evaluate. They share nothing but files."""
 
 import hashlib
 import json

@@ -1,1 +1,1 @@
-"""Data set and preprocessing: from Decathlon folders to one array per cohort."""
+"""Data sets and preprocessing: the scans of a folder as one array per cohort."""

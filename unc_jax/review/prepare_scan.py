@@ -1,4 +1,4 @@
-"""Preparation of a scan of other origin as a run prepared its training cases.
+"""Preparation of a user's scan, in the way that a run prepared its training cases.
 
 Evaluation stores the recipe, and what the training cases were like, in
 RUN/preparation.json.
@@ -53,8 +53,13 @@ class Preparation(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """Input of the network: float32 z-scores (x, y, z), the part of the scan that they
-    show, and the size of their voxels."""
+    """Input of the network, made of a scan.
+
+    Attributes:
+      image: float32 z-scores (x, y, z).
+      box: part of the scan that the image shows.
+      voxel_ml: volume of a voxel of the image.
+    """
 
     image: np.ndarray
     box: Box

@@ -1,4 +1,4 @@
-"""Reports: the review list, one run, a comparison of runs, a page each.
+"""Reports, a page each: of a review, of one run, of a comparison of runs.
 
 The functions here give the templates (`page`) what they show.
 """

@@ -1,4 +1,4 @@
-"""Scoring of one case of samples: measured, compared, drawn, written."""
+"""Scoring of one case: its samples are measured, compared, drawn and written."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ _TAKEN = ("pictures", "study")  # folders of the output that are no case's
 
 
 class Request(NamedTuple):
-    """Wishes of a command, the same for every case; folders may be None."""
+    """Options of the command, the same for every case; folders may be None."""
 
     output: Path
     labels: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""Segmentation of one scan of a review: read, segmented, drawn, written."""
+"""Segmentation of one scan of a review, from its files to those of the output."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ _RECORD = "case.json"  # written last: a case that has it is complete
 
 
 class Request(NamedTuple):
-    """Wishes of a command, the same for every case.
+    """Options of the command, the same for every case.
 
     Attributes:
       liver_masks: folder of CASE.nii.gz, for runs of target "tumor"; None: the
@@ -43,7 +43,7 @@ class Request(NamedTuple):
 
 
 def check(request: Request, segmenter: Segmenter) -> None:
-    """Raises InputError for wishes that no case could fulfil."""
+    """Raises InputError for options under which every case would fail."""
     masks = request.liver_masks
     if segmenter.preparation.target == "tumor" and segmenter.liver is None:
         if masks is None:

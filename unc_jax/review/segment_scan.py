@@ -207,6 +207,6 @@ def _check(array: np.ndarray) -> None:
 
 
 def _number(image: np.ndarray) -> int:
-    """Returns 31 bits of the image's digest, in place of a number of the case."""
+    """Returns 31 bits of the image's digest: the seed of a case that has no index."""
     digest = hashlib.sha256(np.ascontiguousarray(image).data).digest()
     return int.from_bytes(digest[:4], "big") >> 1

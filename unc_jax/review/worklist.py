@@ -1,4 +1,4 @@
-"""Steps of a review that predict and score share: flags, known cases, the end."""
+"""Steps that predict and score share: flags, known cases, the output's tables."""
 
 import argparse
 import csv

@@ -20,7 +20,7 @@ _AXIS = "data"
 
 
 def mesh(*, own: bool = False) -> Mesh:
-    """Returns the mesh of all devices."""
+    """Returns the mesh of all devices, or of this process's `own`."""
     devices = jax.local_devices() if own else jax.devices()
     return Mesh(np.array(devices), (_AXIS,))
 
@@ -49,7 +49,7 @@ def replicate(tree: Any, *, own: bool = False) -> Any:
 
 
 def rounded_up(count: int, *, own: bool = False) -> int:
-    """Returns the smallest number from `count` on that divides over the devices."""
+    """Returns `count`, rounded up to a multiple of the number of devices."""
     devices = jax.local_device_count() if own else jax.device_count()
     return -(-count // devices) * devices
 

@@ -95,7 +95,7 @@ class _Run(NamedTuple):
     received: list[int]
 
     def to_the_end(self, state: TrainState, model) -> TrainState:
-        """Returns the state after the last step."""
+        """Trains, logs, validates and saves up to the last step; returns its state."""
         train, step = self.config.train, int(state.step)
         log = MetricLog(self.workdir / "metrics.jsonl")
         if runtime.is_main():

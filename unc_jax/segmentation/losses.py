@@ -1,4 +1,4 @@
-"""The table of the losses; the two cost functions of the paper and their forms."""
+"""Losses that a configuration can name: the table LOSSES, and the two of the paper."""
 
 from collections.abc import Callable, Sequence
 
@@ -63,8 +63,7 @@ def soft_dice_from_logits(logits: Array, labels: Array) -> Array:
 def weighted_crossentropy_from_logits(
     logits: Array, labels: Array, *, weights: Sequence[Sequence[float]]
 ) -> Array:
-    """Returns `weighted_categorical_crossentropy` without clipping: exact at any
-    logit."""
+    """Returns `weighted_categorical_crossentropy` of sigmoid(logits), never clipped."""
     signed = jnp.where(labels > 0, logits, -logits)
     return _weighted_mean(-jax.nn.log_sigmoid(signed), logits >= 0, labels, weights)
 

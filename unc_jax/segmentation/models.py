@@ -1,4 +1,4 @@
-"""The table of the networks, and the one that a configuration names."""
+"""Networks that a configuration can name: the table MODELS."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from unc_jax.config import Config
 from unc_jax.segmentation.unet import UNet3D
 
-# By config.model.name: a function of the other fields of config.model, and of `dtype`
-# in place of compute_dtype, that returns a flax module. Its apply(variables, x, train=,
-# dropout=, rngs={"dropout": key}) gives foreground logits (b, x, y, z) of images
-# (b, x, y, z, 1), as UNet3D.__call__ says; axes are multiples of 2**(depth - 1).
+# By config.model.name. An entry is a function that returns a flax module; its keyword
+# arguments are the other fields of config.model, with `dtype` in place of
+# compute_dtype, and it may ignore those it does not need. The module's __call__ has the
+# arguments of UNet3D.__call__: from images (b, x, y, z, 1), whose axes are multiples of
+# 2**(depth - 1), to foreground logits (b, x, y, z) float32.
 MODELS: dict[str, Callable[..., nn.Module]] = {"unet3d": UNet3D}
 
 
@@ -25,8 +26,10 @@ def build_model(config: Config) -> Any:
 
 
 def compute_dtype(name: str) -> Any:
-    """Returns the dtype named; "auto" is bfloat16 where matrix units have it, else
-    float32."""
+    """Returns the dtype of that name.
+
+    "auto" is bfloat16 on devices whose matrix units compute in it, else float32.
+    """
     if name != "auto":
         return jnp.dtype(name)
     device = jax.devices()[0]

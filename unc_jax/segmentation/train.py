@@ -63,15 +63,16 @@ def create_state(config: Config, model) -> TrainState:
 
 
 def empty_state(config: Config, model) -> TrainState:
-    """Returns zeros of the shapes and types of `create_state`, for a checkpoint to be
-    read into; compiles nothing, where drawing weights takes seconds."""
+    """Returns zeros of the shapes and types of `create_state`'s result.
+
+    A checkpoint is read into it. Drawing weights would take seconds of compiling.
+    """
     shapes = jax.eval_shape(lambda: create_state(config, model))
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
-    """Returns the variables to apply the network with: the averaged weights where they
-    are kept."""
+    """Returns the variables of the network, with averaged weights if those are kept."""
     variables = {"params": state.average or state.params}
     return (
         {**variables, "batch_stats": state.batch_stats}

@@ -37,9 +37,11 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: Array, train: bool, drop: Drop | None) -> Array:
-        """Returns the block's output for a volume, or for a volume of half the size,
-        which is upsampled, and a skip. Dropout and normalisation are two separate
-        switches."""
+        """Returns the block's output for one input, or for the two of the way up.
+
+        These are a volume of half the size, which is upsampled, and the skip. Dropout
+        and normalisation are two separate switches.
+        """
         shape = (3, 3, 3, sum(x.shape[-1] for x in inputs), self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -113,7 +115,7 @@ class UNet3D(nn.Module):
             )
             return layer(*inputs, train=train, drop=drops.get(name))
 
-        x = x.transpose(0, 3, 1, 2, 4)  # z first: what conv3d is fast at
+        x = x.transpose(0, 3, 1, 2, 4)  # z first: conv3d is fastest so
         skips, bottom = [], self.depth - 1
         for level in range(bottom):  # the way down
             x = block(f"down{level}_conv0", x)

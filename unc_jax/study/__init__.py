@@ -1,1 +1,1 @@
-"""Results: quality against uncertainty, case by case."""
+"""Study of trained runs: does uncertainty tell good segmentations from bad ones?"""

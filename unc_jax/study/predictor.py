@@ -1,4 +1,4 @@
-"""A trained run as functions of a prepared image: N samples, and one plain pass."""
+"""Functions of a trained run on a prepared image: its N samples, and one plain pass."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Uncertainty information: Monte Carlo sampling and the measures drawn from it."""
+"""Uncertainty of a segmentation: samples of a network, and measures of their spread."""

@@ -1,6 +1,7 @@
 """Samples from deterministic passes in place of dropout: flips, deep ensembles.
 
-Both give a `Prediction`, as `sampling` does, so that everything behind it is the same.
+Both give a `Prediction`, as `sampling` does, so that measures, tables and reports do
+not know where samples came from.
 """
 
 import itertools

@@ -1,11 +1,11 @@
-"""Uncertainty measures of Monte Carlo samples: the formulas, then the table MEASURES.
+"""Uncertainty measures of Monte Carlo samples: formulas on arrays, the table MEASURES.
 
 `samples` are foreground probabilities (n, x, y, z) of any float type; a voxel belongs
 to a sample's mask when p >= 0.5, and to the final mask when the mean over samples is.
 Functions that return an Array can be jitted and vmapped. Voxel counts are summed as
 int32, so they are exact where float32 (24 bits) would not be. 0 log 0 = 0. Logarithms
-are natural, entropies in nats. The paper's own measures carry plain names; variants of
-the literature say so in theirs.
+are natural, entropies in nats. Measures without `in_paper` are variants of other
+authors.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def mean_pairwise_dice(samples: ArrayLike) -> Array:
 
 
 def mean_labelled_uncertainty(samples: ArrayLike) -> Array:
-    """Returns the mean of U(x) over the final mask, where mean p >= 0.5; NaN without.
+    """Returns the mean of U(x) over the final mask, mean p >= 0.5; NaN if it is empty.
 
     (n, x, y, z) -> scalar, nats, within 0 ... 1/e.
     """
@@ -209,7 +209,8 @@ def _mean_information(prediction: Prediction) -> float:
 
 
 def _predictive_inside(p: np.ndarray) -> np.ndarray:
-    # NumPy's arithmetic: as many voxels as a mask has would be compiled for each case.
+    # By SciPy, not by `binary_entropy`: every mask has another number of voxels, for
+    # which JAX would compile anew.
     return special.entr(p) - special.xlog1py(1 - p, -p)
 
 

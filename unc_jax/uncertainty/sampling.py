@@ -28,8 +28,10 @@ def volume_key(key: Array, case: int, mask_scope: str) -> Array:
 
 
 def default_chunk(chunk: int, samples: int) -> int:
-    """Returns the samples per pass: `chunk`; for 0 all on an accelerator, one on a
-    CPU."""
+    """Returns the samples per pass: `chunk`, or for 0 the fastest number.
+
+    That is all of them on an accelerator, and one on a CPU.
+    """
     return chunk or (1 if jax.default_backend() == "cpu" else samples)
 
 
@@ -43,11 +45,11 @@ def sample_windows(
     mask_scope: str,
     chunk: int,
 ) -> Array:
-    """Passes a batch of windows through the network N times; traceable.
+    """Passes a batch of windows through the network N times; can be jitted.
 
-    The samples run under `vmap`, `chunk` at a time (`lax.map`): all at once suits an
-    accelerator, one a CPU. What lies before the first dropout is computed once per
-    chunk, as vmap batches what depends on the key alone.
+    The samples run under `vmap`, `chunk` at a time (`lax.map`): an accelerator is
+    fastest with all at once, a CPU with one. Layers before the first dropout are the
+    same for all samples, so `vmap` computes them once per chunk.
 
     Args:
       model, variables: the network; normalisation runs on its averages.
@@ -144,8 +146,10 @@ def build_monte_carlo(
 def _in_chunks(
     sweep: Callable[..., Array], keys: Array, chunk: int, on_windows
 ) -> Iterator[Array]:
-    """Yields the samples (k <= chunk, x, y, z) of `chunk` keys after the other; the
-    last pass repeats the last key, so that one program serves all."""
+    """Yields the samples (k <= chunk, x, y, z) of the next `chunk` keys at a time.
+
+    The last pass repeats the last key, so that one program serves all.
+    """
     samples = len(keys)
     starts = range(0, samples, chunk)
     for index, start in enumerate(starts):
