@@ -169,7 +169,7 @@ def test_one_bad_case_never_ends_the_run(tmp_path, capsys):
     (tmp_path / "s" / "cut" / "2.nii.gz").write_bytes(whole[: len(whole) // 2])
     code, printed = run(capsys, "--samples", tmp_path / "s", "--output", tmp_path / "o")
     assert code == 4
-    assert "4 failed" in printed.out
+    assert "4 failed\nthe first, alone: failed: " in printed.out
     status = {case: row["status"] for case, row in rows_of(tmp_path / "o").items()}
     assert status.pop("good") == "ok"
     for case, said in {

@@ -12,7 +12,7 @@ from absl import logging
 from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED
 from unc_jax.data import files
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, printable
 from unc_jax.review import report, rule, verdict
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
@@ -160,10 +160,12 @@ def finish(
 
 def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:
     """Prints, in the main process, what was found and where; returns the exit code."""
-    failed = sum(str(row["status"]).startswith(cases_table.FAILED) for row in rows)
+    failed = [r for r in rows if str(r["status"]).startswith(cases_table.FAILED)]
     flagged = sum(row["flag"] == "yes" for row in rows)
     if runtime.is_main():
-        print(f"{len(rows)} cases, {flagged} to review, {failed} failed")
+        print(f"{len(rows)} cases, {flagged} to review, {len(failed)} failed")
+        if failed:
+            print(printable(f"the first, {failed[0]['case']}: {failed[0]['status']}"))
         print("".join(f"{note}\n" for note in notes), end="")
         print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
     return SOME_FAILED if failed else 0

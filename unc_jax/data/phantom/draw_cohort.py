@@ -76,7 +76,7 @@ def write_cohort(
 
     Beside imagesTr and labelsTr: raters/liver_N_rK.nii.gz, facts/liver_N.json and
     phantom.json, the settings. dataset.json comes last: a set without it is unfinished.
-    `on_case(done, cases)` is called after each case.
+    `on_case(done, cases)` is called after each case that was drawn now.
     Raises InputError if the folder holds something else or a cohort of other settings.
     """
     output = Path(output)
@@ -93,8 +93,8 @@ def write_cohort(
         if not _finished(output, index, raters):
             case = draw_case(seed, index, size=size, raters=raters, livers=livers)
             _write_case(output, index, case)
-        if on_case is not None:
-            on_case(index + 1, cases)
+            if on_case is not None:
+                on_case(index + 1, cases)
     files.write_json(output / "dataset.json", _dataset(cases))
 
 
