@@ -11,7 +11,7 @@ from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.evaluate import evaluate_cases
 from unc_jax.uncertainty import measures
-from unc_jax.uncertainty.running_sums import reduce_samples
+from unc_jax.uncertainty.prediction import reduce_samples
 
 SHAPE = (8, 6, 9)
 VOXEL_ML = 0.5

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import pytest
 
+from unc_jax.study import metrics
 from unc_jax.study.statistics import Estimate
 from unc_jax.uncertainty.prediction import Prediction
 
@@ -75,6 +76,7 @@ _DRAWN = _random.integers(0, 7, (50, 7))
 _DRAWN_RUNS = _random.integers(0, 2, (50, 2))
 _ESTIMATE = Estimate(0.5, _random.normal(0.5, 0.1, 50))
 _VOLUME_ML = np.array([1400.0, 1100.0, 900.0, 1500.0, 1300.0, 800.0, 1000.0])
+_SUMS = metrics.sum_voxels(_MEAN, _MASK, bins=3)
 
 EXAMPLES: dict[str, Call] = {
     "segmentation.losses.soft_dice_loss": call(_PROBABILITIES, _LABELS, smooth=1.0),
@@ -133,8 +135,8 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.measures.expected_entropy": call(_SAMPLES),
     "uncertainty.measures.predictive_entropy": call(_SAMPLES),
     "uncertainty.measures.mutual_information": call(_SAMPLES),
-    "uncertainty.measures.entropy_term": call(_MEAN),
-    "uncertainty.measures.binary_entropy": call(_MEAN),
+    "uncertainty.prediction.entropy_term": call(_MEAN),
+    "uncertainty.prediction.binary_entropy": call(_MEAN),
     "uncertainty.measures.mean_probability": call(_SAMPLES),
     "uncertainty.measures.sample_volumes": call(_SAMPLES),
     "uncertainty.measures.cv_of_volumes": call(_VOLUMES),
@@ -150,6 +152,8 @@ EXAMPLES: dict[str, Call] = {
             identical=False,
         )
     ),
+    "uncertainty.prediction.reduce_samples": call([_SAMPLES[:3], _SAMPLES[3:]]),
+    "uncertainty.prediction.reduce_maps": call([_MASK, _MEAN, _MEAN]),
     "uncertainty.prediction.pack_masks": call(_SAMPLES >= 0.5),
     "uncertainty.prediction.unpack_masks": call(_PACKED, 4),
     "uncertainty.prediction.pairwise_dice_packed": call(_PACKED),
@@ -161,6 +165,10 @@ EXAMPLES: dict[str, Call] = {
     "study.metrics.generalised_energy_distance": call(
         _SAMPLES >= 0.5, _SAMPLES[:2] >= 0.4
     ),
+    "study.metrics.sum_voxels": call(_MEAN, _MASK),
+    "study.metrics.add_sums": call([_SUMS, _SUMS]),
+    "study.metrics.calibration": call(_SUMS),
+    "study.metrics.reliability": call(_SUMS),
     "study.statistics.spearman": call(_MEASURE, _DICE),
     "study.statistics.partial_spearman": call(_MEASURE, _DICE, _VOLUME_ML),
     "study.statistics.spearman_above": call(_MEASURE, _DICE, floor=0.65),
@@ -171,7 +179,9 @@ EXAMPLES: dict[str, Call] = {
     "study.statistics.mean_over_runs": call([_ESTIMATE, _ESTIMATE], _DRAWN_RUNS),
     "study.statistics.mean_difference": call([(_ESTIMATE, _ESTIMATE)]),
     "study.statistics.finding": call(_ESTIMATE),
-    "study.statistics.spread": call([0.5, 0.25, 0.75]),
+    "study.statistics.correlate": call(_MEASURE, _DICE, _DRAWN),
+    "study.statistics.mean": call(_DICE),
+    "study.statistics.spread": call([0.5, 0.25, 0.75], n=[7, 6, 7]),
     "study.statistics.complete": call(_MEASURE, _DICE),
     "study.selective.risk_coverage": call(1 - _DICE, -_MEASURE),
     "study.selective.areas": call(1 - _DICE, -_MEASURE),

@@ -8,7 +8,7 @@ from unc_jax import sensitivity, stages
 from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table, tables, variants, variants_charts
+from unc_jax.study import cases_table, tables, variants
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.variants import Variant
 
@@ -93,7 +93,7 @@ def test_windows_figure_lists_the_cheapest_at_the_top():
         (Variant("overlap", "0.5", {}), found | {"work": 2.0}),
         (Variant("source", "flips", {}), found | {"work": 1.3}),
     ]
-    means, strength = variants_charts.windows_figure(described).axes
+    means, strength = variants.windows_figure(described).axes
     labels = [label.get_text() for label in means.get_yticklabels()]
     assert labels[::-1] == [
         "the whole volume: work 1.00",
@@ -103,7 +103,7 @@ def test_windows_figure_lists_the_cheapest_at_the_top():
     np.testing.assert_allclose(means.lines[0].get_xdata(), [0.7, 0.7, 0.8])
     rhos = {line.get_label(): line.get_xdata() for line in strength.lines[:3]}
     np.testing.assert_allclose(rhos["CV"], -1)
-    assert variants_charts.windows_figure(described[:1]) is None
+    assert variants.windows_figure(described[:1]) is None
 
 
 def test_samples_figure_shows_levels_and_correlations():
@@ -115,7 +115,7 @@ def test_samples_figure_shows_levels_and_correlations():
         group = "as evaluated" if count == 10 else "samples N"
         found = variants.describe(rows, rows)
         described.append((Variant(group, str(count), {}), found))
-    level, strength = variants_charts.samples_figure(described).axes
+    level, strength = variants.samples_figure(described).axes
     d_pw = next(line for line in level.lines if "pw" in line.get_label())
     np.testing.assert_allclose(d_pw.get_xdata(), [2, 5, 10])
     np.testing.assert_allclose(d_pw.get_ydata(), [0.5, 0.8, 1.0])
@@ -123,7 +123,7 @@ def test_samples_figure_shows_levels_and_correlations():
         (1.0, 1.0, 1.0),
         (-1.0, -1.0, -1.0),
     }
-    assert variants_charts.samples_figure(described[:1]) is None
+    assert variants.samples_figure(described[:1]) is None
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from unc_jax.review import quality, segment_scan
 from unc_jax.review.segment_scan import Segmentation, Segmenter
 from unc_jax.study import run_folder
 from unc_jax.uncertainty.measures import measure_all
-from unc_jax.uncertainty.running_sums import reduce_maps
+from unc_jax.uncertainty.prediction import reduce_maps
 
 
 class Run(NamedTuple):

@@ -20,13 +20,12 @@ from unc_jax.study import (
     claims,
     comparison,
     figures,
-    models,
     paper_tables,
     run_folder,
     tables,
     voxel_agreement,
 )
-from unc_jax.study.models import Model
+from unc_jax.study.comparison import Model
 from unc_jax.study.statistics import RESAMPLES, SEED
 from unc_jax.study.tables import Table
 
@@ -43,11 +42,9 @@ def compare(
     """Reads and checks all runs, then writes everything under `output`."""
     if resamples < _FEWEST_RESAMPLES:
         raise InputError(f"--resamples is {resamples}; give at least 1000")
-    grouped = models.group(run_folder.open_comparable(folders))
+    grouped = comparison.group(run_folder.open_comparable(folders))
     statistics = comparison.compare(
-        grouped,
-        policy=policy,
-        resamples=comparison.Resamples(resamples, seed),
+        grouped, policy=policy, resamples=resamples, seed=seed
     )
     written = _write_tables(statistics, output)
     _write_figures(statistics, grouped, output, policy)

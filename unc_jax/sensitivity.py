@@ -22,7 +22,7 @@ from unc_jax.config import Config, flat_config, read_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import evaluate, figures, tables, variants, variants_charts
+from unc_jax.study import evaluate, figures, tables, variants
 from unc_jax.study.cases_table import Row
 from unc_jax.study.predictor import load_predictor, window_shape
 from unc_jax.study.variants import Variant
@@ -49,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         described = list(zip(listed, found, strict=True))
         text = tables.markdown([variants.table(arguments.run.name, described)])
         files.write_text(output / "sensitivity.md", text)
-        samples = variants_charts.samples_figure(described)
+        samples = variants.samples_figure(described)
         figures.save(samples, output / "samples.png")
-        windows = variants_charts.windows_figure(described)
+        windows = variants.windows_figure(described)
         figures.save(windows, output / "windows.png")
         content = [{**one._asdict(), **numbers} for one, numbers in described]
         files.write_json(output / "sensitivity.json", content)

@@ -14,8 +14,7 @@ from unc_jax.review.read_samples import beside, read_mask, read_sample, same_gri
 from unc_jax.study import appraisal, cases_table, charts, figures, metrics
 from unc_jax.study.cases_table import EMPTY, EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
 from unc_jax.uncertainty.measures import THRESHOLD
-from unc_jax.uncertainty.prediction import Prediction
-from unc_jax.uncertainty.running_sums import reduce_maps
+from unc_jax.uncertainty.prediction import Prediction, reduce_maps
 
 _TAKEN = ("pictures", "study")  # folders of the output that are no case's
 

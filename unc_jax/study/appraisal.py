@@ -6,13 +6,13 @@ says of a measure.
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from unc_jax.data.split import natural_order
-from unc_jax.study import cases_table, selective, statistics
-from unc_jax.study.cases_table import OK, SPLITS, Row
+from unc_jax.study import selective, statistics
+from unc_jax.study.cases_table import OK, SPLITS, Row, column
 from unc_jax.study.statistics import RESAMPLES, SEED, spread
 from unc_jax.study.tables import UNDEFINED, Table, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
@@ -23,26 +23,16 @@ DICE_THRESHOLDS = (0.5, 0.7, 0.8, 0.9)
 _FLOOR, _FAILURE = 0.7, 0.8
 
 
-class Scores(NamedTuple):
-    """Cases of one run and split as float64 (cases,), in natural order of `ids`."""
-
-    ids: tuple[str, ...]
-    dice: np.ndarray
-    reference_ml: np.ndarray
-    measures: dict[str, np.ndarray]
-
-
-def scores(rows: Sequence[Row], split: str = "test") -> Scores:
-    """Returns the numbers of the cases of one split; what is undefined is NaN."""
+def rows_of_split(rows: Sequence[Row], split: str = "test") -> list[Row]:
+    """Returns the rows of one split, in natural order of their cases."""
     chosen = {str(row["case"]): row for row in rows if row["split"] == split}
-    ids = tuple(natural_order(chosen))
-    ordered = [chosen[case] for case in ids]
-    return Scores(
-        ids,
-        cases_table.column(ordered, "dice"),
-        cases_table.column(ordered, "reference_ml"),
-        {name: cases_table.column(ordered, name) for name in MEASURES},
-    )
+    return [chosen[case] for case in natural_order(chosen)]
+
+
+def resampled(rows: Sequence[Row], resamples: int, seed: int) -> np.ndarray:
+    """Draws the rows' cases: their indices, int (resamples, cases)."""
+    ids = [str(row["case"]) for row in rows]
+    return statistics.resampled_cases(ids, resamples=resamples, seed=seed)
 
 
 def summarise(
@@ -57,61 +47,76 @@ def summarise(
     """
     result = {}
     for split in SPLITS:
-        status = [row["status"] for row in rows if row["split"] == split]
-        if status:
-            known = scores(rows, split)
-            drawn = statistics.resampled_cases(
-                known.ids, resamples=resamples, seed=seed
-            )
-            dice = statistics.estimate_mean(known.dice, drawn)
+        own = rows_of_split(rows, split)
+        if own:
+            drawn = resampled(own, resamples, seed)
+            dice = column(own, "dice")
+            mean = statistics.estimate_mean(dice, drawn)
             result[split] = {
-                "n": len(status),
-                "n_failed": sum(one != OK for one in status),
-                "n_defined": int(np.isfinite(known.dice).sum()),
-                "dice": {"mean": dice.value, "ci95": statistics.finding(dice).ci95},
+                "n": len(own),
+                "n_failed": sum(row["status"] != OK for row in own),
+                "n_defined": int(np.isfinite(dice).sum()),
+                "dice": {
+                    "mean": mean.value,
+                    "ci95": statistics.finding(mean)["ci95"],
+                },
                 "measures": {
-                    name: _correlation(values, known.dice, drawn)
-                    for name, values in known.measures.items()
+                    name: statistics.correlate(column(own, name), dice, drawn)
+                    for name in MEASURES
                 },
             }
     return result
 
 
-def appraise(tests: Sequence[Scores], name: str) -> dict[str, Any]:
-    """Returns what the measure `name` is worth on the test cases of a model's runs.
+def appraise(tests: Sequence[list[Row]], name: str) -> dict[str, Any]:
+    """Returns the worth of the measure `name` on the test cases of a model's runs.
 
     rho, p and n against Dice; rho given the reference volume, and above each floor of
     Dice; the measure's own rho between runs; AURC, E-AURC, AUGRC; AUROC of failures
     below each threshold of Dice; referral gain, and the referral curve of the first
     run. p is the largest of the runs.
     """
-    sign = MEASURES[name].sign
-    pairs = [(t.measures[name], t.dice) for t in tests]
-    plain = [statistics.spearman(values, dice) for values, dice in pairs]
-    areas = [selective.areas(1.0 - dice, sign * values) for values, dice in pairs]
-    partial = [
-        statistics.partial_spearman(t.measures[name], t.dice, t.reference_ml)
-        for t in tests
-    ]
-    gains = [selective.referral_gain(dice, sign * values) for values, dice in pairs]
+    values, dice, volumes = (
+        [column(rows, own) for rows in tests] for own in (name, "dice", "reference_ml")
+    )
+    confidence = [MEASURES[name].sign * one for one in values]
+    plain = list(map(statistics.spearman, values, dice))
+    partial = map(statistics.partial_spearman, values, dice, volumes)
+    areas = list(map(selective.areas, [1.0 - one for one in dice], confidence))
     ps = [one.p for one in plain if one.p is not None]
-    return {
+
+    def above(floor: float) -> dict[str, Any]:
+        found = [
+            statistics.spearman_above(*pair, floor=floor)
+            for pair in zip(values, dice, strict=True)
+        ]
+        return spread([one.rho for one in found], n=[one.n for one in found])
+
+    def failures(threshold: float) -> dict[str, Any]:
+        found = [
+            selective.failure_auroc(*pair, threshold=threshold)
+            for pair in zip(dice, confidence, strict=True)
+        ]
+        return spread([one for one, _ in found], failures=[n for _, n in found])
+
+    result = {
         "rho": spread([one.rho for one in plain]),
         "p": max(ps) if len(ps) == len(plain) else None,
         "n": [one.n for one in plain],
         "rho_given_reference_volume": spread([one.rho for one in partial]),
-        "rho_above_dice": {
-            str(floor): _above(pairs, floor) for floor in DICE_THRESHOLDS
+        "rho_above_dice": {str(floor): above(floor) for floor in DICE_THRESHOLDS},
+        "rho_between_seeds": between(values),
+        **{
+            area: spread([one[area] for one in areas])
+            for area in ("aurc", "e_aurc", "augrc")
         },
-        "rho_between_seeds": between([values for values, _ in pairs]),
-        "aurc": spread([one.aurc for one in areas]),
-        "e_aurc": spread([one.e_aurc for one in areas]),
-        "augrc": spread([one.augrc for one in areas]),
-        "failure_auroc": {str(t): _failures(pairs, sign, t) for t in DICE_THRESHOLDS},
-        "referral_gain": spread(gains),
-        # Of the paper's measures only: it has an entry for every case.
-        **({"referral": _referral(*pairs[0], sign)} if name in PAPER_MEASURES else {}),
+        "failure_auroc": {str(one): failures(one) for one in DICE_THRESHOLDS},
+        "referral_gain": spread(map(selective.referral_gain, dice, confidence)),
     }
+    if name in PAPER_MEASURES:  # it has an entry for every case
+        curves = selective.referral(dice[0], confidence[0])
+        result["referral"] = {key: curve.tolist() for key, curve in curves.items()}
+    return result
 
 
 def measures_table(content: dict[str, Any]) -> Table:
@@ -131,9 +136,8 @@ def measures_table(content: dict[str, Any]) -> Table:
             rows.append([model["name"], name, *_ranking(one)])
         own = model["dice"]["test"]["rho_between_seeds"]
         if own is not None:
-            known = {"model": model["name"], "measure": "(Dice)"}
-            known["between seeds"] = number(own)
-            rows.append([known.get(column, "") for column in header])
+            known = [model["name"], "(Dice)", "", "", number(own)]
+            rows.append([*known, *[""] * (len(header) - len(known))])
     return Table(
         "Measures as rankings of the cases",
         header,
@@ -157,47 +161,19 @@ def between(columns: Sequence[np.ndarray]) -> float | None:
     noise, which weakens the tie of a measure to Dice (Spearman, 1904). None for one
     run, or when a pair has no correlation.
     """
-    rhos = [statistics.spearman(a, b).rho for a, b in combinations(columns, 2)]
-    return spread(rhos)["mean"]
-
-
-def _correlation(
-    values: np.ndarray, dice: np.ndarray, drawn: np.ndarray
-) -> dict[str, Any]:
-    rho, p, n = statistics.spearman(values, dice)
-    found = statistics.finding(statistics.estimate_spearman(values, dice, drawn))
-    return {"rho": rho, "p": p, "ci95": found.ci95, "n": n}
-
-
-def _above(pairs: Sequence[tuple], floor: float) -> dict[str, Any]:
-    found = [statistics.spearman_above(v, dice, floor=floor) for v, dice in pairs]
-    return {**spread([one.rho for one in found]), "n": [one.n for one in found]}
-
-
-def _failures(pairs: Sequence[tuple], sign: float, threshold: float) -> dict[str, Any]:
-    found = [
-        selective.failure_auroc(dice, sign * values, threshold=threshold)
-        for values, dice in pairs
-    ]
-    return {
-        **spread([auroc for auroc, _ in found]),
-        "failures": [failures for _, failures in found],
-    }
-
-
-def _referral(values: np.ndarray, dice: np.ndarray, sign: float) -> dict[str, Any]:
-    curve = selective.referral(dice, sign * values)
-    return {name: column.tolist() for name, column in curve._asdict().items()}
+    pairs = combinations(columns, 2)
+    return spread(statistics.spearman(*pair).rho for pair in pairs)["mean"]
 
 
 def _ranking(one: dict[str, Any]) -> list[str]:
+    """Returns the cells of one measure, in the order of the header."""
     floor = one["rho_above_dice"][str(_FLOOR)]
     failure = one["failure_auroc"][str(_FAILURE)]
     counts = ", ".join(map(str, failure["failures"]))
-    interval = one["ci95"]
+    ends = one["ci95"]
     return [
         number(one["rho"]["mean"]),
-        UNDEFINED if interval is None else "{:.2f} to {:.2f}".format(*interval),
+        UNDEFINED if ends is None else "{:.2f} to {:.2f}".format(*ends),
         number(one["rho_between_seeds"]),
         number(one["rho_given_reference_volume"]["mean"]),
         f"{number(floor['mean'])} ({min(floor['n'])})",

@@ -8,12 +8,13 @@ the mean difference over the pairs that were run.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from unc_jax.study import statistics
-from unc_jax.study.statistics import Estimate, Finding
+from unc_jax.study.statistics import Estimate
 from unc_jax.study.tables import Table
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
@@ -40,40 +41,16 @@ class Claim(NamedTuple):
     weaker: Mapping[str, str]
 
 
-class Verdict(NamedTuple):
-    """The contrast of a claim; p is Holm's over all claims that could be tested."""
-
-    claim: Claim
-    verdict: str  # "supported" | "not supported" | "undecided" | "not tested"
-    finding: Finding  # p as tested, before the correction
-    p_holm: float | None
-    pairs: int
-
-    @property
-    def sentence(self) -> str:
-        if self.verdict == "not tested":
-            return f"{self.claim.text}: not tested, no models or values to pair."
-        one, p = self.finding, self.p_holm
-        contrast = "mean strength" if not self.claim.weaker else "difference"
-        return (
-            f"{self.claim.text}: {self.verdict} ({contrast} {one.value:+.2f}, 95 % "
-            f"interval {one.low:+.2f} to {one.high:+.2f}, Holm p = {p:.2g}, "
-            f"{self.pairs} paired comparison{'s' if self.pairs > 1 else ''})."
-        )
-
-
-def _claims() -> tuple[Claim, ...]:
-    tables = (("liver", "Table 1"), ("tumor", "Table 2"))
-    claims = [claim for target, name in tables for claim in _within(target, name)]
-    across = Claim("Table 2 > Table 1", {"target": "tumor"}, {"target": "liver"})
-    return (*claims, across)
-
-
 def _within(target: str, table: str) -> list[Claim]:
     label = {name: MEASURES[name].label for name in PAPER_MEASURES}
     contrasts = [
         ("wcc > soft Dice", {"loss": "wcc"}, {"loss": "dice"}),
-        ("large > small", {"size": "large"}, {"size": "small"}),
+        *(
+            # The paper has no small patches for tumours.
+            [("large > small", {"size": "large"}, {"size": "small"})]
+            if target == "liver"
+            else []
+        ),
         *(
             (f"{label[one]} > {label[two]}", {"measure": one}, {"measure": two})
             for one, two in _STRONGER
@@ -84,36 +61,58 @@ def _within(target: str, table: str) -> list[Claim]:
         ),
     ]
     return [
-        Claim(f"{table}, {text}", {"target": target, **stronger}, dict(weaker))
+        Claim(f"{table}, {text}", {"target": target, **stronger}, weaker)
         for text, stronger, weaker in contrasts
-        # The paper has no small patches for tumours.
-        if not (target == "tumor" and "size" in stronger)
     ]
 
 
 # Sections 3 and 4 of the paper. On D_pw > U_labelled for tumours it contradicts itself
 # (section 3.2 has U_labelled strongest, the conclusion D_pw); the test is two-sided.
-CLAIMS = _claims()
+CLAIMS = (
+    *_within("liver", "Table 1"),
+    *_within("tumor", "Table 2"),
+    Claim("Table 2 > Table 1", {"target": "tumor"}, {"target": "liver"}),
+)
 
 
 def judge(
     strengths: Mapping[Cell, Estimate], claims: Sequence[Claim] = CLAIMS
-) -> list[Verdict]:
+) -> list[dict[str, Any]]:
     """Returns a verdict on each claim, in order; cells without a value take no part.
 
     supported: the contrast is above 0 with Holm's p < 0.05; not supported: it is below
     0 with the same certainty; undecided: anything else. "not tested" where no pair of
-    cells was run, or the contrast is undefined; those do not count in the correction.
+    cells was run; those do not count in the correction.
+
+    Each: claim (its text), verdict, value, ci95 and p_bootstrap of the contrast, p_holm
+    (over all claims tested), pairs (their number) and a sentence.
     """
     defined = {c: one for c, one in strengths.items() if one.value is not None}
-    contrasts = [_contrast(defined, claim) for claim in claims]
-    findings = [statistics.finding(c) if n else _NOTHING for c, n in contrasts]
-    adjusted = holm([one.p for one in findings])
+    paired = [_pairs(defined, claim) for claim in claims]
+    found = [statistics.finding(statistics.mean_difference(one)) for one in paired]
+    adjusted = holm([one["p_bootstrap"] for one in found])
+    verdicts = []
+    for claim, pairs, one, p in zip(claims, paired, found, adjusted, strict=True):
+        verdict = {"claim": claim.text, "verdict": _verdict(one["value"], p), **one}
+        verdict |= {"p_holm": p, "pairs": len(pairs)}
+        verdicts.append({**verdict, "sentence": _sentence(claim, verdict)})
+    return verdicts
+
+
+def differences(strengths: Mapping[Cell, Estimate]) -> list[dict[str, Any]]:
+    """Returns differences of any two cells of a target that differ in one thing.
+
+    p is not corrected for their number.
+    """
     return [
-        Verdict(claim, _verdict(one, p), one, p, pairs)
-        for claim, one, p, (_, pairs) in zip(
-            claims, findings, adjusted, contrasts, strict=True
-        )
+        {
+            "first": list(one),
+            "second": list(two),
+            **statistics.finding(statistics.mean_difference([(first, second)])),
+        }
+        for (one, first), (two, second) in combinations(strengths.items(), 2)
+        if one.target == two.target
+        and sum(a != b for a, b in zip(one, two, strict=True)) == 1
     ]
 
 
@@ -146,29 +145,35 @@ def claims_table(content: dict[str, Any]) -> Table:
     )
 
 
-_NOTHING = Finding(None, None, None, None)
-
-
-def _contrast(strengths: Mapping[Cell, Estimate], claim: Claim) -> tuple[Estimate, int]:
+def _pairs(
+    strengths: Mapping[Cell, Estimate], claim: Claim
+) -> list[tuple[Estimate, Estimate]]:
     pairs = []
     for cell, estimate in strengths.items():
         if any(getattr(cell, name) != v for name, v in claim.stronger.items()):
             continue
         if not claim.weaker:
-            zero = Estimate(0.0, 0.0 * estimate.draws)
-            pairs.append((estimate, zero))
-            continue
-        partner = cell._replace(**claim.weaker)
-        if partner in strengths:
+            pairs.append((estimate, Estimate(0.0, np.zeros_like(estimate.draws))))
+        elif (partner := cell._replace(**claim.weaker)) in strengths:
             pairs.append((estimate, strengths[partner]))
-    if not pairs:
-        return Estimate(None, np.empty(0)), 0
-    return statistics.mean_difference(pairs), len(pairs)
+    return pairs
 
 
-def _verdict(one: Finding, p: float | None) -> str:
-    if one.value is None or p is None:
+def _verdict(value: float | None, p: float | None) -> str:
+    if value is None or p is None:
         return "not tested"
     if p >= LEVEL:
         return "undecided"
-    return "supported" if one.value > 0 else "not supported"
+    return "supported" if value > 0 else "not supported"
+
+
+def _sentence(claim: Claim, one: dict[str, Any]) -> str:
+    if one["verdict"] == "not tested":
+        return f"{claim.text}: not tested, no models or values to pair."
+    (low, high), pairs = one["ci95"], one["pairs"]
+    contrast = "difference" if claim.weaker else "mean strength"
+    return (
+        f"{claim.text}: {one['verdict']} ({contrast} {one['value']:+.2f}, 95 % "
+        f"interval {low:+.2f} to {high:+.2f}, Holm p = {one['p_holm']:.2g}, "
+        f"{pairs} paired comparison{'s' if pairs > 1 else ''})."
+    )

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from unc_jax.data import files
 from unc_jax.study import cases_table, metrics
 from unc_jax.study.cases_table import Panel, Row
-from unc_jax.study.models import Model
+from unc_jax.study.comparison import Model
 from unc_jax.study.run_folder import TARGETS, Run
 
 # The largest value that -p log p takes, so that colours mean the same in every figure.

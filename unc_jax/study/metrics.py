@@ -1,14 +1,22 @@
-"""Segmentation quality of a mask against a reference, and of samples against raters.
+"""Quality of masks, of samples against several raters, and of probabilities.
 
 Several raters of one case are a stack of masks (raters, x, y, z), bool or 0/1 integers.
+
+Calibration is that of the foreground probability against its frequency. Voxels are
+summed case by case and the sums added, so that no more than one case is ever in memory.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import combinations, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+BINS = 15
+# float32 probabilities are exactly 0 or 1 long before the network is certain.
+_FLOOR = 1e-7
 
 
 class Agreement(NamedTuple):
@@ -95,6 +103,82 @@ def generalised_energy_distance(samples: ArrayLike, raters: ArrayLike) -> float:
         raise ValueError(f"need masks of one shape, got {s.shape} and {y.shape}")
     between = [_distance(a, b) for a, b in product(s, y)]
     return 2 * float(np.mean(between)) - _within(s) - _within(y)
+
+
+def sum_voxels(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    within: ArrayLike | None = None,
+    bins: int = BINS,
+) -> dict[str, Any]:
+    """Returns sums over the voxels of one case, as plain JSON, for `calibration`.
+
+    From foreground probabilities and 0/1 labels; within: mask of the voxels to count,
+    default all. Per bin of probability: count, (summed) probability, foreground;
+    overall: squared_error, log_loss (nats). Bins are of equal width on 0 ... 1, the
+    last one closed. Raises ValueError when shapes differ or a probability is not within
+    0 ... 1.
+    """
+    p, y = np.asarray(probabilities), np.asarray(labels) != 0
+    if p.shape != y.shape:
+        raise ValueError(f"probabilities {p.shape} and labels {y.shape} differ")
+    chosen = np.ones(p.shape, bool) if within is None else np.asarray(within, bool)
+    p, y = p[chosen].astype(np.float64), y[chosen]
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("a probability is not within 0 ... 1")
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    likelihood = np.clip(np.where(y, p, 1 - p), _FLOOR, 1.0)
+    per_bin = {
+        name: np.bincount(place, weights, minlength=bins).astype(float).tolist()
+        for name, weights in (("count", None), ("probability", p), ("foreground", y))
+    }
+    return {
+        **per_bin,
+        "squared_error": float(np.sum((p - y) ** 2)),
+        "log_loss": float(-np.log(likelihood).sum()),
+    }
+
+
+def add_sums(sums: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Adds what `sum_voxels` found in each case; at least one is needed."""
+    return {
+        name: np.sum([one[name] for one in sums], axis=0).tolist() for name in sums[0]
+    }
+
+
+def calibration(sums: dict[str, Any]) -> dict[str, Any]:
+    """Returns {ece, brier, nll (nats), n} over n voxels; None without a voxel.
+
+    ECE = sum_b (n_b / n) |mean probability_b - frequency_b| (Naeini et al., 2015),
+    Brier = mean (p - y)^2, NLL = mean -log of the probability of the label.
+
+    A probability below 1e-7 of what is there counts as 1e-7, so NLL is at most 16.1.
+    """
+    n = int(np.sum(sums["count"]))
+    if n == 0:
+        return {"ece": None, "brier": None, "nll": None, "n": 0}
+    # n_b |a/n_b - b/n_b| = |a - b|, so empty bins need no special case.
+    apart = np.abs(np.subtract(sums["probability"], sums["foreground"]))
+    return {
+        "ece": float(apart.sum()) / n,
+        "brier": sums["squared_error"] / n,
+        "nll": sums["log_loss"] / n,
+        "n": n,
+    }
+
+
+def reliability(sums: dict[str, Any]) -> dict[str, list[float | None]]:
+    """Returns the reliability diagram: frequency against mean probability, by bin.
+
+    {probability, frequency, count (of voxels)}; None in an empty bin.
+    """
+    count = sums["count"]
+    means = {
+        name: [t / n if n else None for t, n in zip(sums[total], count, strict=True)]
+        for name, total in (("probability", "probability"), ("frequency", "foreground"))
+    }
+    return {**means, "count": count}
 
 
 def _two_masks(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

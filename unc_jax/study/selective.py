@@ -9,8 +9,6 @@ A missing value is NaN; a case with one missing takes no part. What is undefined
 None.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
@@ -18,51 +16,26 @@ from scipy import stats
 from unc_jax.study.statistics import complete
 
 
-class RiskCoverage(NamedTuple):
-    """Entry k - 1 is for the k surest of n cases kept; arrays are float64 (n,)."""
+def risk_coverage(
+    risk: ArrayLike, confidence: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the risk of the k surest of n cases, k = 1 ... n; arguments are (cases,).
 
-    coverage: np.ndarray  # k / n
-    selective_risk: np.ndarray  # mean risk of those kept
-    generalised_risk: np.ndarray  # their summed risk / n
-
-
-class Areas(NamedTuple):
-    """Areas under the curves, in units of risk; all None without a case."""
-
-    aurc: float | None
-    e_aurc: float | None
-    augrc: float | None
-    n: int
-
-
-class Referral(NamedTuple):
-    """Mean Dice of what is kept when a fraction goes to a human; float64 (n,)."""
-
-    referred: np.ndarray  # 0, 1/n, ... (n - 1)/n
-    kept_dice: np.ndarray  # the least certain cases referred
-    random_dice: np.ndarray  # any cases referred, on average: the mean of all
-    oracle_dice: np.ndarray  # the worst cases referred
-
-
-def risk_coverage(risk: ArrayLike, confidence: ArrayLike) -> RiskCoverage:
-    """Returns the risk of the k surest cases for k = 1 ... n; arguments are (cases,).
-
-    Within a tie of m cases with mean risk r, the j-th adds r: the expectation over the
-    m! orders. Raises ValueError when the lengths differ.
+    First their mean risk (selective risk), then their summed risk / n (generalised
+    risk), float64 (n,). Within a tie of m cases with mean risk r, each adds r: the
+    expectation over the m! orders. Raises ValueError when the lengths differ.
     """
     risk, confidence = complete(risk, confidence)
     # Equal confidences share a block; blocks from the surest down.
     _, block = np.unique(-confidence, return_inverse=True)
     sizes = np.bincount(block)
     means = np.bincount(block, weights=risk) / np.maximum(sizes, 1)
-    kept = np.arange(1, len(risk) + 1)
     summed = np.cumsum(means[np.sort(block)])
-    n = max(len(risk), 1)
-    return RiskCoverage(kept / n, summed / kept, summed / n)
+    return summed / np.arange(1, len(risk) + 1), summed / max(len(risk), 1)
 
 
-def areas(risk: ArrayLike, confidence: ArrayLike) -> Areas:
-    """Returns AURC, E-AURC and AUGRC of (cases,) risks under (cases,) confidences.
+def areas(risk: ArrayLike, confidence: ArrayLike) -> dict[str, float | None]:
+    """Returns {aurc, e_aurc, augrc} of (cases,) risks, in their unit; None without any.
 
     AURC = (1/n) sum_k (mean risk of the k surest), and E-AURC = AURC less that of the
     cases ordered by their risk itself (Geifman et al., Bias-reduced uncertainty
@@ -75,14 +48,13 @@ def areas(risk: ArrayLike, confidence: ArrayLike) -> Areas:
     """
     risk, confidence = complete(risk, confidence)
     if len(risk) == 0:
-        return Areas(None, None, None, 0)
-    curve = risk_coverage(risk, confidence)
-    oracle = risk_coverage(risk, -risk)
-    aurc = float(curve.selective_risk.mean())
+        return {"aurc": None, "e_aurc": None, "augrc": None}
+    selective, generalised = risk_coverage(risk, confidence)
+    best, _ = risk_coverage(risk, -risk)
+    aurc = float(selective.mean())
     # The trapezoid rule on the steps 1/n; within a tie the curve is linear anyway.
-    heights = curve.generalised_risk
-    augrc = (float(heights.sum()) - float(heights[-1]) / 2) / len(risk)
-    return Areas(aurc, aurc - float(oracle.selective_risk.mean()), augrc, len(risk))
+    augrc = (float(generalised.sum()) - float(generalised[-1]) / 2) / len(risk)
+    return {"aurc": aurc, "e_aurc": aurc - float(best.mean()), "augrc": augrc}
 
 
 def failure_auroc(
@@ -105,16 +77,23 @@ def failure_auroc(
     return float(pairs / (failures * others)), failures
 
 
-def referral(dice: ArrayLike, confidence: ArrayLike) -> Referral:
-    """Returns the mean Dice kept as the least certain cases are referred one by one.
+def referral(dice: ArrayLike, confidence: ArrayLike) -> dict[str, np.ndarray]:
+    """Returns the mean Dice kept as cases are referred to a human one by one.
 
-    It is risk_coverage read from the other end: kept Dice = 1 - selective risk.
+    By the share referred (0, 1/n ... (n - 1)/n): kept_dice, the least certain first;
+    random_dice, in any order; oracle_dice, the worst first. float64 (n,).
     """
     dice, confidence = complete(dice, confidence)
-    kept = _kept_dice(dice, confidence)
     n = len(dice)
-    overall = np.full(n, dice.mean() if n else np.nan)
-    return Referral(np.arange(n) / max(n, 1), kept, overall, _kept_dice(dice, dice))
+    kept, best = (
+        1.0 - risk_coverage(1.0 - dice, order)[0][::-1] for order in (confidence, dice)
+    )
+    return {
+        "referred": np.arange(n) / max(n, 1),
+        "kept_dice": kept,
+        "random_dice": np.full(n, dice.mean() if n else np.nan),
+        "oracle_dice": best,
+    }
 
 
 def referral_gain(dice: ArrayLike, confidence: ArrayLike) -> float | None:
@@ -123,12 +102,7 @@ def referral_gain(dice: ArrayLike, confidence: ArrayLike) -> float | None:
     1: as good as knowing Dice; 0: as good as chance; negative: worse. None when all
     Dice are equal (no order is better than another) or there is no case.
     """
-    curve = referral(dice, confidence)
-    possible = float(np.sum(curve.oracle_dice - curve.random_dice))
-    if len(curve.kept_dice) == 0 or np.ptp(curve.oracle_dice) == 0:
+    _, kept, random, best = referral(dice, confidence).values()
+    if len(best) == 0 or np.ptp(best) == 0:
         return None
-    return float(np.sum(curve.kept_dice - curve.random_dice)) / possible
-
-
-def _kept_dice(dice: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    return 1.0 - risk_coverage(1.0 - dice, confidence).selective_risk[::-1]
+    return float(np.sum(kept - random)) / float(np.sum(best - random))

@@ -12,7 +12,7 @@ little too small (by (s - 1)/s in variance for s runs).
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,21 +37,6 @@ class Estimate(NamedTuple):
 
     value: float | None
     draws: np.ndarray
-
-
-class Finding(NamedTuple):
-    """A value, its 95 % percentile interval and the two-sided p of its being 0."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-
-    @property
-    def ci95(self) -> list[float] | None:
-        if self.low is None or self.high is None:
-            return None
-        return [self.low, self.high]
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
@@ -144,14 +129,13 @@ def estimate_mean(values: ArrayLike, cases: np.ndarray) -> Estimate:
     cases: one case says nothing about spread.
     """
     values = np.asarray(values, float)
-    known = values[~np.isnan(values)]
     drawn = values[cases]
     present = ~np.isnan(drawn)
     count = present.sum(axis=1)
     total = np.where(present, drawn, 0.0).sum(axis=1)
-    enough = (count > 0) & (len(known) > 1)
+    enough = (count > 0) & (np.isfinite(values).sum() > 1)
     draws = np.where(enough, total / np.maximum(count, 1), np.nan)
-    return Estimate(float(known.mean()) if len(known) else None, draws)
+    return Estimate(mean(values), draws)
 
 
 def mean_over_runs(runs: Sequence[Estimate], chosen: np.ndarray) -> Estimate:
@@ -160,51 +144,73 @@ def mean_over_runs(runs: Sequence[Estimate], chosen: np.ndarray) -> Estimate:
     chosen: int (resamples, runs), from `resampled_runs`. A run without a value leaves
     the mean undefined rather than another mean.
     """
-    values = [one.value for one in runs if one.value is not None]
-    if len(values) < len(runs):
+    value = spread(one.value for one in runs)["mean"]
+    if value is None:
         return Estimate(None, np.full(len(chosen), np.nan))
     draws = np.stack([one.draws for one in runs], axis=1)
-    means = np.take_along_axis(draws, chosen, axis=1).mean(axis=1)
-    return Estimate(float(np.mean(values)), means)
+    return Estimate(value, np.take_along_axis(draws, chosen, axis=1).mean(axis=1))
 
 
 def mean_difference(pairs: Sequence[tuple[Estimate, Estimate]]) -> Estimate:
-    """Returns the mean over pairs of (first - second), draw by draw."""
+    """Returns the mean over pairs of (first - second), draw by draw.
+
+    Undefined without a pair, or when a pair has no value.
+    """
     values = [
-        one.value - two.value
+        None if one.value is None or two.value is None else one.value - two.value
         for one, two in pairs
-        if one.value is not None and two.value is not None
     ]
-    draws = np.mean([one.draws - two.draws for one, two in pairs], axis=0)
-    if len(values) < len(pairs):
-        return Estimate(None, np.full_like(draws, np.nan))
-    return Estimate(float(np.mean(values)), draws)
+    value = spread(values)["mean"]
+    if value is None:
+        return Estimate(None, np.empty(0))
+    draws = [one.draws - two.draws for one, two in pairs]
+    return Estimate(value, np.mean(draws, axis=0))
 
 
-def finding(estimate: Estimate) -> Finding:
-    """Returns the percentile interval, and the p at which it would just touch 0.
+def finding(estimate: Estimate) -> dict[str, Any]:
+    """Returns {value, ci95, p_bootstrap}: 95 % percentile interval, two-sided p of 0.
 
-    p = 2 (1 + min(#draws <= 0, #draws >= 0)) / (1 + #draws), at most 1. Undefined draws
-    are left out; with none left, or no value, everything is None.
+    p = 2 (1 + min(#draws <= 0, #draws >= 0)) / (1 + #draws), at most 1: the level at
+    which the interval would just touch 0. Undefined draws are left out; with none left,
+    or no value, everything is None.
     """
     draws = estimate.draws[~np.isnan(estimate.draws)]
     if estimate.value is None or len(draws) == 0:
-        return Finding(None, None, None, None)
+        return {"value": None, "ci95": None, "p_bootstrap": None}
     tail = (100.0 - COVERAGE_PERCENT) / 2
-    low, high = np.percentile(draws, [tail, 100.0 - tail])
+    ends = np.percentile(draws, [tail, 100.0 - tail])
     beyond = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
     p = min(1.0, 2 * (1 + beyond) / (1 + len(draws)))
-    return Finding(estimate.value, float(low), float(high), float(p))
+    return {"value": estimate.value, "ci95": ends.tolist(), "p_bootstrap": float(p)}
 
 
-def spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Returns mean and standard deviation (n - 1) over runs; None if one of them is."""
-    defined = [value for value in values if value is not None]
-    whole = len(defined) == len(values) and len(values) > 0
+def correlate(x: ArrayLike, y: ArrayLike, cases: np.ndarray) -> dict[str, Any]:
+    """Returns {rho, p, ci95, n} of `spearman`, with the interval of `finding`."""
+    rho, p, n = spearman(x, y)
+    ci95 = finding(estimate_spearman(x, y, cases))["ci95"]
+    return {"rho": rho, "p": p, "ci95": ci95, "n": n}
+
+
+def mean(values: ArrayLike | Sequence[float | None]) -> float | None:
+    """Returns the mean of the values (cases,) present; None without any."""
+    values = np.asarray(values, float)
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else None
+
+
+def spread(values: Iterable[float | None], **beside: Any) -> dict[str, Any]:
+    """Returns {mean, sd, by_seed} over the runs of a model, and what stands beside.
+
+    sd: with n - 1; None for one run. Both are None if a run has no value.
+    """
+    by_seed = list(values)
+    known = np.array(by_seed, float)
+    whole = not np.isnan(known).any()
     return {
-        "mean": float(np.mean(defined)) if whole else None,
-        "sd": float(np.std(defined, ddof=1)) if whole and len(values) > 1 else None,
-        "by_seed": list(values),
+        "mean": mean(known) if whole else None,
+        "sd": float(known.std(ddof=1)) if whole and len(known) > 1 else None,
+        "by_seed": by_seed,
+        **beside,
     }
 
 

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from unc_jax.data import patches
-from unc_jax.study import cases_table, selective, statistics
-from unc_jax.study.cases_table import Row
-from unc_jax.study.statistics import RESAMPLES, SEED, Estimate
+from unc_jax.study import selective, statistics
+from unc_jax.study.appraisal import resampled
+from unc_jax.study.cases_table import Row, column
+from unc_jax.study.charts import MEASURE_STYLES, add_legend, style_axes
+from unc_jax.study.statistics import RESAMPLES, SEED
 from unc_jax.study.tables import UNDEFINED, Cell, Strong, Table, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
@@ -28,6 +31,8 @@ _CHOICES = {
     "overlap": ("evaluate.overlap", tuple((o, o, o) for o in _OVERLAPS)),
     "source": ("evaluate.source", ("dropout", "flips")),
 }
+# Groups whose variants differ by how they cut windows.
+_WINDOW_GROUPS = ("as evaluated", "overlap", "window")
 _CAPTION = (
     "{run}: {n} test cases, one choice of the evaluation changed at a time. Columns of "
     "measures: Spearman's rho with Dice, bold where its 95 % bootstrap interval lies "
@@ -35,6 +40,9 @@ _CAPTION = (
     "evaluated, same resamples of cases. AURC: area under the risk-coverage curve, "
     "lower is better. Work: voxels of windows per voxel of the volume, for one sample."
 )
+
+
+Described = tuple["Variant", dict[str, Any]]  # and what `describe` found
 
 
 class Variant(NamedTuple):
@@ -98,44 +106,32 @@ def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
     n, samples, dice (mean), seconds (of a case); per measure mean, rho, p, n, ci95 and
     aurc; d_pw_change: value and ci95. Undefined numbers are None.
     """
-    ids = [str(row["case"]) for row in rows]
-    drawn = statistics.resampled_cases(ids, resamples=RESAMPLES, seed=SEED)
-    pair = (_rho(rows, "d_pw", drawn), _rho(base, "d_pw", drawn))
-    change = statistics.finding(statistics.mean_difference([pair]))
+    drawn = resampled(rows, RESAMPLES, SEED)
+    dice = column(rows, "dice")
+    measures = {}
+    for name, measure in MEASURES.items():
+        values = column(rows, name)
+        measures[name] = {
+            "mean": statistics.mean(values),
+            **statistics.correlate(values, dice, drawn),
+            "aurc": selective.areas(1.0 - dice, measure.sign * values)["aurc"],
+        }
+    pair = [
+        statistics.estimate_spearman(column(own, "d_pw"), column(own, "dice"), drawn)
+        for own in (rows, base)
+    ]
+    change = statistics.finding(statistics.mean_difference([(pair[0], pair[1])]))
     return {
-        "n": len(ids),
+        "n": len(rows),
         "samples": rows[0]["n_samples"],
-        "dice": _mean(cases_table.column(rows, "dice")),
-        "seconds": _mean(cases_table.column(rows, "seconds")),
-        "measures": {name: _measure(rows, name, drawn) for name in MEASURES},
-        "d_pw_change": {"value": change.value, "ci95": change.ci95},
+        "dice": statistics.mean(dice),
+        "seconds": statistics.mean(column(rows, "seconds")),
+        "measures": measures,
+        "d_pw_change": {"value": change["value"], "ci95": change["ci95"]},
     }
 
 
-def _rho(rows: list[Row], name: str, drawn: np.ndarray) -> Estimate:
-    values, dice = cases_table.column(rows, name), cases_table.column(rows, "dice")
-    return statistics.estimate_spearman(values, dice, drawn)
-
-
-def _measure(rows: list[Row], name: str, drawn: np.ndarray) -> dict[str, Any]:
-    values, dice = cases_table.column(rows, name), cases_table.column(rows, "dice")
-    rho, p, n = statistics.spearman(values, dice)
-    return {
-        "mean": _mean(values),
-        "rho": rho,
-        "p": p,
-        "n": n,
-        "ci95": statistics.finding(_rho(rows, name, drawn)).ci95,
-        "aurc": selective.areas(1.0 - dice, MEASURES[name].sign * values).aurc,
-    }
-
-
-def _mean(values: np.ndarray) -> float | None:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else None
-
-
-def table(run: str, described: Sequence[tuple[Variant, dict[str, Any]]]) -> Table:
+def table(run: str, described: Sequence[Described]) -> Table:
     """Returns a row per variant, with a caption that says how to read it.
 
     described: of each variant what `describe` returns, and its `work`.
@@ -173,3 +169,78 @@ def _change(one: dict[str, Any]) -> str:
         return UNDEFINED
     low, high = one["ci95"]
     return f"{one['value']:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def samples_figure(described: Sequence[Described]) -> Figure | None:
+    """Draws mean measures relative to the largest N, and rho with Dice, against N.
+
+    Bars are 95 % bootstrap intervals over cases. None when only one number of samples
+    was evaluated.
+    """
+    same = [one for one in described if one[0].group in ("as evaluated", "samples N")]
+    by_count = {found["samples"]: found for _, found in same}
+    counts = sorted(by_count)
+    if len(counts) < 2:
+        return None
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    level, strength = figure.subplots(1, 2)
+    for shift, (name, (label, color, dashes)) in enumerate(MEASURE_STYLES.items()):
+        found = [by_count[count]["measures"][name] for count in counts]
+        last = found[-1]["mean"] or np.nan
+        means = [np.nan if one["mean"] is None else one["mean"] / last for one in found]
+        style = {"color": color, "dashes": dashes, "marker": "o", "markersize": 4}
+        level.plot(counts, means, label=label, **style)
+        # Side by side, or the bars hide each other.
+        places = np.array(counts) * 1.04 ** (shift - 1)
+        rho = np.array([np.nan if one["rho"] is None else one["rho"] for one in found])
+        strength.plot(places, rho, label=label, **style)
+        ends = [one["ci95"] or (np.nan, np.nan) for one in found]
+        strength.vlines(places, *np.transpose(ends), color=color, alpha=0.5)
+    n = same[0][1]["n"]
+    level.set_ylabel(f"mean of the measure, over that at N = {counts[-1]}", fontsize=9)
+    strength.set_ylabel(f"Spearman's rho with Dice ({n} test cases)", fontsize=9)
+    strength.axhline(0, color="0.55", linewidth=0.8)
+    for ax in (level, strength):
+        ax.set_xscale("log")
+        ax.set_xticks(counts, [str(count) for count in counts])
+        ax.minorticks_off()
+        ax.set_xlabel("samples N", fontsize=9)
+        style_axes(ax)
+    level.legend(fontsize=9, frameon=False)
+    return figure
+
+
+def windows_figure(described: Sequence[Described]) -> Figure | None:
+    """Draws a line per way to cut windows, cheapest first: mean Dice, rho with Dice.
+
+    Bars as in `samples_figure`. None when there is but one way.
+    """
+    listed = [one for one in described if one[0].group in _WINDOW_GROUPS]
+    if len(listed) < 2:
+        return None
+    listed.sort(key=lambda one: -one[1]["work"])
+    places = np.arange(len(listed))
+    figure = Figure(figsize=(10.0, 1.2 + 0.38 * len(listed)), layout="constrained")
+    dice, strength = figure.subplots(1, 2, sharey=True)
+    dice.plot([found["dice"] for _, found in listed], places, "o", color="black")
+    dice.set_yticks(places, [_window_label(*one) for one in listed], fontsize=8)
+    for shift, (name, (label, color, _)) in enumerate(MEASURE_STYLES.items()):
+        found = [numbers["measures"][name] for _, numbers in listed]
+        rho = [np.nan if one["rho"] is None else one["rho"] for one in found]
+        ends = [one["ci95"] or (np.nan, np.nan) for one in found]
+        own = places + 0.22 * (1 - shift)
+        strength.plot(rho, own, "ov^"[shift], color=color, label=label, markersize=5)
+        strength.hlines(own, *np.transpose(ends), color=color, alpha=0.5)
+    strength.axvline(0, color="0.55", linewidth=0.8)
+    n = listed[0][1]["n"]
+    dice.set_xlabel(f"mean Dice ({n} test cases)", fontsize=9)
+    strength.set_xlabel(f"Spearman's rho with Dice ({n} test cases)", fontsize=9)
+    for ax in (dice, strength):
+        style_axes(ax)
+    add_legend(figure, strength.get_legend_handles_labels()[0], columns=3)
+    return figure
+
+
+def _window_label(variant: Variant, found: dict[str, Any]) -> str:
+    name = f"{variant.group} {variant.name}".replace("window ", "").strip()
+    return f"{name}: work {found['work']:.2f}"

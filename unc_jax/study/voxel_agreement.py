@@ -14,10 +14,9 @@ from scipy import ndimage
 from unc_jax.data import files, prepare_case, preprocess
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
-from unc_jax.study import calibration, metrics
-from unc_jax.study.calibration import VoxelSums
+from unc_jax.study import metrics
 from unc_jax.study.run_folder import read_object
-from unc_jax.study.statistics import spread
+from unc_jax.study.statistics import mean, spread
 from unc_jax.study.tables import Table, number
 from unc_jax.uncertainty.prediction import Prediction, unpack_masks
 
@@ -54,8 +53,8 @@ def assess(
         # Means over windows of values in 0 ... 1 may leave it by a rounding.
         p = np.clip(np.asarray(p), 0.0, 1.0)
         result[source] = {
-            "everywhere": calibration.sum_voxels(p, label).to_json(),
-            "near": calibration.sum_voxels(p, label, within=near).to_json(),
+            "everywhere": metrics.sum_voxels(p, label),
+            "near": metrics.sum_voxels(p, label, within=near),
         }
     return result
 
@@ -131,9 +130,7 @@ def collect(folder: Path, cases: Sequence[str]) -> dict[str, Any] | None:
         return None
     sums = {
         source: {
-            place: calibration.total(
-                VoxelSums.from_json(one[source][place]) for one in found.values()
-            ).to_json()
+            place: metrics.add_sums([one[source][place] for one in found.values()])
             for place in PLACES
         }
         for source in SOURCES
@@ -220,20 +217,13 @@ def voxel_tables(content: dict[str, Any]) -> list[Table]:
     return [calibration, raters] if rated else [calibration]
 
 
-def _calibration(stored: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _calibration(sums: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Returns calibration over the runs of a model from the sums of each."""
-    sums = [VoxelSums.from_json(one) for one in stored]
-    each = [calibration.calibration(one) for one in sums]
-    diagram = calibration.reliability(sums[0])
+    each = [metrics.calibration(one) for one in sums]
     return {
-        "ece": spread([one.ece for one in each]),
-        "brier": spread([one.brier for one in each]),
-        "nll": spread([one.nll for one in each]),
-        "n": [one.n for one in each],
-        "reliability": {
-            name: [None if np.isnan(value) else float(value) for value in values]
-            for name, values in diagram._asdict().items()
-        },
+        **{name: spread(one[name] for one in each) for name in ("ece", "brier", "nll")},
+        "n": [one["n"] for one in each],
+        "reliability": metrics.reliability(sums[0]),
     }
 
 
@@ -247,6 +237,5 @@ def _raters(stored: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any] | Non
             [one[name] for one in by_case.values() if one[name] is not None]
             for by_case in stored
         ]
-        means = [float(np.mean(values)) if values else None for values in runs]
-        result[name] = {**spread(means), "n": [len(values) for values in runs]}
+        result[name] = spread(map(mean, runs), n=list(map(len, runs)))
     return result

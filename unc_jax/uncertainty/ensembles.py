@@ -13,8 +13,7 @@ import numpy as np
 from jax import Array
 
 from unc_jax.errors import InputError
-from unc_jax.uncertainty.prediction import Prediction
-from unc_jax.uncertainty.running_sums import reduce_samples
+from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 
 SOURCES = ("dropout", "flips", "ensemble")
 # All subsets of the axes x, y, z; the first is the volume as it is.

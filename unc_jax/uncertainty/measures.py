@@ -15,17 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import xlog1py, xlogy
 from jax.typing import ArrayLike
 from scipy import special
 
 from unc_jax.uncertainty.prediction import (
+    THRESHOLD,
     Prediction,
+    binary_entropy,
+    entropy_term,
     pack_masks,
     pairwise_dice_packed,
 )
-
-THRESHOLD = 0.5
 
 
 def voxelwise_uncertainty(samples: ArrayLike) -> Array:
@@ -106,18 +106,6 @@ def mutual_information(samples: ArrayLike) -> Array:
     is cut off.
     """
     return jnp.maximum(predictive_entropy(samples) - expected_entropy(samples), 0.0)
-
-
-def entropy_term(probabilities: ArrayLike) -> Array:
-    """Returns -p log p elementwise, 0 at p = 0 and p = 1."""
-    p = _floats(probabilities)
-    return -xlogy(p, p)
-
-
-def binary_entropy(probabilities: ArrayLike) -> Array:
-    """Returns -p log p - (1 - p) log(1 - p) elementwise, 0 at p = 0 and p = 1."""
-    p = _floats(probabilities)
-    return -xlogy(p, p) - xlog1py(1.0 - p, -p)
 
 
 def mean_probability(samples: ArrayLike) -> Array:

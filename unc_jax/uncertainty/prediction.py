@@ -1,12 +1,30 @@
-"""Predictions: N samples of one volume, reduced to what the measures need of them."""
+"""Predictions: N samples of one volume, reduced to what the measures need of them.
 
+Samples come some at a time and are never all held: `reduce_samples` takes batches on
+the device, `reduce_maps` arrays on the host, one after the other.
+"""
+
+import functools
+import hashlib
 import itertools
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.scipy.special import xlog1py, xlogy
 from jax.typing import ArrayLike
+
+# Of a probability: a voxel at or above it belongs to the mask.
+THRESHOLD = 0.5
+# Identical samples may differ by rounding where batches are cut differently. Dropout at
+# any useful rate stays far above.
+_ROUNDING = 1e-6
+# Values of a host array that are worked on at once: no second copy of a volume, and
+# one program for volumes of every shape.
+_BLOCK = 1 << 18
 
 
 class Prediction(NamedTuple):
@@ -31,6 +49,96 @@ class Prediction(NamedTuple):
     volumes: np.ndarray
     hard: bool
     identical: bool
+
+
+def entropy_term(probabilities: ArrayLike) -> Array:
+    """Returns -p log p elementwise, float32 nats, 0 at p = 0 and p = 1."""
+    p = jnp.asarray(probabilities, jnp.float32)
+    return -xlogy(p, p)
+
+
+def binary_entropy(probabilities: ArrayLike) -> Array:
+    """Returns -p log p - (1 - p) log(1 - p) elementwise, 0 at p = 0 and p = 1."""
+    p = jnp.asarray(probabilities, jnp.float32)
+    return -xlogy(p, p) - xlog1py(1.0 - p, -p)
+
+
+def reduce_samples(batches: Iterable[Array]) -> Prediction:
+    """Reduces samples that come in batches (k, x, y, z) of probabilities.
+
+    Batches stay on the device; sums over samples are kept there and each batch's masks
+    leave it bit-packed, so memory does not grow with the number of samples. At least
+    one batch is needed.
+    """
+    first, sums, masks, volumes, spreads = None, (), [], [], []
+    for batch in batches:
+        if first is None:
+            first = batch[:1]
+            sums = tuple(jnp.zeros(batch.shape[1:], jnp.float32) for _ in range(3))
+        sums, packed, sizes, spread = _add_batch(sums, batch, first)
+        masks.append(np.asarray(packed))
+        volumes.append(np.asarray(sizes))
+        spreads.append(spread)
+    all_volumes = np.concatenate(volumes)
+    mean, uncertainty, expected = (
+        total / np.float32(len(all_volumes)) for total in jax.device_get(sums)
+    )
+    return Prediction(
+        mean,
+        uncertainty,
+        expected,
+        np.concatenate(masks),
+        all_volumes,
+        hard=False,
+        identical=max(map(float, spreads)) <= _ROUNDING,
+    )
+
+
+def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
+    """Reduces samples (x, y, z) on the host: bool, or probabilities, float32.
+
+    Memory: four float32 volumes for probabilities, two for masks, and a bit per voxel
+    and sample. A map of zeros and ones is a mask, whatever its type.
+
+    Raises ValueError for fewer than two samples, and for samples of two shapes.
+    """
+    total, sums, masks, volumes, seen = np.empty(0), None, [], [], set()
+    for sample in maps:
+        if not masks:
+            total = np.zeros(sample.shape, np.float32)
+        elif sample.shape != total.shape:
+            raise ValueError(f"shape {sample.shape}, before {total.shape}")
+        mask = sample >= THRESHOLD
+        masks.append(np.ascontiguousarray(np.packbits(mask, axis=-1)))
+        volumes.append(np.count_nonzero(mask))
+        total += sample
+        hard = np.array_equal(sample, mask)
+        content = masks[-1] if hard else np.ascontiguousarray(sample)
+        seen.add(hashlib.sha256(content.data).digest())
+        if not hard:
+            sums = sums or (np.zeros_like(total), np.zeros_like(total))
+            _add_entropies(*sums, sample)
+    if len(masks) < 2:
+        raise ValueError(f"measures need at least 2 samples, got {len(masks)}")
+    count = np.float32(len(masks))
+    total /= count
+    if sums is None:
+        expected = np.broadcast_to(np.float32(0), total.shape)
+        uncertainty = np.zeros_like(total)
+        _add_entropies(None, uncertainty, total)
+    else:
+        uncertainty, expected = sums
+        uncertainty /= count
+        expected /= count
+    return Prediction(
+        total,
+        uncertainty,
+        expected,
+        np.stack(masks),
+        np.array(volumes),
+        hard=sums is None,
+        identical=len(seen) == 1,
+    )
 
 
 def pack_masks(masks: ArrayLike) -> Array:
@@ -76,3 +184,39 @@ def _words(packed: np.ndarray) -> np.ndarray:
 
 def _ones(words: np.ndarray) -> int:
     return int(np.bitwise_count(words).sum(dtype=np.int64))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add_batch(
+    sums: tuple[Array, ...], batch: Array, first: Array
+) -> tuple[tuple[Array, ...], Array, Array, Array]:
+    """Adds a batch to the sums of p, -p log p and binary entropy.
+
+    Returns them, the batch's packed masks and volumes, and its largest difference from
+    the first sample.
+    """
+    maps = (batch, *_entropies(batch))
+    added = tuple(t + jnp.sum(m, axis=0) for t, m in zip(sums, maps, strict=True))
+    masks = batch >= THRESHOLD
+    volumes = jnp.sum(masks, axis=(1, 2, 3), dtype=jnp.int32)
+    return added, pack_masks(masks), volumes, jnp.max(jnp.abs(batch - first))
+
+
+@jax.jit
+def _entropies(p: Array) -> tuple[Array, Array]:
+    return entropy_term(p), binary_entropy(p)
+
+
+def _add_entropies(
+    terms: np.ndarray | None, entropies: np.ndarray, values: np.ndarray
+) -> None:
+    """Adds both entropies of `values` to arrays of its shape, a block at a time."""
+    values = np.ascontiguousarray(values).reshape(-1)
+    for start in range(0, values.size, _BLOCK):
+        part = values[start : start + _BLOCK]
+        block = np.zeros(_BLOCK, np.float32)
+        block[: part.size] = part
+        for total, entropy in zip((terms, entropies), _entropies(block), strict=True):
+            if total is not None:
+                own = total.reshape(-1)[start : start + part.size]
+                own += np.asarray(entropy)[: part.size]

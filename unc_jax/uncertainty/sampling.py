@@ -11,8 +11,7 @@ from jax import Array, lax
 from unc_jax.errors import InputError
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.sliding import build_sweep
-from unc_jax.uncertainty.prediction import Prediction
-from unc_jax.uncertainty.running_sums import reduce_samples
+from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 
 MASK_SCOPES = ("cohort", "volume", "window")
 
