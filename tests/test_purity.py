@@ -158,7 +158,6 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.prediction.unpack_masks": call(_PACKED, 4),
     "uncertainty.prediction.pairwise_dice_packed": call(_PACKED),
     "study.metrics.dice": call(_MASK, _OTHER),
-    "study.metrics.agreement": call(_MASK, _OTHER),
     "study.metrics.volume_ml": call(_MASK, 0.0015),
     "study.metrics.disagreement": call(_SAMPLES >= 0.5),
     "study.metrics.cross_correlation": call(_MEAN, _SCAN, within=_MASK),

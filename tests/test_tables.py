@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from unc_jax.study import cases_table, tables
+from unc_jax.study import cases_table, paper_tables, tables
 from unc_jax.study.appraisal import summarise
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
 
@@ -58,7 +58,7 @@ def test_table_puts_the_paper_below_the_run():
     }
 
     def lines_of(summary, patch):
-        made = tables.run_table(summary, loss="wcc", patch=patch, target="liver")
+        made = paper_tables.run_table(summary, loss="wcc", patch=patch, target="liver")
         return tables.markdown([made]).splitlines()
 
     lines = lines_of(summary, (128, 128, 16))

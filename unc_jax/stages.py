@@ -23,6 +23,7 @@ from unc_jax.study import (
     charts,
     evaluate,
     figures,
+    paper_tables,
     tables,
     voxel_agreement,
 )
@@ -132,7 +133,7 @@ def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str
     slices = figures.figure1(rows, workdir / "panels")
     figures.save(slices, workdir / "figures" / "figure1.png")
     figures.save(charts.figure2({"": rows}), workdir / "figures" / "figure2.png")
-    table = tables.run_table(
+    table = paper_tables.run_table(
         summary,
         loss=config.loss.name,
         patch=config.train.patch_shape,

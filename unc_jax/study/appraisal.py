@@ -14,7 +14,7 @@ from unc_jax.data.split import natural_order
 from unc_jax.study import selective, statistics
 from unc_jax.study.cases_table import OK, SPLITS, Row, column
 from unc_jax.study.statistics import RESAMPLES, SEED, spread
-from unc_jax.study.tables import UNDEFINED, Table, number
+from unc_jax.study.tables import Table, interval, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 # Dice below which a segmentation counts as failed, and above which as good.
@@ -170,10 +170,9 @@ def _ranking(one: dict[str, Any]) -> list[str]:
     floor = one["rho_above_dice"][str(_FLOOR)]
     failure = one["failure_auroc"][str(_FAILURE)]
     counts = ", ".join(map(str, failure["failures"]))
-    ends = one["ci95"]
     return [
         number(one["rho"]["mean"]),
-        UNDEFINED if ends is None else "{:.2f} to {:.2f}".format(*ends),
+        interval(one["ci95"]),
         number(one["rho_between_seeds"]),
         number(one["rho_given_reference_volume"]["mean"]),
         f"{number(floor['mean'])} ({min(floor['n'])})",

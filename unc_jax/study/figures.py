@@ -4,7 +4,7 @@ Slices are shown as radiologists look at them: the patient's right on the left o
 picture, anterior up. Arrays are (x, y) of a RAS+ volume.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,18 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from unc_jax.data import files
-from unc_jax.study import cases_table, metrics
+from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Panel, Row
 from unc_jax.study.comparison import Model
-from unc_jax.study.run_folder import TARGETS, Run
+from unc_jax.study.run_folder import TARGETS
 
 # The largest value that -p log p takes, so that colours mean the same in every figure.
 MAX_UNCERTAINTY = float(np.exp(-1))
 # Blue, yellow, vermilion: apart with any colour vision (after Okabe and Ito, 2008).
 OVERLAY = {
-    "true_positive": ((0.10, 0.50, 0.95), "true positive"),
-    "false_positive": ((1.00, 0.85, 0.00), "false positive"),
-    "false_negative": ((0.90, 0.25, 0.00), "false negative"),
+    "true positive": (0.10, 0.50, 0.95),
+    "false positive": (1.00, 0.85, 0.00),
+    "false negative": (0.90, 0.25, 0.00),
 }
 _OPACITY = 0.55
 _DPI = 200
@@ -48,42 +48,32 @@ def save(figure: Figure | None, path: Path) -> bool:
 
 def add_legend(figure: Figure, handles: Sequence[Artist], *, columns: int) -> None:
     """Adds the legend of the whole figure, below it."""
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=9,
-        frameon=False,
-    )
+    place = "outside lower center"
+    figure.legend(handles=handles, loc=place, ncols=columns, fontsize=9, frameon=False)
 
 
 def figure1(rows: list[Row], panels: Path) -> Figure | None:
     """Draws best, median and worst test case: segmentation above, uncertainty below.
 
-    `panels` is the folder of CASE.npz. Ties go to the earlier case; fewer than three
-    cases show fewer. None when no test case has a Dice.
+    `panels` is the folder of CASE.npz. None when no test case has a Dice.
     """
-    chosen = choose_cases(rows)
+    tests = _test_rows(rows)
+    dice = {case: row["dice"] for case, row in tests.items()}
+    chosen = choose_cases({case: float(d) for case, d in dice.items() if d is not None})
     if not chosen:
         return None
-    slices = [_read_panel(panels, row["case"]) for row in chosen.values()]
+    slices = [_read_panel(panels, case) for case in chosen.values()]
     height = _SLICE_INCHES * max(panel.height_to_width for panel in slices)
     size = (_SLICE_INCHES * len(chosen) + 1.2, 2 * height + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(2, len(chosen), squeeze=False)
-    drawn = zip(chosen.items(), slices, axes.T, strict=True)
-    for (rank, row), panel, (above, below) in drawn:
+    for rank, panel, (above, below) in zip(chosen, slices, axes.T, strict=True):
         draw_segmentation(above, panel)
         draw_uncertainty(below, panel)
-        above.set_title(_panel_title(rank, row), fontsize=9)
+        above.set_title(_panel_title(rank, tests[chosen[rank]]), fontsize=9)
     axes[0, 0].set_ylabel("segmentation", fontsize=9)
     axes[1, 0].set_ylabel("uncertainty", fontsize=9)
-    bar = figure.colorbar(axes[1, 0].images[0], ax=axes[1, :], shrink=0.85, pad=0.02)
-    bar.set_label("U(x) (nats)", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    add_legend(
-        figure, [Patch(color=c, label=t) for c, t in OVERLAY.values()], columns=3
-    )
+    _explain_colors(figure, axes[1, :], shrink=0.85)
     return figure
 
 
@@ -91,78 +81,55 @@ def figure1_of_models(models: Sequence[Model]) -> Figure | None:
     """Draws cases in rows: the image, then segmentation and uncertainty of each model.
 
     Targets stand one below the other, each with its own models, of which the first run
-    (seed) is drawn. All maps share one colour scale. None when no slices (RUN/panels)
-    are on disk.
+    (seed) is drawn. Only cases with a Dice and a slice on disk (RUN/panels) in every
+    one of them; None when there are none.
     """
     lines = [
         (case, own)
         for target in TARGETS
         if (own := [model for model in models if model.target == target])
-        for case in choose_common_cases([model.runs[0] for model in own])
+        for case in choose_cases(_common_dice(own)).values()
     ]
     if not lines:
         return None
     columns = 1 + 2 * max(len(shown) for _, shown in lines)
     width = min(_LARGEST_SLICE_INCHES, (_WIDTH_INCHES - 1) / columns)
     heights = [
-        _read_panel(shown[0].runs[0].path / "panels", case).height_to_width
-        for case, shown in lines
+        _read_panel(_panels(shown[0]), case).height_to_width for case, shown in lines
     ]
     size = (width * columns + 1.0, width * sum(heights) + 0.45 * len(lines) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
-    maps = []
     for (case, shown), line in zip(lines, axes, strict=True):
-        maps += _draw_case(line, case, shown)
-    bar = figure.colorbar(maps[0], ax=axes, shrink=0.6, aspect=40, pad=0.02)
-    bar.set_label("uncertainty U(x) (nats)", fontsize=10)
-    add_legend(
-        figure, [Patch(color=c, label=t) for c, t in OVERLAY.values()], columns=3
-    )
+        _draw_case(line, case, shown)
+    _explain_colors(figure, axes, shrink=0.6, aspect=40)
     return figure
 
 
-def choose_cases(rows: list[Row]) -> dict[str, Row]:
-    """Returns best, median and worst of the test rows with a Dice, by those names."""
-    scored = [r for r in rows if r["split"] == "test" and r["dice"] is not None]
-    scored.sort(key=lambda row: -float(row["dice"] or 0.0))
-    if not scored:
-        return {}
-    places = {"best": 0, "median": len(scored) // 2, "worst": len(scored) - 1}
-    chosen, seen = {}, set()
-    for rank in ("best", "worst", "median"):
-        if places[rank] not in seen:
-            seen.add(places[rank])
-            chosen[rank] = scored[places[rank]]
-    return {rank: chosen[rank] for rank in places if rank in chosen}
+def choose_cases(dice: Mapping[str, float]) -> dict[str, str]:
+    """Returns the cases of best, median and worst Dice, by those names.
 
-
-def choose_common_cases(runs: Sequence[Run]) -> list[str]:
-    """Returns best, median and worst test case by mean Dice over the runs.
-
-    Only cases with a Dice and a slice on disk in every run; fewer when there are fewer,
-    ties to the earlier case.
+    Ties go to the earlier case; fewer than three cases show fewer.
     """
-    tests = [_test_rows(run) for run in runs]
-    means = {}
-    for case in tests[0]:
-        dices = [rows[case]["dice"] for rows in tests]
-        drawn = all((run.path / "panels" / f"{case}.npz").exists() for run in runs)
-        if drawn and None not in dices:
-            means[case] = float(np.mean([float(d) for d in dices if d is not None]))
-    ordered = sorted(means, key=lambda case: -means[case])
-    places = sorted({0, len(ordered) // 2, len(ordered) - 1}) if ordered else []
-    return [ordered[place] for place in places]
+    ordered = sorted(dice, key=lambda case: -dice[case])
+    chosen = {}
+    if ordered:
+        places = {"best": 0, "worst": -1, "median": len(ordered) // 2}
+        for rank, place in places.items():
+            if ordered[place] not in chosen.values():
+                chosen[rank] = ordered[place]
+    return {
+        rank: chosen[rank] for rank in ("best", "median", "worst") if rank in chosen
+    }
 
 
 def draw_segmentation(ax: Axes, panel: Panel) -> None:
     """Draws the slice in grey, its agreement with the reference in colour."""
     picture = _grey(panel)
-    for name, mask in (
-        metrics.agreement(panel.prediction, panel.reference)._asdict().items()
-    ):
-        color = np.array(OVERLAY[name][0])
-        picture[mask] = (1 - _OPACITY) * picture[mask] + _OPACITY * color
+    found, true = panel.prediction, panel.reference
+    masks = (found & true, found & ~true, ~found & true)
+    for mask, color in zip(masks, OVERLAY.values(), strict=True):
+        picture[mask] = (1 - _OPACITY) * picture[mask] + _OPACITY * np.array(color)
     _show(ax, picture, panel)
     box = {"facecolor": "black", "alpha": 0.6, "pad": 1.5, "linewidth": 0}
     place = {"transform": ax.transAxes, "va": "center", "fontsize": 9}
@@ -175,24 +142,35 @@ def draw_uncertainty(ax: Axes, panel: Panel) -> AxesImage:
     return _show(ax, values, panel, cmap="inferno", vmin=0.0, vmax=MAX_UNCERTAINTY)
 
 
-def _draw_case(line: np.ndarray, case: str, models: Sequence[Model]) -> list[Any]:
-    """Draws one line of Figure 1; returns its uncertainty maps."""
-    rows = [_test_rows(model.runs[0])[case] for model in models]
-    panels = [_read_panel(model.runs[0].path / "panels", case) for model in models]
-    _show(line[0], _grey(panels[0]), panels[0])
-    line[0].set_title(_two_lines(case), fontsize=8)
-    line[0].set_ylabel(models[0].structure, fontsize=9)
-    maps = []
-    for index, (model, row, panel) in enumerate(zip(models, rows, panels, strict=True)):
+def _draw_case(line: np.ndarray, case: str, models: Sequence[Model]) -> None:
+    """Draws one line of Figure 1: the image, then two slices of each model."""
+    for index, model in enumerate(models):
+        panel = _read_panel(_panels(model), case)
+        row = _test_rows(model.runs[0].rows)[case]
+        if index == 0:
+            _show(line[0], _grey(panel), panel)
+            line[0].set_title(_two_lines(case), fontsize=8)
+            line[0].set_ylabel(model.structure, fontsize=9)
         segmentation, uncertainty = line[1 + 2 * index : 3 + 2 * index]
         draw_segmentation(segmentation, panel)
-        maps.append(draw_uncertainty(uncertainty, panel))
+        draw_uncertainty(uncertainty, panel)
         name = " ".join(filter(None, (model.loss, model.size, model.variant)))
         segmentation.set_title(f"{name}\nDice {row['dice']:.3f}", fontsize=9)
         uncertainty.set_title(f"\n{_agreement(row)}", fontsize=9)
     for ax in line[1 + 2 * len(models) :]:
         ax.set_visible(False)
-    return maps
+
+
+def _explain_colors(figure: Figure, axes: np.ndarray, **place: Any) -> None:
+    """Adds the scale of the uncertainty, beside `axes`, and the legend of masks."""
+    maps = [
+        image for ax in axes.flat for image in ax.images if image.get_array().ndim == 2
+    ]
+    bar = figure.colorbar(maps[0], ax=axes, pad=0.02, **place)
+    bar.set_label("uncertainty U(x) (nats)", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    handles = [Patch(color=color, label=name) for name, color in OVERLAY.items()]
+    add_legend(figure, handles, columns=3)
 
 
 def _grey(panel: Panel) -> np.ndarray:
@@ -204,16 +182,11 @@ def _grey(panel: Panel) -> np.ndarray:
 
 def _show(ax: Axes, array: np.ndarray, panel: Panel, **style: Any) -> AxesImage:
     # RAS+: x grows to the patient's right, so x is flipped to put right on the left.
-    width, height = panel.spacing_mm
+    picture, aspect = np.swapaxes(array[::-1], 0, 1), np.divide(*panel.spacing_mm[::-1])
     shown = ax.imshow(
-        np.swapaxes(array[::-1], 0, 1),
-        origin="lower",
-        aspect=float(height / width),
-        interpolation="nearest",
-        **style,
+        picture, origin="lower", aspect=aspect, interpolation="nearest", **style
     )
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
     ax.set_anchor("N")  # titles in line, whatever the pixels' shape
     return shown
 
@@ -245,9 +218,25 @@ def _shortened(name: str, length: int) -> str:
     return name.replace("$", r"\$")
 
 
-def _test_rows(run: Run) -> dict[str, Row]:
-    return {str(row["case"]): row for row in run.rows if row["split"] == "test"}
+def _common_dice(models: Sequence[Model]) -> dict[str, float]:
+    """Returns the mean Dice over first runs, of cases that all of them can show."""
+    tests = [_test_rows(model.runs[0].rows) for model in models]
+    means = {}
+    for case in tests[0]:
+        dice = [rows[case]["dice"] for rows in tests]
+        drawn = all((_panels(model) / f"{case}.npz").exists() for model in models)
+        if drawn and None not in dice:
+            means[case] = float(np.mean(np.array(dice, float)))
+    return means
 
 
-def _read_panel(folder: Path, case: object) -> Panel:
+def _test_rows(rows: Sequence[Row]) -> dict[str, Row]:
+    return {str(row["case"]): row for row in rows if row["split"] == "test"}
+
+
+def _panels(model: Model) -> Path:
+    return model.runs[0].path / "panels"
+
+
+def _read_panel(folder: Path, case: str) -> Panel:
     return cases_table.read_panel(folder / f"{case}.npz")

@@ -8,8 +8,8 @@ summed case by case and the sums added, so that no more than one case is ever in
 
 import math
 from collections.abc import Sequence
-from itertools import combinations, product
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,14 +17,6 @@ from numpy.typing import ArrayLike
 BINS = 15
 # float32 probabilities are exactly 0 or 1 long before the network is certain.
 _FLOOR = 1e-7
-
-
-class Agreement(NamedTuple):
-    """Agreement of a prediction with its reference; boolean arrays of their shape."""
-
-    true_positive: np.ndarray
-    false_positive: np.ndarray
-    false_negative: np.ndarray
 
 
 def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
@@ -35,20 +27,15 @@ def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
     Raises ValueError when the shapes differ, or for any other float: a probability has
     to be thresholded first.
     """
-    predicted, true = _two_masks(prediction, reference)
+    predicted, true = _mask(prediction), _mask(reference)
+    if predicted.shape != true.shape:
+        raise ValueError(
+            f"masks of different shapes: {predicted.shape} and {true.shape}"
+        )
     sizes = np.count_nonzero(predicted) + np.count_nonzero(true)
     if sizes == 0:
         return float("nan")
     return float(2 * np.count_nonzero(predicted & true) / sizes)
-
-
-def agreement(prediction: ArrayLike, reference: ArrayLike) -> Agreement:
-    """Returns true positive, false positive and false negative voxels of two masks.
-
-    Same input and errors as `dice`.
-    """
-    predicted, true = _two_masks(prediction, reference)
-    return Agreement(predicted & true, predicted & ~true, ~predicted & true)
 
 
 def volume_ml(mask: ArrayLike, voxel_ml: float) -> float:
@@ -101,8 +88,11 @@ def generalised_energy_distance(samples: ArrayLike, raters: ArrayLike) -> float:
     s, y = _stack(samples), _stack(raters)
     if len(s) == 0 or len(y) == 0 or s.shape[1:] != y.shape[1:]:
         raise ValueError(f"need masks of one shape, got {s.shape} and {y.shape}")
-    between = [_distance(a, b) for a, b in product(s, y)]
-    return 2 * float(np.mean(between)) - _within(s) - _within(y)
+    across, of_samples, of_raters = (
+        float(np.mean([_distance(a, b) for a, b in product(*pair)]))
+        for pair in ((s, y), (s, s), (y, y))
+    )
+    return 2 * across - of_samples - of_raters
 
 
 def sum_voxels(
@@ -181,13 +171,6 @@ def reliability(sums: dict[str, Any]) -> dict[str, list[float | None]]:
     return {**means, "count": count}
 
 
-def _two_masks(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    one, two = _mask(first), _mask(second)
-    if one.shape != two.shape:
-        raise ValueError(f"masks of different shapes: {one.shape} and {two.shape}")
-    return one, two
-
-
 def _mask(values: ArrayLike) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype == bool:
@@ -195,12 +178,6 @@ def _mask(values: ArrayLike) -> np.ndarray:
     if array.dtype.kind not in "iu" and np.any((array != 0) & (array != 1)):
         raise ValueError("a mask is 0 or 1; threshold probabilities first")
     return array != 0
-
-
-def _within(masks: np.ndarray) -> float:
-    # Of the n^2 ordered pairs, those of a mask with itself have distance 0.
-    apart = sum(_distance(a, b) for a, b in combinations(masks, 2))
-    return 2 * apart / len(masks) ** 2
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

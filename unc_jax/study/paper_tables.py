@@ -1,7 +1,8 @@
-"""Tables 1 and 2 of several models in the paper's rows, beside the paper's figures.
+"""Tables 1 and 2 of the paper: of several models, and one run beside the paper.
 
-Built from what `comparison.compare` returns. Of several runs (seeds) the cells hold
-means, +- the standard deviation over seeds, and the largest p.
+Of several runs (seeds) the cells hold means, +- the standard deviation over seeds, and
+the largest p. A line of such a table is a dict by column, "dice" and PAPER_MEASURES, of
+(value, training Dice or p), in lines of our own followed by (sd over seeds, ci95).
 """
 
 import csv
@@ -9,30 +10,85 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from unc_jax.study.tables import (
-    PAPER,
-    UNDEFINED,
-    Cell,
-    PaperRow,
-    Strong,
-    Table,
-    format_p,
-    measure_columns,
-    number,
-)
+from unc_jax.study.run_folder import EMPTY_CASES
+from unc_jax.study.tables import UNDEFINED, Cell, Strong, Table, format_p, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 Statistics = dict[str, Any]  # content of statistics.json
-Model = dict[str, Any]  # an entry of its "models"
+Line = dict[str, tuple]
 
+# Hoebel et al., Tables 1 (liver) and 2 (tumor; its text rounds Dice to 0.52 and 0.47):
+# mean Dice of test and training cases, and (rho, p) of each measure.
+_PRINTED = {
+    ("liver", "dice", "large"): (
+        (0.89, 0.90), (-0.50, 9.5e-05), (0.81, 1.2e-13), (-0.64, 1.3e-07),
+    ),
+    ("liver", "dice", "small"): (
+        (0.86, 0.86), (-0.28, 0.038), (0.59, 1.9e-06), (-0.50, 1.1e-04),
+    ),
+    ("liver", "wcc", "large"): (
+        (0.94, 0.96), (-0.77, 5.4e-12), (0.89, 5.6e-20), (-0.69, 6.9e-09),
+    ),
+    ("liver", "wcc", "small"): (
+        (0.89, 0.90), (-0.53, 3.5e-05), (0.81, 5.9e-14), (-0.73, 2.1e-10),
+    ),
+    ("tumor", "dice", "large"): (
+        (0.53, 0.63), (-0.58, 7.4e-06), (0.68, 3.4e-08), (-0.76, 1.3e-10),
+    ),
+    ("tumor", "wcc", "large"): (
+        (0.48, 0.61), (-0.73, 2.4e-10), (0.79, 1.1e-12), (-0.79, 1.1e-12),
+    ),
+}  # fmt: skip
+_COLUMNS = ("dice", "cv", "d_pw", "u_labelled")
+PAPER: dict[tuple[str, str, str], Line] = {
+    key: dict(zip(_COLUMNS, row, strict=True)) for key, row in _PRINTED.items()
+}
+_PATCHES = {(128, 128, 16): "large", (64, 64, 16): "small"}
+_SIGNS = {"dice": 1, **{name: MEASURES[name].sign for name in PAPER_MEASURES}}
+_HEADER = (
+    "mean dice test (training)",
+    *(f"{MEASURES[name].label} (p)" for name in PAPER_MEASURES),
+)
 _TITLES = {
     "liver": ("Table 1", "a whole organ (in the paper the liver)", "Whole organ"),
     "tumor": (
-        "Table 2",
-        "a part of an organ (in the paper liver tumors)",
+        *("Table 2", "a part of an organ (in the paper liver tumors)"),
         "Part of an organ",
     ),
 }
+
+
+def run_table(
+    summary: dict[str, Any],
+    *,
+    loss: str,
+    patch: Sequence[int],
+    target: str,
+    name: str = "this run",
+) -> Table:
+    """Returns a run's row in the paper's columns, and that of the paper's same model.
+
+    summary: content of summary.json. Correlations are Spearman's with Dice over the
+    test cases, p values in brackets; n counts the cases with both values defined,
+    smallest over the measures. The paper prints no n: its test set has 55 cases, and
+    how many of them were defined is not said. What is undefined or absent reads n/a.
+    """
+    test, train = summary.get("test"), summary.get("train")
+    line: Line = {name: (None, None) for name in _SIGNS}
+    counts = UNDEFINED
+    if test:
+        found = {one: test["measures"][one] for one in PAPER_MEASURES}
+        line |= {one: (own["rho"], own["p"]) for one, own in found.items()}
+        counts = str(min(own["n"] for own in found.values()))
+    line["dice"] = tuple(one and one["dice"]["mean"] for one in (test, train))
+    known = _PATCHES.get(tuple(patch))
+    size = " ".join(filter(None, [known, "x".join(map(str, patch))]))
+    rows = [[f"{name} ({target})", loss, size, *_cells(line), counts]]
+    paper = PAPER.get((target, loss, known or ""))
+    if paper:
+        rows.append([f"paper ({target})", loss, size, *_cells(paper), UNDEFINED])
+    header = ("source", "cost function", "patch size", *_HEADER, "n")
+    return Table("Beside the paper", header, rows)
 
 
 def paper_table(statistics: Statistics, target: str) -> Table:
@@ -44,16 +100,16 @@ def paper_table(statistics: Statistics, target: str) -> Table:
     measure has), of the measured and of the paper's rows apart.
     """
     models = [m for m in statistics["models"] if m["target"] == target]
-    best, best_paper = _best_measured(models), _best_paper(target)
-    rows, placed = [], []
-    for (paper_target, loss, size), row in PAPER.items():
-        if paper_target == target:
-            own = [m for m in models if (m["loss"], m["size"]) == (loss, size)]
-            placed += own
-            missing = [loss, size, "measured", "", "", "not run", "", "", ""]
-            rows += [_measured(model, best) for model in own] or [missing]
-            rows.append(_paper(loss, size, row, best_paper))
-    rows += [_measured(model, best) for model in models if model not in placed]
+    paper = {key[1:]: line for key, line in PAPER.items() if key[0] == target}
+    best, best_paper = _best(list(map(_line, models))), _best(list(paper.values()))
+    rows: list[list[Cell]] = []
+    for (loss, size), line in paper.items():
+        own = [m for m in models if (m["loss"], m["size"]) == (loss, size)]
+        missing = [loss, size, "measured", "", "", "not run", "", "", ""]
+        rows += [_measured(model, best) for model in own] or [missing]
+        rows.append([loss, size, "paper", "", "", *_cells(line, best_paper)])
+    others = [m for m in models if (m["loss"], m["size"]) not in paper]
+    rows += [_measured(model, best) for model in others]
     name, kind, title = _TITLES[target]
     data = ", ".join(sorted({model["data"] for model in models})) or "nothing yet"
     several = any(len(model["seeds"]) > 1 for model in models)
@@ -61,10 +117,7 @@ def paper_table(statistics: Statistics, target: str) -> Table:
     notes = _empty_notes(statistics, {model["name"] for model in models})
     return Table(
         title,
-        (
-            *("cost function", "patch size", "source", "seeds", "n"),
-            *("mean dice test (training)", *measure_columns()),
-        ),
+        ("cost function", "patch size", "source", "seeds", "n", *_HEADER),
         rows,
         f"{name}: segmentation models of {kind}, measured on {data}. Spearman "
         "correlation coefficient between uncertainty measures and segmentation quality "
@@ -80,117 +133,94 @@ def paper_table(statistics: Statistics, target: str) -> Table:
 def csv_text(statistics: Statistics, target: str) -> str:
     """Returns Table 1 or 2 as CSV: a line per model, full precision, undefined empty.
 
-    Columns: model, loss, size, patch, seeds, n_test; dice_test and _low, _high, _sd,
-    dice_train; per measure _rho, _low, _high, _sd, _p, _n; the paper's as paper_*.
+    Columns: model, loss, size, patch, seeds, n_test, n_dice; dice_test and _low, _high,
+    _sd, dice_train; per measure _rho, _low, _high, _sd, _p, _n; the paper's as paper_*.
     """
     text = io.StringIO(newline="")
     rows = [_flat(m) for m in statistics["models"] if m["target"] == target]
-    names = list(rows[0]) if rows else ["model"]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, rows[0] if rows else ["model"], lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        writer.writerow({k: "" if v is None else v for k, v in row.items()})
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def _measured(model: Model, best: dict[str, float]) -> list[Cell]:
+def _line(model: dict[str, Any]) -> Line:
+    """Returns the line of a model of statistics.json."""
     test, train = model["dice"]["test"], model["dice"]["train"]
-    cells = [
-        _cell(
-            test["mean"],
-            _is_best(test["mean"], best, "dice"),
-            f"{_sd(test)} ({number(train['mean'])}) {_interval(test)}",
-        )
-    ]
+    line: Line = {"dice": (test["mean"], train["mean"], test["sd"], test["ci95"])}
     for name in PAPER_MEASURES:
         one = model["measures"][name]
-        rho = one["rho"]["mean"]
-        if rho is None:
-            cells.append(UNDEFINED)
-            continue
-        strong = _is_best(MEASURES[name].sign * rho, best, name)
-        rest = f"{_sd(one['rho'])} ({format_p(one['p'])}) {_interval(one)}"
-        cells.append(_cell(rho, strong, rest))
-    loss = " ".join(filter(None, (model["loss"], model["variant"])))
-    size = f"{model['size']} {'x'.join(map(str, model['patch']))}"
-    seeds = ", ".join(map(str, model["seeds"]))
-    return [loss, size, "measured", seeds, _counts(model), *cells]
+        line[name] = (one["rho"]["mean"], one["p"], one["rho"]["sd"], one["ci95"])
+    return line
 
 
-def _paper(loss: str, size: str, row: PaperRow, best: dict[str, float]) -> list[Cell]:
-    strong = row.dice_test == best["dice"]
-    cells = [_cell(row.dice_test, strong, f" ({row.dice_train:.2f})")]
-    for name in PAPER_MEASURES:
-        rho, p = getattr(row, name)
-        cells.append(_cell(rho, abs(rho) == best[name], f" ({format_p(p)})"))
-    return [loss, size, "paper", "", "", *cells]
-
-
-def _cell(value: float | None, strong: bool, rest: str) -> Cell:
-    rest = rest.rstrip()
-    return Strong(number(value), rest) if strong else number(value) + rest
-
-
-def _best_measured(models: Sequence[Model]) -> dict[str, float]:
-    """Returns the largest value per column; a single model is not best of anything."""
-    if len(models) < 2:
-        return {}
-    columns = {"dice": [model["dice"]["test"]["mean"] for model in models]}
-    for name in PAPER_MEASURES:
-        rhos = [model["measures"][name]["rho"]["mean"] for model in models]
-        sign = MEASURES[name].sign
-        columns[name] = [None if rho is None else sign * rho for rho in rhos]
-    kept = {name: [v for v in c if v is not None] for name, c in columns.items()}
-    return {name: max(column) for name, column in kept.items() if column}
-
-
-def _best_paper(target: str) -> dict[str, float]:
-    rows = [row for (of, _, _), row in PAPER.items() if of == target]
-    best = {
-        name: max(abs(getattr(row, name)[0]) for row in rows) for name in PAPER_MEASURES
-    }
-    return {"dice": max(row.dice_test for row in rows), **best}
-
-
-def _is_best(value: float | None, best: dict[str, float], name: str) -> bool:
-    # The least wrong of useless measures is not marked.
-    return value is not None and value > 0 and value == best.get(name)
-
-
-def _counts(model: Model) -> str:
-    """Returns n, one number where all agree, else of Dice and each measure."""
+def _measured(model: dict[str, Any], best: dict[str, float]) -> list[Cell]:
+    # One n where all agree, else of Dice and each measure.
     counts = [min(model["dice"]["test"]["n"])]
     counts += [min(model["measures"][name]["n"]) for name in PAPER_MEASURES]
-    return str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
+    counts = counts[:1] if len(set(counts)) == 1 else counts
+    loss = " ".join(filter(None, (model["loss"], model["variant"])))
+    size = f"{model['size']} {'x'.join(map(str, model['patch']))}"
+    seeds, n = ", ".join(map(str, model["seeds"])), " / ".join(map(str, counts))
+    return [loss, size, "measured", seeds, n, *_cells(_line(model), best)]
+
+
+def _cells(line: Line, best: dict[str, float] | None = None) -> list[Cell]:
+    cells = []
+    for name, sign in _SIGNS.items():
+        value, beside, *rest = line.get(name, (None, None))
+        if value is None and name != "dice":
+            cells.append(UNDEFINED)
+            continue
+        sd, ci95 = rest or (None, None)
+        text = "" if sd is None else f" ± {sd:.2f}"
+        text += f" ({number(beside) if name == 'dice' else format_p(beside)})"
+        text += "" if ci95 is None else " [{:.2f}, {:.2f}]".format(*ci95)
+        strong = value is not None and sign * value == (best or {}).get(name)
+        cells.append(Strong(number(value), text) if strong else number(value) + text)
+    return cells
+
+
+def _best(lines: Sequence[Line]) -> dict[str, float]:
+    """Returns the largest value per column, of a working measure's sign.
+
+    A single line is not best of anything, and the least wrong of useless measures is
+    not marked.
+    """
+    best = {}
+    for name, sign in _SIGNS.items():
+        found = [line[name][0] for line in lines if name in line]
+        values = [sign * one for one in found if one is not None]
+        if len(lines) > 1 and max(values, default=0) > 0:
+            best[name] = max(values)
+    return best
 
 
 def _empty_notes(statistics: Statistics, names: set[str]) -> list[str]:
     """Returns what the policy of empty cases does to each model that has such cases."""
     notes = []
     for one in statistics["empty_cases"]:
-        empty = one["empty_prediction"] or one["empty_reference"]
-        if one["name"] in names and empty:
-            policies = "; ".join(
-                f"{policy}: Dice {number(one[policy]['dice'])} "
-                f"(n = {one[policy]['n']}), "
-                + ", ".join(
-                    f"{name} {number(one[policy][name]['rho'])} "
-                    f"(n = {one[policy][name]['n']})"
+        if one["name"] not in names:
+            continue
+        if one["empty_prediction"] or one["empty_reference"]:
+            policies = []
+            for policy in EMPTY_CASES:
+                own = one[policy]
+                rhos = ", ".join(
+                    f"{name} {number(own[name]['rho'])} (n = {own[name]['n']})"
                     for name in PAPER_MEASURES
                 )
-                for policy in ("exclude", "zero")
-            )
+                dice = f"{number(own['dice'])} (n = {own['n']})"
+                policies.append(f"{policy}: Dice {dice}, {rhos}")
             notes.append(
                 f"{one['name']}: test cases with an empty prediction "
                 f"{one['empty_prediction']}, reference {one['empty_reference']}, both "
-                f"{one['both_empty']}. {policies}."
+                f"{one['both_empty']}. {'; '.join(policies)}."
             )
     return notes
 
 
-def _flat(model: Model) -> dict[str, Any]:
-    test = model["dice"]["test"]
-    low, high = test["ci95"] or (None, None)
+def _flat(model: dict[str, Any]) -> dict[str, Any]:
     row = {
         "model": model["name"],
         "loss": model["loss"],
@@ -198,36 +228,20 @@ def _flat(model: Model) -> dict[str, Any]:
         "patch": "x".join(map(str, model["patch"])),
         "seeds": " ".join(map(str, model["seeds"])),
         "n_test": model["n_test"],
-        "n_dice": min(test["n"]),
-        "dice_test": test["mean"],
-        "dice_test_low": low,
-        "dice_test_high": high,
-        "dice_test_sd": test["sd"],
-        "dice_train": model["dice"]["train"]["mean"],
+        "n_dice": min(model["dice"]["test"]["n"]),
     }
-    for name in PAPER_MEASURES:
-        one = model["measures"][name]
-        low, high = one["ci95"] or (None, None)
-        row |= {
-            f"{name}_rho": one["rho"]["mean"],
-            f"{name}_low": low,
-            f"{name}_high": high,
-            f"{name}_sd": one["rho"]["sd"],
-            f"{name}_p": one["p"],
-            f"{name}_n": min(one["n"]),
-        }
-    paper = PAPER.get((model["target"], model["loss"], model["size"]))
-    row["paper_dice_test"] = paper and paper.dice_test
-    row["paper_dice_train"] = paper and paper.dice_train
-    for name in PAPER_MEASURES:
-        rho, p = getattr(paper, name) if paper else (None, None)
-        row |= {f"paper_{name}_rho": rho, f"paper_{name}_p": p}
+    for name, (value, beside, sd, ci95) in _line(model).items():
+        low, high = ci95 or (None, None)
+        start = "dice_test" if name == "dice" else name
+        row["dice_test" if name == "dice" else f"{name}_rho"] = value
+        row |= {f"{start}_low": low, f"{start}_high": high, f"{start}_sd": sd}
+        if name == "dice":
+            row["dice_train"] = beside
+        else:
+            row |= {f"{name}_p": beside, f"{name}_n": min(model["measures"][name]["n"])}
+    paper = PAPER.get((model["target"], model["loss"], model["size"]), {})
+    for name in _SIGNS:
+        ends = ("test", "train") if name == "dice" else ("rho", "p")
+        for end, value in zip(ends, paper.get(name, (None, None)), strict=True):
+            row[f"paper_{name}_{end}"] = value
     return row
-
-
-def _sd(one: dict[str, Any]) -> str:
-    return "" if one["sd"] is None else f" ± {one['sd']:.2f}"
-
-
-def _interval(one: dict[str, Any]) -> str:
-    return "" if one["ci95"] is None else "[{:.2f}, {:.2f}]".format(*one["ci95"])

@@ -17,7 +17,7 @@ from unc_jax.study.appraisal import resampled
 from unc_jax.study.cases_table import Row, column
 from unc_jax.study.charts import MEASURE_STYLES, add_legend, style_axes
 from unc_jax.study.statistics import RESAMPLES, SEED
-from unc_jax.study.tables import UNDEFINED, Cell, Strong, Table, number
+from unc_jax.study.tables import Cell, Strong, Table, interval, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 SAMPLES = (2, 5, 10, 20, 50)
@@ -31,6 +31,7 @@ _CHOICES = {
     "overlap": ("evaluate.overlap", tuple((o, o, o) for o in _OVERLAPS)),
     "source": ("evaluate.source", ("dropout", "flips")),
 }
+_STRENGTH = "Spearman's rho with Dice ({} test cases)"
 # Groups whose variants differ by how they cut windows.
 _WINDOW_GROUPS = ("as evaluated", "overlap", "window")
 _CAPTION = (
@@ -157,18 +158,14 @@ def table(run: str, described: Sequence[Described]) -> Table:
 
 
 def _shown(name: str, one: dict[str, Any]) -> Cell:
-    text = number(one["rho"])
-    if one["ci95"] is None:
-        return text
-    ends = [MEASURES[name].sign * end for end in one["ci95"]]
-    return Strong(text) if min(ends) > 0 else text
+    text, ends = number(one["rho"]), one["ci95"] or [0]
+    works = min(MEASURES[name].sign * end for end in ends) > 0
+    return Strong(text) if works else text
 
 
 def _change(one: dict[str, Any]) -> str:
-    if one["ci95"] is None:
-        return UNDEFINED
-    low, high = one["ci95"]
-    return f"{one['value']:+.2f} ({low:+.2f} to {high:+.2f})"
+    form = f"{one['value']:+.2f} ({{:+.2f}} to {{:+.2f}})" if one["ci95"] else ""
+    return interval(one["ci95"], form)
 
 
 def samples_figure(described: Sequence[Described]) -> Figure | None:
@@ -184,28 +181,23 @@ def samples_figure(described: Sequence[Described]) -> Figure | None:
         return None
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     level, strength = figure.subplots(1, 2)
-    for shift, (name, (label, color, dashes)) in enumerate(MEASURE_STYLES.items()):
+    for shift, (name, style) in enumerate(MEASURE_STYLES.items()):
         found = [by_count[count]["measures"][name] for count in counts]
-        last = found[-1]["mean"] or np.nan
-        means = [np.nan if one["mean"] is None else one["mean"] / last for one in found]
-        style = {"color": color, "dashes": dashes, "marker": "o", "markersize": 4}
-        level.plot(counts, means, label=label, **style)
+        style = {**style, "marker": "o", "markersize": 4}
+        means = _floats(found, "mean")
+        level.plot(counts, means / (means[-1] or np.nan), **style)
         # Side by side, or the bars hide each other.
         places = np.array(counts) * 1.04 ** (shift - 1)
-        rho = np.array([np.nan if one["rho"] is None else one["rho"] for one in found])
-        strength.plot(places, rho, label=label, **style)
-        ends = [one["ci95"] or (np.nan, np.nan) for one in found]
-        strength.vlines(places, *np.transpose(ends), color=color, alpha=0.5)
-    n = same[0][1]["n"]
-    level.set_ylabel(f"mean of the measure, over that at N = {counts[-1]}", fontsize=9)
-    strength.set_ylabel(f"Spearman's rho with Dice ({n} test cases)", fontsize=9)
+        strength.plot(places, _floats(found, "rho"), **style)
+        strength.vlines(places, *_ends(found), color=style["color"], alpha=0.5)
     strength.axhline(0, color="0.55", linewidth=0.8)
     for ax in (level, strength):
         ax.set_xscale("log")
         ax.set_xticks(counts, [str(count) for count in counts])
         ax.minorticks_off()
-        ax.set_xlabel("samples N", fontsize=9)
-        style_axes(ax)
+    words = f"mean of the measure, over that at N = {counts[-1]}"
+    style_axes(level, x="samples N", y=words)
+    style_axes(strength, x="samples N", y=_STRENGTH.format(same[0][1]["n"]))
     level.legend(fontsize=9, frameon=False)
     return figure
 
@@ -223,20 +215,17 @@ def windows_figure(described: Sequence[Described]) -> Figure | None:
     figure = Figure(figsize=(10.0, 1.2 + 0.38 * len(listed)), layout="constrained")
     dice, strength = figure.subplots(1, 2, sharey=True)
     dice.plot([found["dice"] for _, found in listed], places, "o", color="black")
-    dice.set_yticks(places, [_window_label(*one) for one in listed], fontsize=8)
-    for shift, (name, (label, color, _)) in enumerate(MEASURE_STYLES.items()):
+    for shift, (name, style) in enumerate(MEASURE_STYLES.items()):
         found = [numbers["measures"][name] for _, numbers in listed]
-        rho = [np.nan if one["rho"] is None else one["rho"] for one in found]
-        ends = [one["ci95"] or (np.nan, np.nan) for one in found]
-        own = places + 0.22 * (1 - shift)
-        strength.plot(rho, own, "ov^"[shift], color=color, label=label, markersize=5)
-        strength.hlines(own, *np.transpose(ends), color=color, alpha=0.5)
+        own, color = places + 0.22 * (1 - shift), style["color"]
+        marks = {"color": color, "label": style["label"], "markersize": 5}
+        strength.plot(_floats(found, "rho"), own, "ov^"[shift], **marks)
+        strength.hlines(own, *_ends(found), color=color, alpha=0.5)
     strength.axvline(0, color="0.55", linewidth=0.8)
     n = listed[0][1]["n"]
-    dice.set_xlabel(f"mean Dice ({n} test cases)", fontsize=9)
-    strength.set_xlabel(f"Spearman's rho with Dice ({n} test cases)", fontsize=9)
-    for ax in (dice, strength):
-        style_axes(ax)
+    style_axes(dice, x=f"mean Dice ({n} test cases)")
+    style_axes(strength, x=_STRENGTH.format(n))
+    dice.set_yticks(places, [_window_label(*one) for one in listed], fontsize=8)
     add_legend(figure, strength.get_legend_handles_labels()[0], columns=3)
     return figure
 
@@ -244,3 +233,11 @@ def windows_figure(described: Sequence[Described]) -> Figure | None:
 def _window_label(variant: Variant, found: dict[str, Any]) -> str:
     name = f"{variant.group} {variant.name}".replace("window ", "").strip()
     return f"{name}: work {found['work']:.2f}"
+
+
+def _floats(found: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    return np.array([one[name] for one in found], float)  # None becomes NaN
+
+
+def _ends(found: Sequence[dict[str, Any]]) -> np.ndarray:
+    return np.transpose([one["ci95"] or (np.nan, np.nan) for one in found])

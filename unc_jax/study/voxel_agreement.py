@@ -14,17 +14,17 @@ from scipy import ndimage
 from unc_jax.data import files, prepare_case, preprocess
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
-from unc_jax.study import metrics
+from unc_jax.study import metrics, statistics
 from unc_jax.study.run_folder import read_object
-from unc_jax.study.statistics import mean, spread
 from unc_jax.study.tables import Table, number
 from unc_jax.uncertainty.prediction import Prediction, unpack_masks
 
 # "near" the target: at most this many voxels (faces, edges, corners) from its boundary.
 NEAR_VOXELS = 4
 PLACES = ("everywhere", "near")
-# Where probabilities come from, as stored and in words.
-SOURCES = {"mean": "mean of the samples", "single": "one pass, no dropout"}
+# Probabilities that are assessed: their names in voxels.json, and in words.
+PROBABILITIES = {"mean": "mean of the samples", "single": "one pass, no dropout"}
+_NUMBERS = ("ece", "brier", "nll")
 _RATERS = ("cross_correlation", "cross_correlation_near", "energy_distance")
 
 
@@ -43,20 +43,16 @@ def near_boundary(label: ArrayLike) -> np.ndarray:
 def assess(
     mean: ArrayLike, single: ArrayLike, label: ArrayLike
 ) -> dict[str, dict[str, Any]]:
-    """Returns the sums of both sources at both places as plain JSON.
+    """Returns the sums of both probabilities at both places as plain JSON.
 
     mean, single, label: (x, y, z).
     """
-    near = near_boundary(label)
-    result: dict[str, dict[str, Any]] = {}
-    for source, p in zip(SOURCES, (mean, single), strict=True):
-        # Means over windows of values in 0 ... 1 may leave it by a rounding.
-        p = np.clip(np.asarray(p), 0.0, 1.0)
-        result[source] = {
-            "everywhere": metrics.sum_voxels(p, label),
-            "near": metrics.sum_voxels(p, label, within=near),
-        }
-    return result
+    # Means over windows of values in 0 ... 1 may leave it by a rounding.
+    p = {"mean": np.clip(mean, 0.0, 1.0), "single": np.clip(single, 0.0, 1.0)}
+    within = {"everywhere": None, "near": near_boundary(label)}
+    return _of_each(
+        lambda name, place: metrics.sum_voxels(p[name], label, within=within[place])
+    )
 
 
 def against_raters(
@@ -109,10 +105,8 @@ def build_assessment(
             marked = prepare_case.prepare_raters(
                 paths, box=box, shape=shape, values=values
             )
-            samples = unpack_masks(prediction.masks, shape[2])
-            found["raters"] = against_raters(
-                prediction.uncertainty, np.asarray(samples), marked
-            )
+            masks = np.asarray(unpack_masks(prediction.masks, shape[2]))
+            found["raters"] = against_raters(prediction.uncertainty, masks, marked)
         files.write_json(folder / f"{case}.json", found)
 
     return assess_case
@@ -121,20 +115,18 @@ def build_assessment(
 def collect(folder: Path, cases: Sequence[str]) -> dict[str, Any] | None:
     """Returns the content of voxels.json from folder/CASE.json; None without any.
 
-    "tallies": sums over the cases, by source and place; "raters": by case, for those
-    that have several; "cases": how many were summed.
+    "tallies": sums over the cases, by probability and place; "raters": by case, for
+    those that have several; "cases": the number of cases summed.
     """
     paths = {case: folder / f"{case}.json" for case in cases}
     found = {case: read_object(path) for case, path in paths.items() if path.exists()}
     if not found:
         return None
-    sums = {
-        source: {
-            place: metrics.add_sums([one[source][place] for one in found.values()])
-            for place in PLACES
-        }
-        for source in SOURCES
-    }
+    sums = _of_each(
+        lambda name, place: metrics.add_sums(
+            [one[name][place] for one in found.values()]
+        )
+    )
     rated = {case: one["raters"] for case, one in found.items() if one["raters"]}
     return {"cases": len(found), "tallies": sums, "raters": rated}
 
@@ -151,15 +143,11 @@ def describe(contents: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None
     try:
         return {
             "runs": len(found),
-            "calibration": {
-                source: {
-                    place: _calibration(
-                        [one["tallies"][source][place] for one in found]
-                    )
-                    for place in PLACES
-                }
-                for source in SOURCES
-            },
+            "calibration": _of_each(
+                lambda name, place: _calibration(
+                    [one["tallies"][name][place] for one in found]
+                )
+            ),
             "raters": _raters([one["raters"] for one in found]),
         }
     except (KeyError, TypeError, ValueError) as error:
@@ -173,55 +161,58 @@ def voxel_tables(content: dict[str, Any]) -> list[Table]:
 
     content: of statistics.json.
     """
-    models = [model for model in content["models"] if model["voxels"]]
-    if not models:
-        return []
-    rows = []
-    for model in models:
-        for source, words in SOURCES.items():
-            found = model["voxels"]["calibration"][source]
+    calibrated, rated = [], []
+    for model in content["models"]:
+        voxels = model["voxels"] or {"calibration": {}, "raters": None}
+        for source, found in voxels["calibration"].items():
             numbers = [
                 number(found[place][name]["mean"], ".3g")
                 for place in reversed(PLACES)
-                for name in ("ece", "brier", "nll")
+                for name in _NUMBERS
             ]
-            rows.append([model["name"], words, *numbers])
-    calibration = Table(
-        "Voxels",
-        (
-            *("model", "source", "ECE near", "Brier near", "NLL near (nats)"),
-            *("ECE", "Brier", "NLL (nats)"),
-        ),
-        rows,
-        "Calibration of the foreground probability over the voxels of the test cases; "
-        f"near: at most {NEAR_VOXELS} voxels from the reference's boundary. Means over "
-        "seeds.",
-    )
-    rated = []
-    for model in models:
-        found = model["voxels"]["raters"]
-        if found:
+            calibrated.append([model["name"], PROBABILITIES[source], *numbers])
+        if found := voxels["raters"]:
             numbers = [number(found[one]["mean"], ".3g") for one in _RATERS]
             cases = max(found[name]["n"][0] for name in _RATERS)
             rated.append([model["name"], *numbers, str(cases)])
-    raters = Table(
-        "Voxels against raters",
-        ("model", "correlation", "correlation near", "energy distance", "cases"),
-        rated,
-        "Against several raters, mean over test cases and seeds: normalised "
-        "cross-correlation of the uncertainty map with the raters' disagreement (1: "
-        "the map is where they disagree), everywhere and near the boundary, and "
-        "generalised energy distance between samples and raters (0: samples differ as "
-        "raters do).",
-    )
-    return [calibration, raters] if rated else [calibration]
+    tables = [
+        Table(
+            "Voxels",
+            (
+                *("model", "source", "ECE near", "Brier near", "NLL near (nats)"),
+                *("ECE", "Brier", "NLL (nats)"),
+            ),
+            calibrated,
+            "Calibration of the foreground probability over the voxels of the test "
+            f"cases; near: at most {NEAR_VOXELS} voxels from the reference's boundary. "
+            "Means over seeds.",
+        ),
+        Table(
+            "Voxels against raters",
+            ("model", "correlation", "correlation near", "energy distance", "cases"),
+            rated,
+            "Against several raters, mean over test cases and seeds: normalised "
+            "cross-correlation of the uncertainty map with the raters' disagreement "
+            "(1: the map is where they disagree), everywhere and near the boundary, "
+            "and generalised energy distance between samples and raters (0: samples "
+            "differ as raters do).",
+        ),
+    ]
+    return [one for one in tables if one.rows]
+
+
+def _of_each(of: Callable[[str, str], Any]) -> dict[str, dict[str, Any]]:
+    return {
+        source: {place: of(source, place) for place in PLACES}
+        for source in PROBABILITIES
+    }
 
 
 def _calibration(sums: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Returns calibration over the runs of a model from the sums of each."""
     each = [metrics.calibration(one) for one in sums]
     return {
-        **{name: spread(one[name] for one in each) for name in ("ece", "brier", "nll")},
+        **{name: statistics.spread(one[name] for one in each) for name in _NUMBERS},
         "n": [one["n"] for one in each],
         "reliability": metrics.reliability(sums[0]),
     }
@@ -237,5 +228,7 @@ def _raters(stored: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any] | Non
             [one[name] for one in by_case.values() if one[name] is not None]
             for by_case in stored
         ]
-        result[name] = spread(map(mean, runs), n=list(map(len, runs)))
+        result[name] = statistics.spread(
+            map(statistics.mean, runs), n=list(map(len, runs))
+        )
     return result
