@@ -25,7 +25,7 @@ _SPLIT_STYLES = {
     "test": ("#1f4e9c", "o", 22),
 }
 # Colour and marker both tell the probabilities apart.
-_PROBABILITY_STYLES = {
+_PROBABILITY_STYLES: dict[str, dict[str, Any]] = {
     "mean": {"color": "#1f4e9c", "marker": "o"},
     "single": {"color": "#e08214", "marker": "s"},
 }

@@ -43,7 +43,7 @@ _COLUMNS = ("dice", "cv", "d_pw", "u_labelled")
 PAPER: dict[tuple[str, str, str], Line] = {
     key: dict(zip(_COLUMNS, row, strict=True)) for key, row in _PRINTED.items()
 }
-_PATCHES = {(128, 128, 16): "large", (64, 64, 16): "small"}
+_PATCHES: dict[tuple[int, ...], str] = {(128, 128, 16): "large", (64, 64, 16): "small"}
 _SIGNS = {"dice": 1, **{name: MEASURES[name].sign for name in PAPER_MEASURES}}
 _HEADER = (
     "mean dice test (training)",
@@ -105,7 +105,7 @@ def paper_table(statistics: Statistics, target: str) -> Table:
     rows: list[list[Cell]] = []
     for (loss, size), line in paper.items():
         own = [m for m in models if (m["loss"], m["size"]) == (loss, size)]
-        missing = [loss, size, "measured", "", "", "not run", "", "", ""]
+        missing: list[Cell] = [loss, size, "measured", "", "", "not run", "", "", ""]
         rows += [_measured(model, best) for model in own] or [missing]
         rows.append([loss, size, "paper", "", "", *_cells(line, best_paper)])
     others = [m for m in models if (m["loss"], m["size"]) not in paper]
