@@ -91,8 +91,8 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
         "verdict": _verdict(rho, skill, int((~np.isnan(dice)).sum())),
         "flags": _sensitivity_words(failing),
         "bounds": quality.bound_words(model, _LEVEL),
-        "rho": {"value": rho.value, "ci95": rho.ci95},
-        "skill": {"value": skill.value, "ci95": skill.ci95},
+        "rho": {"value": rho["value"], "ci95": rho["ci95"]},
+        "skill": {"value": skill["value"], "ci95": skill["ci95"]},
         "level": level,
         "method": model.method,
         "calibration_cases": len(model.residuals),
@@ -141,10 +141,10 @@ def _target(dice: np.ndarray) -> float:
 
 def _rho_and_skill(
     rows: Sequence[Row], test: Sequence[Row], judged: Sequence[Row], model: Quality
-) -> tuple[statistics.Finding, statistics.Finding]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     dice = cases_table.column(test, "dice")
     if not len(dice):
-        nothing = statistics.Finding(None, None, None, None)
+        nothing = statistics.finding(statistics.Estimate(None, dice))
         return nothing, nothing
     drawn = statistics.resampled_cases(
         [str(row["case"]) for row in test],
@@ -175,19 +175,21 @@ def _review_row(row: Row, model: Quality, level: float) -> Row:
     return quality.with_estimate(plain, model, level)
 
 
-def _verdict(rho: statistics.Finding, skill: statistics.Finding, n: int) -> str:
-    if rho.value is None or rho.low is None or rho.high is None:
+def _verdict(rho: dict[str, Any], skill: dict[str, Any], n: int) -> str:
+    if rho["ci95"] is None:
         return (
             f"It is unknown whether this run's measures rank its cases: {n} test cases."
         )
-    numbers = f"rho {rho.value:.2f}, 95 % {rho.low:.2f} to {rho.high:.2f}, n = {n}"
-    if rho.low <= 0:
+    low, high = rho["ci95"]
+    numbers = f"rho {rho['value']:.2f}, 95 % {low:.2f} to {high:.2f}, n = {n}"
+    if low <= 0:
         return f"This run's measures do not rank its cases ({numbers})."
     words = f"This run's measures rank its cases ({numbers})"
-    if skill.value is None or skill.low is None or skill.high is None:
+    if skill["ci95"] is None:
         return f"{words}."
-    shown = f"(skill {skill.value:.2f}, 95 % {skill.low:.2f} to {skill.high:.2f})"
-    if skill.low > 0:
+    low, high = skill["ci95"]
+    shown = f"(skill {skill['value']:.2f}, 95 % {low:.2f} to {high:.2f})"
+    if low > 0:
         return f"{words}; the predicted Dice is nearer than a constant {shown}."
     return f"{words}; the predicted Dice is not shown to beat a constant {shown}."
 
