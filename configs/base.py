@@ -9,7 +9,7 @@ from ml_collections import ConfigDict, config_dict
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.seed = 0  # of the split, the weights, the patches and the dropout masks
+    config.seed = 0  # of the weights, the patches and the dropout masks
     config.data = _data()
     config.model = _model()
     config.loss = _loss()
@@ -34,10 +34,12 @@ def _data() -> ConfigDict:
     # Value outside the organ (tumor only), HU; None: the organ's minimum (MR).
     data.outside_hu = config_dict.placeholder(float)
     data.normalisation = "population"  # z-score by the training set | each "case"
-    data.split_file = ""  # JSON of train, validation, test ids; "" draws one by seed
+    data.split_file = ""  # JSON of train, validation, test ids; "" draws one
+    data.split_seed = 0  # of that draw
     data.skip_bad_cases = False  # True leaves out what verification refuses
     data.phantom_cases = 131  # of the synthetic cohort
     data.phantom_size = (256, 256, 200)  # its largest grid, voxels
+    data.phantom_seed = 0
     return data
 
 

@@ -13,7 +13,6 @@ import pytest
 from configs import base
 from unc_jax import stages
 from unc_jax.config import flat_config
-from unc_jax.data import files
 from unc_jax.data.phantom import draw_cohort
 
 # A silent broadcast between ranks is how a loss or a measure goes wrong unseen.
@@ -53,7 +52,6 @@ def tiny_run(tiny_task, tmp_path_factory) -> Path:
     run = folder / "runs" / "demo"
     stages.train(config, cohort, run)
     stages.evaluate_run(config, cohort, run)
-    files.write_json(run / "config.json", flat_config(config))
     return run
 
 

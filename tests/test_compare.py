@@ -190,6 +190,31 @@ def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):
     assert statistics(kept, first) == found  # in place
 
 
+def test_copies_of_runs_of_one_name_are_all_kept(tmp_path):
+    """As folds or sweeps lay them out; then again from the copies, and in place."""
+    names = ("a/fold_0", "b/fold_0", "c/Fold_0")
+    folders = [write_run(tmp_path / n, seed=s) for s, n in enumerate(names)]
+    (folders[0] / "metrics.jsonl").write_text("{}")
+    output = tmp_path / "out"
+    flags = ["--output", output, "--resamples", "1000"]
+    assert command(*folders, *flags) == 0
+    kept = sorted(output.glob("runs/*"))
+    assert len(kept) == 3
+    assert len({folder.name.casefold() for folder in kept}) == 3
+
+    def configs(folders):
+        return sorted((folder / "config.json").read_text() for folder in folders)
+
+    assert configs(kept) == configs(folders)
+    copies = [one for one in kept if one.name.startswith("f")]
+    assert command(*copies, folders[2], *flags) == 0  # copies stay what they are
+    assert configs(output.glob("runs/*")) == configs(folders)
+    # What another run has not is not left of the one before it.
+    (folders[0] / "metrics.jsonl").unlink()
+    assert command(*folders, *flags) == 0
+    assert not list(output.glob("runs/*/metrics.jsonl"))
+
+
 def test_statistics_are_those_of_the_rows(tmp_path):
     folder = write_run(tmp_path / "run", noise=3.0)
     rows = cases_table.read_rows(folder / "cases.csv", EVALUATION_COLUMNS)

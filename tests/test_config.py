@@ -62,6 +62,7 @@ WRONG = {
     "train.foreground_fraction": 1.5,
     "train.patch_shape": (128, 128, 12),
     "train.steps": 1010,
+    "train.flip_axes": (0, 3),
     "data.window_hu": (240.0, -120.0),
     "data.shape": (64, 64, 64),
     "evaluate.overlap": (0.5, 0.5, 1.0),
@@ -78,6 +79,15 @@ def test_a_wrong_field_is_named(field, value):
     with pytest.raises(InputError, match=field.replace(".", r"\.")) as raised:
         check_config(config)
     assert "\n" not in str(raised.value)
+
+
+def test_channels_come_in_whole_groups():
+    config = base.get_config()
+    config.model.features, config.model.norm = 12, "batch"
+    check_config(config)
+    config.model.norm = "group"
+    with pytest.raises(InputError, match=r"model\.features is 12, .*multiple of 8"):
+        check_config(config)
 
 
 def test_auto_shape_is_for_tumours_alone():
@@ -102,7 +112,8 @@ def test_unknown_and_missing_fields_are_named():
 def test_a_run_of_an_earlier_version_is_read_as_the_same_run(tmp_path):
     """It holds a field that is gone, and lacks the name of the network."""
     stored = {**flat_config(base.get_config()), "evaluate.halo": [0, 0, 0]}
-    del stored["model.name"]
+    for name in ("model.name", "data.split_seed", "data.phantom_seed"):
+        del stored[name]
     path = tmp_path / "config.json"
     path.write_text(json.dumps(stored))
     assert flat_config(read_config(path)) == flat_config(base.get_config())

@@ -76,8 +76,17 @@ class Predictor:
         return to_prediction(p)
 
 
+def made_with(cohort="of the cohort", digest="aa", **settings):
+    """Content of evaluation.json."""
+    fields = {"evaluate.samples": SAMPLES, **settings}
+    steps = [7]
+    return {
+        "cohort": cohort, "settings": fields, "steps": steps, "checkpoints": [digest]
+    }  # fmt: skip
+
+
 def evaluate(predict, cohort, directory, **options):
-    options = {"samples": SAMPLES, "fingerprint": "one", **options}
+    options = {"samples": SAMPLES, "made_with": made_with(), **options}
     return evaluate_cases(predict, cohort, directory, **options)
 
 
@@ -157,23 +166,51 @@ def test_finished_cases_are_not_repeated(cohort, tmp_path):
         assert {**row, "seconds": 0} == {**old, "seconds": 0}
 
 
-def test_another_fingerprint_starts_anew(cohort, tmp_path):
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        (made_with(**{"evaluate.samples": 9}), "evaluate.samples: 4 -> 9"),
+        (made_with(digest="bb"), r"weights: step 7 \(aa\) -> step 7 \(bb\)"),
+        (made_with(cohort="other"), 'cohort: "of the cohort" -> "other"'),
+    ],
+)
+def test_rows_of_another_evaluation_are_kept_unless_asked(
+    cohort, tmp_path, other, difference
+):
     evaluate(Predictor(), cohort, tmp_path)
+    before = contents(tmp_path)
     again = Predictor()
-    rows = evaluate(again, cohort, tmp_path, fingerprint="two", splits=("test",))
-    assert again.asked == ["d", "e", "f"]
-    assert [row["case"] for row in rows] == ["d", "e", "f"]
-    assert json.loads((tmp_path / "evaluation.json").read_text()) == {
-        "fingerprint": "two",
-        "cohort": "of the cohort",
+    options = {"made_with": other, "splits": ("test",)}
+    with pytest.raises(InputError, match=f"{difference}.*--replace-rows"):
+        evaluate(again, cohort, tmp_path, **options)
+    assert contents(tmp_path) == before
+    assert again.asked == []
+    (tmp_path / "quality.json").write_text("{}")
+    rows = evaluate(again, cohort, tmp_path, replace=True, **options)
+    assert again.asked == [row["case"] for row in rows] == ["d", "e", "f"]
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == other
+    # Nothing that was made of the old rows is left beside the new ones.
+    assert sorted(contents(tmp_path)) == [
+        *("cases.csv", "evaluation.json"),
+        *(f"panels/{case}.npz" for case in "def"),
+    ]
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
     }
 
 
-def test_rows_without_their_fingerprint_are_not_trusted(cohort, tmp_path):
+def test_rows_without_a_record_are_not_trusted(cohort, tmp_path):
     evaluate(Predictor(), cohort, tmp_path)
     (tmp_path / "evaluation.json").write_text("half")
+    with pytest.raises(InputError, match=r"evaluation\.json does not say"):
+        evaluate(Predictor(), cohort, tmp_path)
     again = Predictor()
-    evaluate(again, cohort, tmp_path)
+    evaluate(again, cohort, tmp_path, replace=True)
     assert len(again.asked) == 6
 
 
@@ -201,6 +238,7 @@ def test_a_failing_case_does_not_stop_the_others(cohort, tmp_path):
 def test_an_interruption_keeps_what_is_finished(cohort, tmp_path, error):
     with pytest.raises(error):
         evaluate(Predictor(broken={"c": error("stop")}), cohort, tmp_path)
+    assert not (tmp_path / "cases.csv").exists()  # nobody takes it for finished
     again = Predictor()
     evaluate(again, cohort, tmp_path)
     assert again.asked == ["c", "d", "e", "f"]
@@ -258,8 +296,8 @@ def test_predictions_are_saved_before_their_row(cohort, tmp_path):
     saved = []
 
     def save(index, prediction):
-        table = tmp_path / "cases.csv"
-        rows = len(table_lines(tmp_path)) - 1 if table.exists() else 0
+        table = tmp_path / "cases.part-0.csv"
+        rows = len(table.read_text().splitlines()) - 1 if table.exists() else 0
         saved.append((IDS[index], rows, prediction.mean.shape))
 
     evaluate(Predictor(), cohort, tmp_path, on_prediction=save)

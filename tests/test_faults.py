@@ -215,7 +215,9 @@ def test_prediction_goes_on_when_there_is_room_again(
         assert f"error: {output}" in errors
         assert "no space left; free some and run again" in errors
         assert_no_leftovers(output)
-        done = cases_table.read_rows(output / "cases.csv", REVIEW_COLUMNS)
+        assert not (output / "cases.csv").exists()  # nobody takes it for finished
+        unfinished = output / "cases.unfinished.csv"
+        done = cases_table.read_rows(unfinished, REVIEW_COLUMNS)
         assert 0 < len(done) < 6
         assert {row["status"] for row in done} <= {cases_table.OK, cases_table.EMPTY}
         assert maps(output).items() < maps(undisturbed).items()

@@ -220,9 +220,19 @@ def max_step(folder):
 
 def test_resuming_under_another_config_is_refused_with_the_difference():
     then = {"train.batch": 8, "train.steps": 10, "evaluate.samples": 10}
-    fit._check_same({**then, "train.steps": 20, "evaluate.samples": 5}, then)
-    with pytest.raises(InputError, match=r"train\.batch was 8, is 4"):
-        fit._check_same({**then, "train.batch": 4}, then)
+    then |= {"data.shape": [4, 4, 4], "cohort": "a"}
+    fit.check_same({**then, "train.steps": 20, "evaluate.samples": 5}, then)
+    with pytest.raises(InputError, match=r"train\.batch: 8 -> 4"):
+        fit.check_same({**then, "train.batch": 4}, then)
+    with pytest.raises(InputError, match=r"cohort: .*data\.shape: .4, 4, 4. -> .8, 8"):
+        fit.check_same({**then, "data.shape": [8, 8, 8], "cohort": "b"}, then)
+
+
+def test_a_cosine_schedule_is_not_extended():
+    then = {"train.schedule": "cosine", "train.steps": 10, "train.steps_per_call": 5}
+    fit.check_same({**then, "train.steps_per_call": 2}, then)
+    with pytest.raises(InputError, match=r"train\.steps: 10 -> 20"):
+        fit.check_same({**then, "train.steps": 20}, then)
 
 
 @pytest.mark.parametrize(("score", "warns"), [(0.009, True), (0.01, False)])

@@ -279,7 +279,8 @@ def test_a_process_on_its_own_takes_over_what_several_left(tmp_path):
     # Rows of another model are no rows.
     os.rename(tmp_path / "cases.csv", tmp_path / "cases.part-0.csv")
     predict.asked.clear()
-    small.evaluate(predict, cohort, tmp_path, fingerprint="two")
+    other = small.made_with(digest="bb")
+    small.evaluate(predict, cohort, tmp_path, made_with=other, replace=True)
     assert len(predict.asked) == 6
 
 

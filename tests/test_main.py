@@ -68,7 +68,7 @@ def test_all_stages_twice(tiny_config, tmp_path):
     np.testing.assert_array_equal(mean * 1024, np.round(mean * 1024))
 
     tiny_config.train.batch = 1  # a changed config never goes on from the old state
-    with pytest.raises(InputError, match=r"train\.batch was 2, is 1"):
+    with pytest.raises(InputError, match=r"train\.batch: 2 -> 1"):
         stages.train(tiny_config, stages.prepare(tiny_config), tmp_path / "run")
 
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from unc_jax import plan
+from unc_jax import plan, stages
+from unc_jax.data.write_cohort import bytes_needed
 from unc_jax.errors import InputError
 from unc_jax.plan import footprint
 
@@ -49,6 +50,24 @@ def test_a_full_disk_is_refused_before_anything_is_compiled(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(InputError, match=r"0\.00 GB free.*data\.prepared"):
         lines(tiny_config, tmp_path)
+
+
+def test_the_disk_of_the_plan_is_what_preparation_asks_for(
+    tiny_config, tmp_path, monkeypatch
+):
+    """A disk that the plan takes is one that preparation takes, to the byte."""
+    tiny_config.data.prepared = str(tmp_path / "prepared")
+    enough = 8 * 6 * 16 * 16 * 8  # bytes a voxel, cases, voxels
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=enough - 1))
+    with pytest.raises(InputError, match=r"data\.prepared"):
+        lines(tiny_config, tmp_path)
+    with pytest.raises(InputError, match="preparing needs"):
+        stages.prepare(tiny_config)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=enough))
+    assert len(stages.prepare(tiny_config).ids) == 6
+    work = plan.work_of(tiny_config)
+    assert bytes_needed(work.volume, work.cases, work.cases) == enough
 
 
 @pytest.mark.parametrize(

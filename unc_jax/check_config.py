@@ -12,6 +12,7 @@ from unc_jax.segmentation.train import SCHEDULES
 from unc_jax.segmentation.unet import (
     DROPOUT_KINDS,
     DROPOUT_PLACEMENTS,
+    GROUP,
     NORMS,
     check_divisible,
 )
@@ -36,6 +37,8 @@ _CHOICES = {
 _AT_LEAST = {
     "seed": 0,
     "data.phantom_cases": 3,
+    "data.phantom_seed": 0,
+    "data.split_seed": 0,
     "model.features": 1,
     "model.depth": 2,
     "train.steps": 1,
@@ -85,6 +88,14 @@ def _wrong_values(config: Config) -> Iterator[str]:
     weights = config.loss.wcc_weights
     if [len(row) for row in weights] != [2, 2] or min(map(min, weights)) < 0:
         yield f"loss.wcc_weights is {weights}, must be a 2x2 table of numbers >= 0"
+    if config.model.norm == "group" and config.model.features % GROUP:
+        yield (
+            f"model.features is {config.model.features}, must be a multiple of {GROUP} "
+            'with model.norm "group"'
+        )
+    axes = config.train.flip_axes
+    if len({*axes} & {0, 1, 2}) != len(axes):
+        yield f"train.flip_axes is {axes}, must be some of 0, 1, 2, each once"
     members = len(config.evaluate.members)
     if (config.evaluate.source == "ensemble") != (members >= 2):
         yield (

@@ -2,7 +2,8 @@
 
 Needs RUN/config.json and RUN/cases.csv; Figure 1 also RUN/panels, and calibration of
 voxels RUN/voxels.json. What the numbers were computed from is copied to
-OUTPUT/runs/NAME, so that anyone can compute them again.
+OUTPUT/runs/NAME, so that anyone can compute them again; runs whose folders have one
+name are told apart by a number.
 """
 
 import argparse
@@ -113,13 +114,19 @@ def _write_figures(
 
 
 def _keep_runs(grouped: Sequence[Model], folder: Path) -> None:
-    for run in (run for model in grouped for run in model.runs):
-        kept = folder / run.path.resolve().name
-        if kept.resolve() == run.path.resolve():  # these are the copies
-            continue
+    paths = [run.path.resolve() for model in grouped for run in model.runs]
+    # Runs that are such copies themselves stay as they are.
+    taken = {path.name.casefold() for path in paths if path.parent == folder.resolve()}
+    for path in (path for path in paths if path.parent != folder.resolve()):
+        names = [path.name, *(f"{path.name}-{n}" for n in range(2, len(paths) + 2))]
+        # Some file systems do not tell Run from run.
+        kept = next(name for name in names if name.casefold() not in taken)
+        taken.add(kept.casefold())
         for name in _KEPT:
-            if (run.path / name).exists():
-                files.write_text(kept / name, (run.path / name).read_text("utf-8"))
+            text = ""
+            if (path / name).is_file():
+                text = (path / name).read_text("utf-8")
+            _write_or_remove(folder / kept / name, text)
 
 
 def _run(arguments: argparse.Namespace) -> None:

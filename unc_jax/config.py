@@ -20,6 +20,8 @@ Config: TypeAlias = Any
 _DELETED = ("evaluate.halo",)
 # Fields that earlier versions lack, at the value that they stood for.
 _ADDED = {"model.name": "unet3d"}
+# Seeds of their own, for which earlier versions used the run's.
+_SEEDS = ("data.split_seed", "data.phantom_seed")
 # Values of earlier versions, and what stands for them.
 _DELETED_VALUES = {("train.residence", "sharded"): "auto"}
 
@@ -40,16 +42,28 @@ def read_config(path: Path) -> Config:
 
     Raises InputError when it is missing or no config of this version.
     """
-    config = base.get_config()
     try:
-        fields = upgrade(json.loads(path.read_text(encoding="utf-8")))
-        config.update_from_flattened_dict(
-            {name: _as_tuple(value) for name, value in fields.items()}
-        )
-        check_fields(config)
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no {path}: it is no run of unc_jax.main") from None
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is no config of this version: {reason}") from None
+    return from_flat(fields, path)
+
+
+def from_flat(fields: dict[str, Any], path: Path) -> Config:
+    """Returns the config of stored fields over the defaults; `path` names their file.
+
+    Raises InputError when they are none of this version.
+    """
+    config = base.get_config()
+    try:
+        config.update_from_flattened_dict(
+            {name: _as_tuple(value) for name, value in upgrade(fields).items()}
+        )
+        check_fields(config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is no config of this version: {reason}") from None
     return config
@@ -58,11 +72,25 @@ def read_config(path: Path) -> Config:
 def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
     """Returns stored fields of any version under the names and values of this one."""
     kept = {name: value for name, value in fields.items() if name not in _DELETED}
-    kept = {**_ADDED, **kept}
+    kept = {**_ADDED, **dict.fromkeys(_SEEDS, kept.get("seed", 0)), **kept}
     for (name, old), new in _DELETED_VALUES.items():
         if kept.get(name) == old:
             kept[name] = new
     return kept
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Returns "field: old -> new" of every field that differs, by name."""
+    return [
+        f"{name}: {_word(old, name)} -> {_word(new, name)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _word(fields: dict[str, Any], name: str) -> str:
+    text = json.dumps(fields[name]) if name in fields else "none"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_fields(config: Config) -> None:

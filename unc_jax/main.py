@@ -1,8 +1,12 @@
 """Prepares, trains and evaluates one config: from a folder of scans to a table row.
 
 python -m unc_jax.main --config configs/liver_large_wcc.py [--workdir W]
-    [--stage all|plan|prepare|train|evaluate] [--config.field=value ...] [--debug]
-    [--distributed]
+    [--stage all|plan|prepare|train|evaluate] [--config.field=value ...]
+    [--replace-rows] [--distributed] [--debug]
+
+A command that cannot go on with what the run folder holds is refused and changes
+nothing there. Rows of an evaluation under other settings are kept unless --replace-rows
+asks for new ones.
 
 With --distributed the same command, started on every host, is one run on the devices of
 all; workdir and data must be folders that all see. See `unc_jax.runtime.initialize`.
@@ -34,6 +38,9 @@ _STAGE = flags.DEFINE_enum(
     ["all", "plan", "prepare", "train", "evaluate"],
     "Which stage to run.",
 )
+_REPLACE_ROWS = flags.DEFINE_bool(
+    "replace-rows", False, "Replace the rows of an evaluation under other settings."
+)
 _DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks of errors in the input.")
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes, on as many hosts, of one run."
@@ -54,12 +61,22 @@ def run(argv: list[str]) -> int:
         for line in plan.plan(config, workdir):
             _print(line)
         return 0
+    prepared = _prepared(config)
+    _print(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
+    stages.check_run(
+        config,
+        prepared,
+        workdir,
+        training=_STAGE.value in ("all", "train"),
+        evaluating=_STAGE.value in ("all", "evaluate"),
+        replace=_REPLACE_ROWS.value,
+    )
     doing = f"unc_jax.main --stage {_STAGE.value}"
     with files.hold_for_all(workdir, doing), compilation.cache_compilations(workdir):
         if runtime.is_main():
             files.sweep(workdir)
         try:
-            _run_stages(config, workdir)
+            _run_stages(config, prepared, workdir)
         except Stopped as stop:
             runtime.barrier()
             print(stop, file=sys.stderr)
@@ -80,16 +97,16 @@ def main(argv: list[str]) -> None:
     cli.run_guarded(lambda: run(argv), debug=_DEBUG.value, output=_workdir())
 
 
-def _run_stages(config: Config, workdir: Path) -> None:
-    prepared = _prepared(config)
-    _print(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
+def _run_stages(config: Config, prepared: Cohort, workdir: Path) -> None:
     if _STAGE.value in ("all", "train"):
-        _write_config(config, workdir)
         stages.train(config, prepared, workdir)
     if _STAGE.value in ("all", "evaluate"):
-        if not (workdir / "config.json").exists():  # an ensemble trains nothing
-            _write_config(config, workdir)
-        _print(f"\n{stages.evaluate_run(config, prepared, workdir)}\n")
+        path = workdir / "config.json"
+        if runtime.is_main() and not path.exists():  # an ensemble trains nothing
+            files.write_json(path, flat_config(config))
+        replace = _REPLACE_ROWS.value
+        table = stages.evaluate_run(config, prepared, workdir, replace=replace)
+        _print(f"\n{table}\n")
         _print(f"cases:   {workdir / 'cases.csv'}")
         _print(f"summary: {workdir / 'summary.json'}")
         _print(f"figures: {workdir / 'figures'}")
@@ -101,11 +118,6 @@ def _prepared(config: Config) -> Cohort:
     path = runtime.on_main(lambda: str(stages.prepare(config).path))
     with runtime.shared_errors():
         return open_cohort(Path(path))
-
-
-def _write_config(config: Config, workdir: Path) -> None:
-    if runtime.is_main():
-        files.write_json(workdir / "config.json", flat_config(config))
 
 
 def _check_same_command(config: Config, workdir: Path) -> None:

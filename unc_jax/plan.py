@@ -16,6 +16,7 @@ import numpy as np
 
 from unc_jax.config import Config
 from unc_jax.data import dataset, patches, split
+from unc_jax.data.write_cohort import bytes_needed
 from unc_jax.errors import InputError
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.feed import memory_bytes
@@ -28,7 +29,6 @@ from unc_jax.uncertainty.sampling import default_chunk, sample_windows
 _PAPERS_CASES = 131
 _PAPERS_TUMOUR_SHAPE = (284, 256, 133)
 _STORED_BYTES = 3  # of a prepared voxel: float16 and a label
-_PREPARING_BYTES = 5  # while statistics are not yet known: float32 and a label
 _CHECKPOINTS = 3.5  # two latest, the best, and room for the next
 # Volumes beside those of the samples: the image, its windows' count, five sums.
 _VOLUMES = 7
@@ -58,10 +58,8 @@ def plan(config: Config, workdir: Path) -> Iterator[str]:
     yield f"cases:    {work.cases} ({work.known}), {work.train_cases} of them to train"
     there = memory_bytes()
     kind = jax.local_devices()[0].device_kind
-    yield (
-        f"devices:  {jax.device_count()} x {kind}, {_gb(there)} "
-        + ("available, shared" if jax.default_backend() == "cpu" else "each")
-    )
+    which = "available, shared" if jax.default_backend() == "cpu" else "each"
+    yield f"devices:  {jax.device_count()} x {kind}, {_gb(there)} {which}"
     yield from _disk(config, work, workdir)
     yield from _training(config, work, there)
     yield from _sampling(config, work, there)
@@ -80,7 +78,7 @@ def work_of(config: Config) -> Work:
     if data.split_file and Path(data.split_file).exists():
         chosen = split.read_split(Path(data.split_file), ids)
     else:
-        chosen = split.make_split(ids, config.seed)
+        chosen = split.make_split(ids, data.split_seed)
     volume = _PAPERS_TUMOUR_SHAPE if data.shape == "auto" else tuple(data.shape)
     window = window_shape(config, volume)
     windows = len(patches.window_corners(volume, window, config.evaluate.overlap))
@@ -89,16 +87,15 @@ def work_of(config: Config) -> Work:
 
 def _disk(config: Config, work: Work, workdir: Path) -> Iterator[str]:
     """Yields the needs of the two folders; on one disk they add up."""
-    leaves = jax.tree.leaves(_state(config))
-    state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    cohort = work.cases * work.voxels
+    state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(_state(config)))
+    preparing = bytes_needed(work.volume, work.cases, work.cases)
     yield (
-        f"disk:     {_gb(cohort * _STORED_BYTES)} for the prepared cohort "
-        f"({_gb(cohort * _PREPARING_BYTES)} while it is prepared), "
+        f"disk:     {_gb(work.cases * work.voxels * _STORED_BYTES)} for the prepared "
+        f"cohort ({_gb(preparing)} while it is prepared), "
         f"{_gb(state * _CHECKPOINTS)} for checkpoints"
     )
     needs = (
-        (Path(config.data.prepared), cohort * _PREPARING_BYTES, "data.prepared"),
+        (Path(config.data.prepared), preparing, "data.prepared"),
         (workdir, int(state * _CHECKPOINTS), "--workdir"),
     )
     taken: dict[int, int] = {}
@@ -131,8 +128,7 @@ def _training(config: Config, work: Work, there: int) -> Iterator[str]:
     residence = train.residence
     if residence == "auto":
         residence = "device" if resident <= there / 2 else "host"
-    held = {"device": resident, "host": 0}
-    total = found.memory + held[residence]
+    total = found.memory + (resident if residence == "device" else 0)
     yield (
         f"          {_gb(found.memory)} for the step, {_gb(resident)} for the training "
         f"set, residence {residence}: {_gb(total)} of {_gb(there)}"
@@ -188,13 +184,10 @@ def _state(config: Config) -> Any:
 
 def _monte_carlo(config: Config, shape: tuple[int, ...], chunk: int):
     """Returns the program of a batch of windows, and the shapes of its arguments."""
-    model = build_model(config)
-    scope = config.evaluate.mask_scope
+    settings = {"mask_scope": config.evaluate.mask_scope, "chunk": chunk}
 
-    def run(variables, windows, places, keys):
-        return sample_windows(
-            model, variables, windows, places, keys, mask_scope=scope, chunk=chunk
-        )
+    def run(*arrays):
+        return sample_windows(build_model(config), *arrays, **settings)
 
     variables = jax.eval_shape(variables_of, _state(config))
     windows = jax.ShapeDtypeStruct((*shape, 1), jnp.float32)

@@ -3,7 +3,8 @@
 PATH is a NIfTI file, a folder of them, of DICOM series, or a Decathlon or nnU-Net set.
 Writes DIR/cases.csv (worst first), report.html, run.json, and per case
 CASE/{mask,mean,uncertainty}.nii.gz and a picture. Finished cases are not segmented
-again. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say why).
+again. Until all are done, the rows lie in DIR/cases.unfinished.csv. Exit codes: 0 done,
+2 wrong input, 4 some cases failed (their rows say why).
 """
 
 import argparse
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         if runtime.is_main():
             files.sweep(output)
             _print_passed_over(found)
+            worklist.begin(output)
         liver = None
         if arguments.liver_run and trained.target == "tumor":
             liver = build_segmenter(run_folder.open_run(arguments.liver_run))
@@ -72,7 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         for row in _segmented(share, segmenter, request):
             rows.append(worklist.with_verdict(row, worth))
             if runtime.is_main():
-                worklist.write_cases(output, rule.decide(rows, wanted, model))
+                so_far = rule.decide(rows, wanted, model)
+                worklist.write_unfinished(output, so_far)
         rows = rule.decide(_of_all_processes(rows), wanted, model)
         notes = [
             *filter(None, [worth, rule.release_words(wanted, model, rows)]),

@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         tuple(arguments.window),
     )
     with files.hold(output, "unc_jax.score"):
+        worklist.begin(output)
         rows = _score(found, request)
         model, notes = None, []
         if known:
@@ -87,6 +88,8 @@ def _score(
             raise
         except Exception as error:
             row = worklist.failed_row(case, paths[0].parent, error)
+            if not paths[0].is_relative_to(request.output):  # the samples are kept
+                worklist.clear_case(request.output, case)
         row["seconds"] = round(time.perf_counter() - started, 3)
         rows.append(row)
         progress(done, case)

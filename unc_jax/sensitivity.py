@@ -1,7 +1,7 @@
 """Sensitivity of a trained run's correlations to the choices of its evaluation.
 
 python -m unc_jax.sensitivity RUN --output DIR [--members RUN RUN ...]
-    [--only GROUP ...]
+    [--only GROUP ...] [--replace-rows]
 
 Evaluates the test cases of RUN again with another mask scope, number of samples,
 dropout rate or kind, overlap or window, or source of samples (flips; an ensemble
@@ -18,11 +18,11 @@ from typing import Any
 from unc_jax import stages
 from unc_jax.check_config import check_config
 from unc_jax.cli import Parser, run_command
-from unc_jax.config import Config, flat_config, read_config
+from unc_jax.config import Config, flat_config, from_flat
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import evaluate, figures, tables, variants
+from unc_jax.study import evaluate, figures, run_folder, tables, variants
 from unc_jax.study.cases_table import Row
 from unc_jax.study.predictor import load_predictor, window_shape
 from unc_jax.study.variants import Variant
@@ -30,7 +30,9 @@ from unc_jax.study.variants import Variant
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates every variant and writes the table; returns the exit code."""
-    config = read_config(arguments.run / "config.json")
+    config = from_flat(
+        run_folder.read_fields(arguments.run), arguments.run / "config.json"
+    )
     members = [str(folder) for folder in arguments.members]
     listed = variants.variants(flat_config(config), members)
     wanted = arguments.only or [one.group for one in listed]
@@ -39,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output
     with files.hold(output, "unc_jax.sensitivity"):
         rows_of = [
-            evaluated(one, config, prepared, arguments.run, output) for one in listed
+            evaluated(one, config, prepared, arguments.run, output, arguments.replace)
+            for one in listed
         ]
         volume = prepared.images.shape[1:]
         found = [
@@ -61,11 +64,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def evaluated(
-    variant: Variant, config: Config, prepared: Cohort, workdir: Path, output: Path
+    variant: Variant,
+    config: Config,
+    prepared: Cohort,
+    workdir: Path,
+    output: Path,
+    replace: bool = False,
 ) -> list[Row]:
     """Returns the rows of the test cases, evaluated as the variant says."""
     changed = with_fields(config, variant.fields)
-    predictor = load_predictor(changed, workdir, prepared.images.shape[1:])
+    kinds = [one.evaluate.source == "ensemble" for one in (config, changed)]
+    same = kinds[0] == kinds[1] and changed.evaluate.members == config.evaluate.members
+    steps = run_folder.evaluated_steps(workdir) if same else []
+    shape = prepared.images.shape[1:]
+    predictor = load_predictor(changed, workdir, shape, steps=steps)
     progress = Progress(
         " ".join(filter(None, [variant.group, variant.name])),
         len(prepared.split.test),
@@ -76,7 +88,10 @@ def evaluated(
         prepared,
         output / variant.folder,
         samples=predictor.samples,
-        fingerprint=stages.fingerprint(changed, prepared, predictor.steps),
+        made_with=stages.made_with(
+            changed, prepared, predictor.steps, predictor.digests
+        ),
+        replace=replace,
         splits=("test",),
         on_case=lambda done, total, row: progress(done, str(row["case"])),
     )
@@ -108,6 +123,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_output()
     parser.add_argument("--members", type=Path, nargs="+", default=[], metavar="RUN")
+    parser.add_argument(
+        "--replace-rows",
+        dest="replace",
+        action="store_true",
+        help="replace rows that were made with something else",
+    )
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="e.g. 'samples N'")
     run_command(run, parser, argv)
 

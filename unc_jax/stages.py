@@ -4,18 +4,19 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
 from unc_jax import runtime
 from unc_jax.config import Config, flat_config
-from unc_jax.data import cohort, dataset, files, split
+from unc_jax.data import cohort, dataset, files, nifti, split
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.data.prepare_case import Recipe
 from unc_jax.errors import InputError
 from unc_jax.review import prepare_scan, report, verdict
-from unc_jax.segmentation.fit import fit
+from unc_jax.segmentation.fit import check_resumable, fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
     appraisal,
@@ -24,10 +25,15 @@ from unc_jax.study import (
     evaluate,
     figures,
     paper_tables,
+    partial_tables,
     tables,
     voxel_agreement,
 )
-from unc_jax.study.predictor import build_validation, load_predictor
+from unc_jax.study.predictor import (
+    build_validation,
+    chosen_checkpoints,
+    load_predictor,
+)
 from unc_jax.uncertainty.prediction import Prediction
 
 _ORIGIN = (
@@ -37,13 +43,8 @@ _ORIGIN = (
     "--config.data.root=phantom"
 )
 
-# Fields that no row depends on, though others of their group do.
-_WITHOUT_EFFECT = (
-    "evaluate.chunk",
-    "evaluate.bootstrap",
-    "evaluate.window_batch",
-    "train.checkpoints",
-)
+# Raise it when verification finds other problems in the same files.
+_VERIFICATION = 2
 
 
 def prepare(config: Config) -> Cohort:
@@ -60,7 +61,7 @@ def prepare(config: Config) -> Cohort:
     if data.split_file:
         chosen = split.read_split(Path(data.split_file), ids)
     else:
-        chosen = split.make_split(ids, config.seed)
+        chosen = split.make_split(ids, data.split_seed)
     return cohort.prepare(
         task,
         chosen,
@@ -71,26 +72,54 @@ def prepare(config: Config) -> Cohort:
 
 
 def train(config: Config, prepared: Cohort, workdir: Path) -> None:
-    """Trains to config.train.steps, resuming from the latest checkpoint.
+    """Trains to config.train.steps, resuming from the latest checkpoint."""
+    fit(config, prepared, workdir, build_validation(config, prepared))
 
-    Raises InputError for an ensemble, whose members are trained as runs of their own.
+
+def check_run(
+    config: Config,
+    prepared: Cohort,
+    workdir: Path,
+    *,
+    training: bool,
+    evaluating: bool,
+    replace: bool,
+) -> None:
+    """Raises InputError for what would be refused in a run folder; only reads.
+
+    training, evaluating: the stages to come. replace: old rows may be removed.
     """
-    if config.evaluate.source == "ensemble":
+    step = None
+    if config.evaluate.source != "ensemble":
+        cohort = prepared.fingerprint if training else None
+        step = check_resumable(config, cohort, workdir, to_train=training)
+    elif training:
         raise InputError(
             "an ensemble is not trained: run its members, then this one "
             "with --stage evaluate"
         )
-    fit(config, prepared, workdir, build_validation(config, prepared))
+    if not evaluating or replace:
+        return
+    chosen = chosen_checkpoints(config, workdir)
+    partial_tables.check_rows(workdir, made_with(config, prepared, **chosen))
+    if training and step != config.train.steps and partial_tables.has_rows(workdir):
+        raise InputError(
+            f"{workdir} has rows of the weights of step {step}, and training would go "
+            f"on to step {config.train.steps}; choose another --workdir, or replace "
+            "them by --replace-rows"
+        )
 
 
-def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
+def evaluate_run(
+    config: Config, prepared: Cohort, workdir: Path, *, replace: bool = False
+) -> str:
     """Evaluates all cases; returns the Markdown table and the verdict on the measures.
 
     Several processes share the cases; the main one alone sums up, the others return "".
 
     Writes cases.csv, voxels.json, summary.json, table.md, figures/ and what review
     needs in `workdir`, and predictions/ when asked. Finished cases are not segmented
-    again.
+    again; rows made with something else are refused, unless they may be replaced.
     """
     predictor = load_predictor(config, workdir, prepared.images.shape[1:])
     data = config.data
@@ -112,7 +141,8 @@ def evaluate_run(config: Config, prepared: Cohort, workdir: Path) -> str:
         prepared,
         workdir,
         samples=predictor.samples,
-        fingerprint=fingerprint(config, prepared, predictor.steps),
+        made_with=made_with(config, prepared, predictor.steps, predictor.digests),
+        replace=replace,
         on_case=_on_row(prepared),
         on_prediction=on_prediction,
     )
@@ -158,12 +188,12 @@ def data_root(config: Config) -> Path:
             raise InputError(f"no data at {root}: {_ORIGIN}")
         return root
     size = "x".join(map(str, data.phantom_size))
-    name = f"phantom_{data.phantom_cases}_seed{config.seed}_{size}"
+    name = f"phantom_{data.phantom_cases}_seed{data.phantom_seed}_{size}"
     root = Path(data.prepared) / name
     draw_cohort.write_cohort(
         root,
         cases=data.phantom_cases,
-        seed=config.seed,
+        seed=data.phantom_seed,
         size=data.phantom_size,
         on_case=_progress("draw", data.phantom_cases),
     )
@@ -189,9 +219,11 @@ def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
 
 def _verified(task: dataset.Task, folder: Path) -> list[dataset.Problem]:
     """Returns the problems of the files; unchanged files are not read again."""
-    paths = sorted(p for case in task.training for p in (case.image, case.label) if p)
-    seen = [(str(p), *_size_and_time(p)) for p in paths]
-    mark = hashlib.sha256(json.dumps([str(task.root), seen]).encode()).hexdigest()
+    scans = sorted(p for case in task.training for p in (case.image, case.label) if p)
+    seen = [(str(p), *_stamp(p)) for scan in scans for p in nifti.files_of(scan)]
+    index = (task.root / "dataset.json").read_text(encoding="utf-8", errors="replace")
+    content = [_VERIFICATION, str(task.root), index, seen]
+    mark = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     record = folder / "verified" / f"{mark[:16]}.json"
     if record.exists():
         return [dataset.Problem(*entry) for entry in json.loads(record.read_text())]
@@ -200,25 +232,34 @@ def _verified(task: dataset.Task, folder: Path) -> list[dataset.Problem]:
     return problems
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Returns size and times of change; the last one no tool can set back."""
     try:
         status = path.stat()
     except OSError:  # verification itself says what is wrong
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        return 0, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def fingerprint(config: Config, prepared: Cohort, steps: Sequence[int]) -> str:
-    """Returns a digest of everything that the rows of cases.csv depend on."""
-    fields = flat_config(config)
-    kept = {
+def made_with(
+    config: Config, prepared: Cohort, steps: Sequence[int], checkpoints: Sequence[str]
+) -> dict[str, Any]:
+    """Returns the content of evaluation.json: all that the rows of cases.csv depend on.
+
+    steps, checkpoints: of each network; the latter are digests.
+    """
+    names = ("seed", "model.", "evaluate.", "train.patch_shape")
+    settings = {
         name: value
-        for name, value in fields.items()
-        if name.startswith(("seed", "model.", "loss.", "train.", "evaluate."))
-        and name not in _WITHOUT_EFFECT
+        for name, value in flat_config(config).items()
+        if name.startswith(names) and name not in partial_tables.WITHOUT_EFFECT
     }
-    content = {**kept, "cohort": prepared.fingerprint, "steps": list(steps)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return {
+        "cohort": prepared.fingerprint,
+        "settings": settings,
+        "steps": list(steps),
+        "checkpoints": list(checkpoints),
+    }
 
 
 def _progress(name: str, total: int) -> Callable[[int, int], None]:

@@ -112,7 +112,10 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
             f"{doing}, process {os.getpid()} on {socket.gethostname()}, {since}\n",
             encoding="utf-8",
         )
-        yield
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

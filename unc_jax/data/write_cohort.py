@@ -57,6 +57,15 @@ def write_cohort(
     shutil.rmtree(folder / _CASES, ignore_errors=True)
 
 
+def bytes_needed(shape: Sequence[int] | str, left: int, cases: int) -> int:
+    """Returns the disk that preparing takes while `left` of the cases are not read.
+
+    Per voxel: float32 image and label of a case file, float16 image and label at the
+    end; the case files go when all is written.
+    """
+    return math.prod(map(int, shape)) * (5 * left + 3 * cases)
+
+
 def digest(value: Any) -> str:
     """Returns the SHA-256 of plain JSON, in hexadecimal."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -93,12 +102,7 @@ def _write_cases(
     folder: Path, cases: Sequence[Case], recipe: Recipe, on_case: OnCase | None
 ) -> None:
     left = [case for case in cases if not _file(folder, case).exists()]
-    # Per voxel: float32 image and label of a case file, float16 image and label at the
-    # end.
-    _check_space(
-        folder,
-        math.prod(map(int, recipe.shape)) * (5 * len(left) + 3 * len(cases)),
-    )
+    _check_space(folder, bytes_needed(recipe.shape, len(left), len(cases)))
     problems = []
     for done, case in enumerate(left, len(cases) - len(left) + 1):
         try:

@@ -17,6 +17,7 @@ import numpy as np
 from unc_jax.errors import InputError
 from unc_jax.review import rule
 from unc_jax.review.page import Picture, read_picture, rounded, write_page
+from unc_jax.study import run_folder
 from unc_jax.study.cases_table import EMPTY, FAILED, NO_LIVER, OK, SAMPLE_COLUMNS, Row
 from unc_jax.study.tables import Table, format_p
 from unc_jax.uncertainty.measures import MEASURES, Measure
@@ -102,6 +103,10 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
     except ValueError as error:
         raise InputError(f"{run / 'summary.json'}: no JSON ({error})") from None
     review = _read_if_there(run / "review.json")
+    try:
+        settings = run_folder.read_fields(run)
+    except InputError:
+        settings = {}
     name = run.resolve().name
     write_page(
         run / "report.html",
@@ -115,7 +120,7 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
         format_p=format_p,
         rising=[one.label for one in MEASURES.values() if one.sign > 0],
         picture_of=lambda name: read_picture(run / name),
-        settings=_read_if_there(run / "config.json"),
+        settings=settings,
         notes=[
             review[name] for name in ("verdict", "flags", "bounds") if name in review
         ],

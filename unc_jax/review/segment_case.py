@@ -12,7 +12,7 @@ from unc_jax.data import dicom_seg, files, scan_maps
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
-from unc_jax.review import pictures, read_samples, report
+from unc_jax.review import pictures, read_samples, report, worklist
 from unc_jax.review.scans import Scan
 from unc_jax.review.segment_scan import Segmentation, Segmenter, segment
 from unc_jax.study import cases_table
@@ -37,8 +37,9 @@ class Request(NamedTuple):
     dicom_seg: bool = False
 
     def fingerprint(self, segmenter: Segmenter) -> str:
-        """Returns the digest of all that a case's files depend on beside its scan."""
-        own = segmenter.fingerprint, str(self.liver_masks), self.samples, self.dicom_seg
+        """Returns the digest of what every case's files depend on."""
+        masks = self.liver_masks is not None
+        own = segmenter.fingerprint, masks, self.samples, self.dicom_seg
         return hashlib.sha256(json.dumps(own).encode()).hexdigest()
 
 
@@ -60,14 +61,14 @@ def check(request: Request, segmenter: Segmenter) -> None:
 def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | None:
     """Returns the row of a case that is finished under this request, else None.
 
-    All of its maps must be there, and the scan be the file it was.
+    All of its maps must be there, and its scan and liver mask be what they were.
     """
     folder = request.output / scan.case
     try:
         stored = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         same = stored["fingerprint"] == request.fingerprint(segmenter)
         whole = all((folder / f"{name}.nii.gz").is_file() for name in scan_maps.MAPS)
-        if not (same and whole and stored["scan"] == scan.stamp()):
+        if not (same and whole and stored["inputs"] == _digests(scan, request)):
             return None
         return cases_table.new_row(REVIEW_COLUMNS, **stored["row"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -77,18 +78,19 @@ def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | No
 def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
     """Segments one scan, writes CASE/*.nii.gz and its picture, returns its row.
 
-    Raises InputError for a scan that cannot be used.
+    What is there of an earlier command is removed first, so that none of it is left if
+    the case fails. Raises InputError for a scan that cannot be used.
     """
     started = time.perf_counter()
+    worklist.clear_case(request.output, scan.case)
     if scan.problem:
         raise InputError(scan.problem)
-    stamp = scan.stamp()
+    inputs = _digests(scan, request)
     array, geometry = scan.read()
     organ = _liver(scan, geometry, segmenter, request)
     found = segment(array, geometry, segmenter, organ)
     maps = Maps(found.mask, found.mean, found.uncertainty)
     folder = request.output / scan.case
-    (folder / _RECORD).unlink(missing_ok=True)
     scan_maps.write_maps(folder, maps, geometry)
     target = segmenter.preparation.target
     extras = _write_extras(scan, found, geometry, request, target)
@@ -110,9 +112,16 @@ def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
         window=(float(low), float(high)),
     )
     mark = request.fingerprint(segmenter)
-    record = {"fingerprint": mark, "scan": stamp, "row": row}
+    record = {"fingerprint": mark, "inputs": inputs, "row": row}
     files.write_json(folder / _RECORD, record)
     return row
+
+
+def _digests(scan: Scan, request: Request) -> list[str]:
+    """Returns the SHA-256 of the scan and of its liver mask, "" for a missing one."""
+    folder = request.liver_masks
+    path = folder and read_samples.beside(folder, scan.case)
+    return [scan.digest(), Scan(scan.case, path).digest() if path else ""]
 
 
 def _liver(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.config import flat_config, read_config
+from unc_jax.config import flat_config, from_flat
 from unc_jax.data import scan_maps
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
@@ -18,7 +18,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import prepare_scan, quality, rule
 from unc_jax.review.prepare_scan import Preparation
 from unc_jax.review.quality import Quality
-from unc_jax.study import cases_table
+from unc_jax.study import cases_table, run_folder
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
 from unc_jax.study.predictor import Predictor, load_predictor
 from unc_jax.study.run_folder import Run
@@ -86,16 +86,26 @@ def build_segmenter(
     level: float = 0.9,
     liver: Segmenter | None = None,
 ) -> Segmenter:
-    """Loads the network of a run; InputError when it holds none, or is incomplete."""
-    config = read_config(run.path / "config.json")
+    """Loads the network that the rows of a run were made with.
+
+    Raises InputError when the run does not hold it, or is incomplete.
+    """
+    config = from_flat(run.config, run.path / "config.json")
     preparation = prepare_scan.preparation_of(run)
     if liver is not None and liver.preparation.target != "liver":
         raise InputError(f"{liver.run.path} does not segment the liver")
-    predictor = load_predictor(config, run.path, preparation.shape)
+    steps = run_folder.evaluated_steps(run.path)
+    predictor = load_predictor(config, run.path, preparation.shape, steps=steps)
+    known = (run.evaluation or {}).get("checkpoints", list(predictor.digests))
+    if known != list(predictor.digests):
+        raise InputError(
+            f"{run.path}: the checkpoint of step {steps} is not the one that its rows "
+            "were made with; run --stage evaluate --replace-rows"
+        )
     content = {
         "config": flat_config(config),
         "preparation": preparation,
-        "steps": predictor.steps,
+        "checkpoints": predictor.digests,
         "liver": liver and liver.fingerprint,
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +12,15 @@ from absl import logging
 
 from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED
-from unc_jax.data import files
+from unc_jax.data import files, scan_maps
 from unc_jax.errors import InputError, printable
 from unc_jax.review import report, rule, verdict
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Row
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
+
+UNFINISHED = "cases.unfinished.csv"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -119,10 +122,26 @@ def with_verdict(row: Row, words: str) -> Row:
     return {**row, "warnings": "; ".join(filter(None, [str(row["warnings"]), said]))}
 
 
-def write_cases(output: Path, rows: Sequence[Row]) -> None:
-    """Writes OUTPUT/cases.csv, worst first."""
+def begin(output: Path) -> None:
+    """Renames the table of an earlier command, for cases.csv is of a finished one."""
+    if (output / "cases.csv").exists():
+        os.replace(output / "cases.csv", output / UNFINISHED)
+
+
+def write_unfinished(output: Path, rows: Sequence[Row]) -> None:
+    """Writes the rows so far to OUTPUT/cases.unfinished.csv, worst first."""
     ordered = rule.order(list(rows))
-    cases_table.write_rows(output / "cases.csv", ordered, REVIEW_COLUMNS)
+    cases_table.write_rows(output / UNFINISHED, ordered, REVIEW_COLUMNS)
+
+
+def clear_case(output: Path, case: str) -> None:
+    """Removes what earlier commands wrote of a case, so that none of it stays."""
+    folder = output / case
+    for name in ("case.json", "mask.dcm", *(f"{one}.nii.gz" for one in scan_maps.MAPS)):
+        (folder / name).unlink(missing_ok=True)
+    for path in folder.glob("samples/[0-9][0-9]*.nii.gz"):
+        path.unlink()
+    (output / "pictures" / f"{case}.png").unlink(missing_ok=True)
 
 
 def finish(
@@ -136,13 +155,12 @@ def finish(
     wanted: Rule,
     notes: Sequence[str],
 ) -> None:
-    """Writes OUTPUT/{cases.csv,run.json,report.html}.
+    """Writes OUTPUT/{run.json,report.html,cases.csv}, in the place of unfinished rows.
 
     run.json holds `facts` and `notes`, which the report shows too, and `details`. The
     report sets each case among the `known` ones; of an evaluation's, among the
     validation cases.
     """
-    write_cases(output, rows)
     written = {**facts, "level": wanted.level, "notes": list(notes), **details}
     files.write_json(output / "run.json", written)
     held_out = [row for row in known if row.get("split") == "validation"] or known
@@ -156,6 +174,8 @@ def finish(
         rule_text=rule.describe(wanted),
         notes=notes,
     )
+    write_unfinished(output, rows)
+    os.replace(output / UNFINISHED, output / "cases.csv")
 
 
 def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:

@@ -29,10 +29,11 @@ _FULL = tuple(
 
 
 class Restored(NamedTuple):
-    """A checkpoint that passed its checksum: step, state and config of the run."""
+    """A checkpoint that passed its checksum: step, state, its digest, the config."""
 
     step: int
     state: Any
+    sha256: str
     config: dict[str, Any]
 
 
@@ -66,9 +67,12 @@ class Checkpoints:
     All processes must call the same methods, on a folder that they share. The two
     latest and the one with the best validation Dice are kept. Each carries a
     SHA-256 of its arrays, because a flipped byte on disk restores without complaint.
+
+    read_only: the folder, which must exist, is left as it is, even what another process
+    is just writing there.
     """
 
-    def __init__(self, folder: epath.PathLike) -> None:
+    def __init__(self, folder: epath.PathLike, *, read_only: bool = False) -> None:
         managers = ocp.checkpoint_managers
         policy = managers.AnyPreservationPolicy(
             [
@@ -82,13 +86,20 @@ class Checkpoints:
             best_mode="max",
             step_prefix="step",
             step_format_fixed_length=8,
-            cleanup_tmp_directories=True,
+            read_only=read_only,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            save_interval_steps=0 if read_only else 1,
             enable_async_checkpointing=False,
         )
         self.folder = epath.Path(folder)
         if not _is_remote(self.folder):
             self.folder = self.folder.resolve()
+        verbosity = logging.get_verbosity()
+        if read_only:
+            logging.set_verbosity(logging.ERROR)  # Orbax warns of what was asked for
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+        logging.set_verbosity(verbosity)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -130,21 +141,46 @@ class Checkpoints:
             if later > step:
                 self._manager.delete(later)
 
+    def started_under(self) -> dict[str, Any] | None:
+        """Returns the config that the newest readable checkpoint carries; else None."""
+        return next((meta["config"] for _, meta in self._metas(best=False)), None)
+
+    def chosen(self, *, best: bool) -> tuple[int, str] | None:
+        """Returns step and digest of the checkpoint that would be restored; no array is
+        read, so that a damaged one is not noticed."""
+        found = ((step, meta["sha256"]) for step, meta in self._metas(best=best))
+        return next(found, None)
+
+    def _metas(self, *, best: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        for step in self._order(best=best):
+            # Orbax raises bare Exceptions for torn files.
+            with contextlib.suppress(Exception):
+                yield step, dict(self._manager.restore(step, args=args)["meta"])
+
+    def _order(self, *, best: bool) -> list[int]:
+        """Returns the steps from the newest on, after the best one where asked for."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        first = self._manager.best_step() if best else None
+        if first is not None and _dice_of(self._manager.metrics(first)) >= 0:
+            steps.insert(0, first)
+        return steps
+
+    def restore_step(self, like: Any, step: int) -> Restored | None:
+        """Returns the checkpoint of one step; InputError when it is not there whole."""
+        return self._restore(like, [step])
+
     def restore_latest(self, like: Any) -> Restored | None:
         """Returns the newest checkpoint whose checksum holds, in the shapes of `like`.
 
         A broken one is skipped with a warning in favour of an older one. None when
         nothing was ever saved; InputError when everything that was saved is broken.
         """
-        return self._restore(like, sorted(self._manager.all_steps(), reverse=True))
+        return self._restore(like, self._order(best=False))
 
     def restore_best(self, like: Any) -> Restored | None:
         """Returns the checkpoint of the best validation Dice, else the latest."""
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        best = self._manager.best_step()
-        if best is not None and _dice_of(self._manager.metrics(best)) >= 0:
-            steps.insert(0, best)
-        return self._restore(like, steps)
+        return self._restore(like, self._order(best=True))
 
     def _check_room(self, state: Any) -> None:
         if _is_remote(self.folder):
@@ -174,7 +210,7 @@ class Checkpoints:
             logging.warning("checkpoint skipped, %s", reasons[-1])
         raise InputError(
             f"no usable checkpoint in {self.folder} ({'; '.join(reasons)}); "
-            "remove the folder to start anew"
+            "take these files from a copy, or train in another --workdir"
         )
 
     def _restore_step(self, like: Any, step: int) -> Restored:
@@ -185,7 +221,8 @@ class Checkpoints:
         restored = self._manager.restore(step, args=args)
         if _digest(restored["state"]) != restored["meta"]["sha256"]:
             raise ValueError("its arrays do not match their checksum")
-        return Restored(step, restored["state"], restored["meta"]["config"])
+        meta = restored["meta"]
+        return Restored(step, restored["state"], meta["sha256"], meta["config"])
 
 
 def _is_remote(folder: epath.Path) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 from absl import logging
 
 from unc_jax import runtime
-from unc_jax.config import Config, flat_config, upgrade
+from unc_jax.config import Config, differences, flat_config, upgrade
+from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.segmentation import devices
@@ -31,7 +32,7 @@ from unc_jax.segmentation.train import (
 _FREE_FIELDS = (
     "evaluate.",
     "data.",  # the cohort's fingerprint is compared instead
-    "train.steps",  # and steps_per_call
+    "train.steps",  # and steps_per_call; not under a cosine schedule
     "train.residence",
     "train.validate_every_steps",
     "train.checkpoint_every_steps",
@@ -57,15 +58,18 @@ def fit(
     """Trains to `config.train.steps`, from the latest checkpoint where there is one.
 
     Resumes from the newest checkpoint whose checksum holds, starts from scratch when
-    none was ever saved. Writes metrics.jsonl, progress.png and checkpoints
+    none was ever saved. Writes config.json, metrics.jsonl, progress.png and checkpoints
     (`folder_of`). Several processes train together, on all their devices; the main one
     writes.
 
     Raises:
-      InputError: resumed under a changed config or cohort, or no usable checkpoint.
+      InputError: resumed under a changed config or cohort (nothing is written then), or
+        no usable checkpoint.
       FloatingPointError: the loss became NaN or infinite; names the steps.
       Stopped: SIGTERM or SIGINT; the state was saved.
     """
+    devices.check_batch(config.train.batch)
+    check_resumable(config, cohort.fingerprint, workdir)
     model = build_model(config)
     recorded = {**flat_config(config), "cohort": cohort.fingerprint}
     folder = folder_of(workdir, config.train.checkpoints)
@@ -75,10 +79,12 @@ def fit(
         if restored is None:
             state = devices.replicate(create_state(config, model))
         else:
-            _check_same(recorded, upgrade(restored.config))
             state = restored.state
             checkpoints.discard_after(restored.step)
             logging.info("resumed at step %d", restored.step)
+        known = (workdir / "config.json").exists()
+        if runtime.is_main() and not (known and int(state.step) == config.train.steps):
+            files.write_json(workdir / "config.json", flat_config(config))
         run = _Run(config, cohort, workdir, validate, checkpoints, recorded, received)
         return run.to_the_end(state, model)
 
@@ -168,16 +174,51 @@ def _warn_if_empty(score: float, step: int) -> None:
         )
 
 
-def _check_same(now: dict[str, Any], then: dict[str, Any]) -> None:
+def check_resumable(
+    config: Config, cohort: str | None, workdir: Path, *, to_train: bool = True
+) -> int | None:
+    """Returns the newest step saved, None when there is none; only reads.
+
+    Raises InputError when the run was started under another config.
+    cohort: fingerprint of the prepared cohort; None: of any. to_train: also the number
+    of steps must be one that training can go on to.
+    """
+    folder = folder_of(workdir, config.train.checkpoints)
+    if not folder.is_dir():
+        return None
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        then, latest = checkpoints.started_under(), checkpoints.latest_step() or 0
+    if then is None:
+        return None
+    now = {**flat_config(config), "cohort": cohort or then["cohort"]}
+    check_same(now, upgrade(then))
+    if to_train and latest > config.train.steps:
+        raise InputError(
+            f"this run has {latest} steps (train.steps: {latest} -> "
+            f"{config.train.steps}); set it back, or choose another --workdir"
+        )
+    return latest
+
+
+def check_same(now: dict[str, Any], then: dict[str, Any]) -> None:
+    """Raises InputError that names the fields in which two flat configs differ.
+
+    Fields that touch no update are free. So is train.steps, unless a schedule ends
+    there.
+    """
+    free = _FREE_FIELDS
+    if now.get("cohort") != then.get("cohort"):
+        free = tuple(name for name in free if name != "data.")
     changed = [
-        f"{name} was {then.get(name)!r}, is {now.get(name)!r}"
-        for name in sorted(now.keys() | then.keys())
-        if not name.startswith(_FREE_FIELDS) and now.get(name) != then.get(name)
+        one
+        for one in differences(then, now)
+        if not one.startswith(free)
+        or (one.startswith("train.steps:") and now.get("train.schedule") == "cosine")
     ]
     if changed:
         raise InputError(
             f"this run was started under another config ({'; '.join(changed)}); "
-            "set these back to resume, or choose another --workdir"
+            "set these back to go on with it, or choose another --workdir"
         )
 
 

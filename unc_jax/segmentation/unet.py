@@ -17,6 +17,7 @@ from unc_jax.segmentation.cpu_conv.upsampled import convolve
 DROPOUT_KINDS = ("spatial", "element", "fixed")
 DROPOUT_PLACEMENTS = ("all", "bottleneck")
 NORMS = ("batch", "group", "none")
+GROUP = 8  # channels of a group
 
 # Name under which rematerialisation finds the results of convolutions.
 CONVOLUTION = "convolution"
@@ -59,7 +60,7 @@ class ConvBlock(nn.Module):
                 name="normalise",
             )(x)
         elif self.norm == "group":
-            groups = nn.GroupNorm(num_groups=None, group_size=8, name="normalise")
+            groups = nn.GroupNorm(num_groups=None, group_size=GROUP, name="normalise")
             x = groups(x).astype(self.dtype)
         return x
 

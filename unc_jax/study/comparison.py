@@ -25,6 +25,7 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 # Fields that steer neither weights nor samples: places, and mechanics.
 _ASIDE = (
     *("seed", "data.root", "data.prepared", "data.split_file", "data.skip_bad_cases"),
+    "data.split_seed",
     *("evaluate.members", "train.checkpoints", "evaluate.chunk", "evaluate.bootstrap"),
     *("evaluate.window_batch", "evaluate.save_predictions", "train.residence"),
     *("train.steps_per_call", "train.checkpoint_every_steps", "train.rematerialise"),

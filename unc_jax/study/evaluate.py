@@ -1,10 +1,11 @@
 """Evaluation of a model on a prepared cohort: a row per case, resumable.
 
-RUN/cases.csv is rewritten after every case (`partial_tables`). RUN/evaluation.json
-holds the fingerprint of what the rows depend on (parameters, settings, cohort), so that
-rows of another model are never mixed in, and the cohort's own. RUN/panels/CASE.npz
-keeps one slice per case for the figures. Several processes share the cases, each on its
-own devices, so that a row is the same whichever process made it.
+RUN/cases.csv is written once all cases are done; until then the rows lie in
+RUN/cases.part-N.csv (`partial_tables`). RUN/evaluation.json holds what the rows were
+made with (checkpoints by content, settings, cohort), so that rows of another model are
+never mixed in. RUN/panels/CASE.npz keeps one slice per case for the figures. Several
+processes share the cases, each on its own devices, so that a row is the same whichever
+process made it.
 
 Quality is the Dice of the final mask (mean probability >= 0.5) with the cohort's label.
 A case that raises, or whose probabilities are not finite, gets the status
@@ -14,6 +15,7 @@ A case that raises, or whose probabilities are not finite, gets the status
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -39,7 +41,8 @@ def evaluate_cases(
     directory: Path,
     *,
     samples: int,
-    fingerprint: str,
+    made_with: dict[str, Any],
+    replace: bool = False,
     splits: Sequence[str] = SPLITS,
     on_case: Callable[[int, int, Row], None] | None = None,
     on_prediction: Callable[[int, Prediction], None] | None = None,
@@ -49,21 +52,21 @@ def evaluate_cases(
     Of P processes, p takes the pending cases p, p + P, ...; all return all rows.
 
     predict: (image float32 (x, y, z), case index) -> Prediction of `samples` samples.
-    fingerprint: rows found in `directory` are kept only if made under the same one.
+    made_with: content of evaluation.json, as `partial_tables.check_rows` has it.
+    replace: rows found in `directory` that were made with something else are removed.
     on_case(done, total, row): called after every case that was evaluated now.
     on_prediction(case index, prediction): called before the case counts as finished;
       what it raises ends the evaluation.
 
-    Raises InputError for fewer than two samples, when the samples are all identical
-    (dropout is off), and when no case at all could be evaluated.
+    Raises InputError for fewer than two samples, for rows made with something else,
+    when the samples are all identical (dropout is off), and when no case at all could
+    be evaluated.
     """
     if samples < 2:
         raise InputError(f"samples is {samples}; pairwise Dice needs at least 2")
     split_of = {case: name for name in SPLITS for case in getattr(cohort.split, name)}
     wanted = [case for case, split in split_of.items() if split in splits]
-    rows = partial_tables.open_rows(
-        directory, fingerprint, cohort.fingerprint, split_of
-    )
+    rows = partial_tables.open_rows(directory, made_with, split_of, replace=replace)
     pending = [c for c in wanted if c not in rows or rows[c]["status"] != OK]
     # All volumes are of one shape, so equal numbers of cases are equal work.
     share = pending[runtime.process_index() :: runtime.process_count()]

@@ -1,80 +1,176 @@
 """Rows of an evaluation in progress, kept by one process or by several.
 
-A process on its own keeps cases.csv up to date. Of several each keeps its own rows in
-cases.part-N.csv; at the end, or when the next evaluation begins (of however many
-processes), they are merged into cases.csv and removed.
+Each process keeps the rows that it makes in cases.part-N.csv. At the end they are
+merged into cases.csv and removed, so that a cases.csv is always of a finished
+evaluation. evaluation.json says what the rows were made with.
 """
 
+import hashlib
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from unc_jax import runtime
+from unc_jax.config import differences, upgrade
 from unc_jax.data import files
+from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, Row
 
-_TABLE, _STAMP, _PARTS = "cases.csv", "evaluation.json", "cases.part-*.csv"
+_TABLE, _RECORD, _PARTS = "cases.csv", "evaluation.json", "cases.part-*.csv"
+# Of each case, by name: rows of other settings must not be taken for their owners.
+_OF_CASES = ("panels", "voxels", "predictions")
+# Of all rows; written again once there are new ones.
+_OF_ROWS = (
+    *("voxels.json", "preparation.json", "quality.json", "summary.json", "table.md"),
+    *("review.json", "report.html", "figures/figure1.png", "figures/figure2.png"),
+)
+# Fields of an evaluation that no row depends on.
+WITHOUT_EFFECT = ("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch")
 
 Rows = dict[str, Row]  # by case
 
 
-def open_rows(
-    directory: Path, fingerprint: str, cohort: str, order: Iterable[str]
-) -> Rows:
-    """Returns the rows made under `fingerprint`, on all processes; removes others.
+def check_rows(directory: Path, made_with: dict[str, Any]) -> None:
+    """Raises InputError when rows are there that were made with something else.
 
-    cohort: the fingerprint of the cohort, noted for readers. order: all cases.
+    made_with: the content of evaluation.json: "cohort" (its fingerprint), "settings"
+    (flat fields), "steps" and "checkpoints" (digests). Without checkpoints on one side
+    these are not compared.
+    """
+    if not has_rows(directory):
+        return
+    try:
+        changed = _differences(directory, _record(directory), made_with)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        changed = [f"{_RECORD} does not say by what"]
+    if changed:
+        raise InputError(
+            f"the rows in {directory} were made with something else "
+            f"({'; '.join(changed)}); choose another folder, or replace them by "
+            "--replace-rows"
+        )
+
+
+def open_rows(
+    directory: Path,
+    made_with: dict[str, Any],
+    order: Iterable[str],
+    *,
+    replace: bool = False,
+) -> Rows:
+    """Returns the rows made with the same, on all processes.
+
+    order: all cases. Raises InputError for other rows (`check_rows`); with `replace`
+    they are removed, and what was made of them.
     """
     rows: Rows = {}
-    if runtime.is_main():
-        rows = _open(directory, fingerprint, cohort)
-        parts = sorted(directory.glob(_PARTS))
-        for row in (row for part in parts for row in _read(part)):
-            known = rows.get(str(row["case"]))
-            if known is None or known["status"] != OK:
-                rows[str(row["case"])] = row
-        if parts:
-            _write(directory / _TABLE, rows, order)
-        for part in parts:
-            part.unlink()
+    with runtime.shared_errors():
+        if runtime.is_main():
+            rows = _open(directory, made_with, replace=replace)
+            parts = sorted(directory.glob(_PARTS))
+            for row in (row for part in parts for row in _read(part)):
+                known = rows.get(str(row["case"]))
+                if known is None or known["status"] != OK:
+                    rows[str(row["case"])] = row
+            if parts:
+                _write(_own_part(directory), rows, order)
+            for part in set(parts) - {_own_part(directory)}:
+                part.unlink()
     return runtime.broadcast(rows)
 
 
 def keep(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> None:
-    """Writes all rows, or of several processes the own ones of this process."""
-    if runtime.process_count() == 1:
-        _write(directory / _TABLE, {**rows, **own}, order)
-    else:
-        _write(_own_part(directory), own, order)
+    """Writes the own rows of this process; the main one's with those known before."""
+    kept = {**rows, **own} if runtime.is_main() else own
+    _write(_own_part(directory), kept, order)
 
 
 def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> Rows:
     """Returns all rows once every process has finished, and writes cases.csv."""
-    if runtime.process_count() == 1:
-        return {**rows, **own}
     # By way of the runtime: a shared folder may show new files late.
     for shared in runtime.all_gather(own):
         rows = {**rows, **shared}
-    if runtime.is_main():
+    part = _own_part(directory)
+    if runtime.is_main() and (part.exists() or not (directory / _TABLE).exists()):
         _write(directory / _TABLE, rows, order)
     runtime.barrier()
-    _own_part(directory).unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
     return rows
 
 
-def _open(directory: Path, fingerprint: str, cohort: str) -> Rows:
-    table, stamp = directory / _TABLE, directory / _STAMP
+def _record(directory: Path) -> Any:
     try:
-        stored = json.loads(stamp.read_text(encoding="utf-8"))["fingerprint"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        stored = None
-    if stored != fingerprint:
-        # In this order a kill in between can only lose rows, never relabel old ones.
+        return json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def has_rows(directory: Path) -> bool:
+    """Returns whether an evaluation left rows in a folder, finished or not."""
+    return (directory / _TABLE).exists() or any(directory.glob(_PARTS))
+
+
+def _open(directory: Path, made_with: dict[str, Any], *, replace: bool) -> Rows:
+    table = directory / _TABLE
+    try:
+        check_rows(directory, made_with)
+    except InputError:
+        if not replace:
+            raise
+        # Rows first: a kill in between can only lose rows, never relabel old ones.
         for path in (table, *directory.glob(_PARTS)):
             path.unlink(missing_ok=True)
-        files.write_json(stamp, {"fingerprint": fingerprint, "cohort": cohort})
+        for name in _OF_CASES:
+            shutil.rmtree(directory / name, ignore_errors=True)
+        for name in _OF_ROWS:
+            (directory / name).unlink(missing_ok=True)
+    if _record(directory) != made_with:
+        files.write_json(directory / _RECORD, made_with)
     return {str(row["case"]): row for row in _read(table)} if table.exists() else {}
+
+
+def _differences(
+    directory: Path, stored: dict[str, Any], made_with: dict[str, Any]
+) -> list[str]:
+    settings = stored.get("settings")
+    if settings is None:
+        settings = _settings_before(directory, stored, made_with)
+    if settings is None:
+        return ["by an earlier version, under other settings or weights"]
+    weights = made_with["checkpoints"] and stored.get("checkpoints")
+    if weights and weights != made_with["checkpoints"]:
+        return [f"weights: {_weights(stored)} -> {_weights(made_with)}"]
+    return differences(
+        {**settings, "cohort": stored["cohort"]},
+        {**made_with["settings"], "cohort": made_with["cohort"]},
+    )
+
+
+def _weights(record: dict[str, Any]) -> str:
+    pairs = zip(record["steps"], record["checkpoints"], strict=True)
+    return ", ".join(f"step {step} ({digest[:8]})" for step, digest in pairs)
+
+
+def _settings_before(
+    directory: Path, stored: dict[str, Any], made_with: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Returns the settings of a folder whose evaluation.json holds but their digest.
+
+    They are those of config.json, if it has that digest; else None.
+    """
+    fields = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    groups = ("seed", "model.", "loss.", "train.", "evaluate.")
+    aside = (*WITHOUT_EFFECT, "train.checkpoints")
+    kept = {k: v for k, v in fields.items() if k.startswith(groups) and k not in aside}
+    content = {**kept, "cohort": stored["cohort"], "steps": made_with["steps"]}
+    text = json.dumps(content, sort_keys=True)
+    if hashlib.sha256(text.encode()).hexdigest() != stored["fingerprint"]:
+        return None
+    names = made_with["settings"].keys()
+    return {name: value for name, value in upgrade(fields).items() if name in names}
 
 
 def _read(path: Path) -> list[Row]:

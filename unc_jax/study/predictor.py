@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax import runtime
-from unc_jax.config import Config
+from unc_jax.config import Config, differences, flat_config, upgrade
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.keys import key_for
@@ -29,20 +29,24 @@ from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk, volum
 
 Predict = Callable[[np.ndarray, int], Prediction]
 
+# Fields of the network that steer its samples, not its parameters.
+_OF_SAMPLES = ("model.dropout_rate", "model.dropout_kind", "model.compute_dtype")
+
 
 class Predictor(NamedTuple):
     """Functions of a prepared image float32 (x, y, z).
 
     predict(image, case number): the prediction of `samples` samples; single(image):
     foreground probabilities of one pass without dropout (of an ensemble, by its first
-    member); steps: of the parameters, one per network; model: the network's module;
-    networks: its variables, one set per network.
+    member); steps, digests: of the checkpoints, one per network; model: the network's
+    module; networks: its variables, one set per network.
     """
 
     predict: Predict
     single: Callable[[np.ndarray], np.ndarray]
     samples: int
     steps: tuple[int, ...]
+    digests: tuple[str, ...]
     model: Any
     networks: list[dict[str, Any]]
 
@@ -56,13 +60,19 @@ def window_shape(config: Config, volume_shape: Sequence[int]) -> tuple[int, int,
 
 
 def load_predictor(
-    config: Config, workdir: Path, volume_shape: Sequence[int]
+    config: Config,
+    workdir: Path,
+    volume_shape: Sequence[int],
+    *,
+    steps: Sequence[int] = (),
 ) -> Predictor:
-    """Loads the network of a run, or of each member of an ensemble.
+    """Loads the network of a run, or of each member of an ensemble; only reads.
 
-    volume_shape: voxels (x, y, z) of all images.
+    volume_shape: voxels (x, y, z) of all images. steps: the checkpoint of each network;
+    () takes the best or latest, as the config says.
 
-    Raises InputError when a run holds no trained model, or a broken one.
+    Raises InputError when a run holds no trained model, a broken one, or another
+    network.
     """
     evaluation = config.evaluate
     model = build_model(config)
@@ -74,8 +84,11 @@ def load_predictor(
         window_batch=evaluation.window_batch,
     )
     ensemble = evaluation.source == "ensemble"
-    folders = [Path(m) for m in evaluation.members] if ensemble else [workdir]
-    restored = [_restore(config, model, folder) for folder in folders]
+    folders = _folders(config, workdir)
+    restored = [
+        _restore(config, model, folder, step)
+        for folder, step in zip(folders, steps or [None] * len(folders), strict=True)
+    ]
     networks = [
         devices.replicate(variables_of(one.state), own=True) for one in restored
     ]
@@ -90,8 +103,34 @@ def load_predictor(
     def single(image: np.ndarray) -> np.ndarray:
         return np.asarray(point_prediction(networks[0], image))
 
+    digests = tuple(one.sha256 for one in restored)
     steps = tuple(one.step for one in restored)
-    return Predictor(predict, single, samples, steps, model, networks)
+    return Predictor(predict, single, samples, steps, digests, model, networks)
+
+
+def chosen_checkpoints(config: Config, workdir: Path) -> dict[str, list]:
+    """Returns "steps" and "checkpoints", digests, of what would be loaded; only reads.
+
+    Both are empty where something is missing.
+    """
+    found = []
+    for folder in _folders(config, workdir):
+        where = folder_of(folder, config.train.checkpoints)
+        if where.is_dir():
+            with Checkpoints(where, read_only=True) as checkpoints:
+                best = config.evaluate.checkpoint == "best"
+                found.append(checkpoints.chosen(best=best))
+    if not found or None in found:
+        return {"steps": [], "checkpoints": []}
+    steps, digests = zip(*found, strict=True)
+    return {"steps": list(steps), "checkpoints": list(digests)}
+
+
+def _folders(config: Config, workdir: Path) -> list[Path]:
+    """Returns the run folder of every network."""
+    if config.evaluate.source == "ensemble":
+        return [Path(member) for member in config.evaluate.members]
+    return [workdir]
 
 
 def build_validation(
@@ -168,18 +207,40 @@ def _by_dropout(
     return predict
 
 
-def _restore(config: Config, model: UNet3D, folder: Path) -> Restored:
-    """Restores the best or latest checkpoint of a run."""
+def _restore(config: Config, model: UNet3D, folder: Path, step: int | None) -> Restored:
+    """Restores the checkpoint of a step; None: the best or latest one of the run."""
     where = folder_of(folder, config.train.checkpoints)
     missing = f"{folder} holds no trained model; run --stage train first"
     if not where.is_dir():
         raise InputError(missing)
-    with Checkpoints(where) as checkpoints:
+    with Checkpoints(where, read_only=True) as checkpoints:
+        _check_network(config, checkpoints.started_under(), folder)
         like = devices.replicate(empty_state(config, model))
-        best = config.evaluate.checkpoint == "best"
-        restored = (checkpoints.restore_best if best else checkpoints.restore_latest)(
-            like
-        )
+        if step is not None:
+            restored = checkpoints.restore_step(like, step)
+        elif config.evaluate.checkpoint == "best":
+            restored = checkpoints.restore_best(like)
+        else:
+            restored = checkpoints.restore_latest(like)
     if restored is None:
         raise InputError(missing)
     return restored
+
+
+def _check_network(config: Config, trained: dict[str, Any] | None, folder: Path):
+    """Raises InputError that names the fields of another network than was trained."""
+
+    def network(fields: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in fields.items()
+            if name.startswith("model.") and name not in _OF_SAMPLES
+        }
+
+    changed = trained and differences(
+        network(upgrade(trained)), network(flat_config(config))
+    )
+    if changed:
+        raise InputError(
+            f"{folder} holds another network ({'; '.join(changed)}); set these back"
+        )

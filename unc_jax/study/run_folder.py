@@ -1,7 +1,9 @@
 """Run folders of finished runs, opened without writing to them.
 
-config.json and cases.csv are needed, checkpoints are not; what evaluation wrote beside
-them (evaluation.json, voxels.json, preparation.json) is read where it is.
+config.json says what the weights were trained with, evaluation.json what the rows of
+cases.csv were made with: readers take evaluate.* from the latter. config.json and
+cases.csv are needed, checkpoints are not; what evaluation wrote beside them
+(voxels.json, preparation.json) is read where it is.
 """
 
 import json
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unc_jax.config import upgrade
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, Row
@@ -25,19 +28,23 @@ class Run(NamedTuple):
     """One evaluated training.
 
     Attributes:
-      config: flat, as in config.json: {"train.batch": 8, ...}.
+      config: flat, {"train.batch": 8, ...}, of `read_fields`.
       rows: of cases.csv.
-      cohort: fingerprint of the prepared cohort, from evaluation.json.
-      voxels, preparation: contents of the JSON files of these names.
-      The last three are None where the run folder does not have them.
+      evaluation, voxels, preparation: contents of the JSON files of these names; None
+        where the run folder does not have them.
     """
 
     path: Path
     config: dict[str, Any]
     rows: list[Row]
-    cohort: str | None = None
+    evaluation: dict[str, Any] | None = None
     voxels: dict[str, Any] | None = None
     preparation: dict[str, Any] | None = None
+
+    @property
+    def cohort(self) -> str | None:
+        """Returns the fingerprint of the prepared cohort, where it is known."""
+        return (self.evaluation or {}).get("cohort")
 
     @property
     def seed(self) -> int:
@@ -62,15 +69,40 @@ def open_run(path: Path) -> Run:
             f"{path}: has no cases.csv; evaluate it first: python -m unc_jax.main "
             f"--workdir {path} --stage evaluate"
         )
-    config = read_object(path / "config.json")
+    config = read_fields(path)
     _check_config(config, path / "config.json")
     return Run(
         path,
         config,
         cases_table.read_rows(table, EVALUATION_COLUMNS),
-        (_read_if_there(path / "evaluation.json") or {}).get("cohort"),
-        *(_read_if_there(path / f"{name}.json") for name in ("voxels", "preparation")),
+        *(
+            _read_if_there(path / f"{name}.json")
+            for name in ("evaluation", "voxels", "preparation")
+        ),
     )
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """Returns the flat config of a run: of config.json, evaluate.* of evaluation.json.
+
+    Checkpoints in the run folder itself come before the place that the config names: a
+    folder may have been carried here.
+    """
+    fields = upgrade(read_object(path / "config.json"))
+    settings = (_read_if_there(path / "evaluation.json") or {}).get("settings", {})
+    if isinstance(settings, dict):
+        fields |= {k: v for k, v in settings.items() if k.startswith("evaluate.")}
+    if (path / "checkpoints").is_dir():
+        fields["train.checkpoints"] = ""
+    return fields
+
+
+def evaluated_steps(path: Path) -> list[int]:
+    """Returns the steps of the checkpoints that the rows were made with, if known."""
+    steps = (_read_if_there(path / "evaluation.json") or {}).get("steps", [])
+    if not isinstance(steps, list) or not all(isinstance(one, int) for one in steps):
+        raise InputError(f"{path / 'evaluation.json'}: steps are {steps!r}, no numbers")
+    return steps
 
 
 def open_comparable(paths: Sequence[Path]) -> list[Run]:

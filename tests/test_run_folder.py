@@ -1,0 +1,230 @@
+"""A run folder says what was run: refused commands and readers leave it as it is."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import pytest
+
+import unc_jax
+from tests.test_evaluate import contents
+from unc_jax import stages
+from unc_jax.config import flat_config, from_flat
+from unc_jax.errors import InputError
+from unc_jax.segmentation.checkpoint import folder_of
+from unc_jax.study import run_folder
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """A copy of an evaluated run, to be changed."""
+    return shutil.copytree(tiny_run, tmp_path / "runs" / "copy")
+
+
+def check(config, run, fields, *, stage="all", replace=False):
+    config.update_from_flattened_dict(fields)
+    stages.check_run(
+        config,
+        stages.prepare(config),
+        run,
+        training=stage in ("all", "train"),
+        evaluating=stage in ("all", "evaluate"),
+        replace=replace,
+    )
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_the_same_command_again_is_no_change(tiny_config, tiny_run):
+    before = contents(tiny_run)
+    for stage in ("train", "evaluate", "all"):
+        check(tiny_config, tiny_run, {"evaluate.bootstrap": 200}, stage=stage)
+    assert contents(tiny_run) == before
+
+
+REFUSED = [
+    ("train", {"train.learning_rate": 0.5}, "train.learning_rate: 0.01 -> 0.5"),
+    ("all", {"loss.name": "dice"}, 'loss.name: "wcc" -> "dice"'),
+    ("all", {"model.features": 3}, "model.features: 2 -> 3"),
+    ("evaluate", {"model.features": 3}, "model.features: 2 -> 3"),
+    ("evaluate", {"model.dropout_rate": 0.5}, "model.dropout_rate: 0.3 -> 0.5"),
+    ("train", {"data.shape": (8, 16, 8)}, r"data.shape: \[16, 16, 8\] -> \[8, 16, 8\]"),
+    ("train", {"data.split_seed": 5}, "data.split_seed: 0 -> 5"),
+    ("train", {"train.steps": 4}, "train.steps: 8 -> 4"),
+    ("evaluate", {"evaluate.samples": 3}, "evaluate.samples: 4 -> 3.*--replace-rows"),
+    ("all", {"evaluate.samples": 3}, "evaluate.samples: 4 -> 3.*--replace-rows"),
+    ("all", {"train.steps": 12}, "step 8, and training would go on to step 12"),
+]
+
+
+@pytest.mark.parametrize(("stage", "fields", "words"), REFUSED)
+def test_what_differs_is_named_before_anything_is_touched(
+    tiny_config, tiny_run, stage, fields, words
+):
+    before = contents(tiny_run)
+    with pytest.raises(InputError, match=words) as refused:
+        check(tiny_config, tiny_run, fields, stage=stage)
+    assert "remove" not in str(refused.value)
+    assert contents(tiny_run) == before
+
+
+@pytest.mark.parametrize("fields", [{"evaluate.samples": 3}, {"train.steps": 12}])
+def test_rows_may_be_replaced_when_asked(tiny_config, tiny_run, fields):
+    check(tiny_config, tiny_run, fields, replace=True)
+    check(tiny_config, tiny_run, fields, stage="train")  # leaves the rows alone
+
+
+def test_the_command_leaves_a_finished_run_bit_for_bit(start_main, run):
+    before = contents(run)
+    flags = ("--workdir", str(run), "--config.train.learning_rate=0.5")
+    process = start_main(*flags)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "train.learning_rate: 0.01 -> 0.5" in errors
+    assert contents(run) == before
+
+
+def test_replaced_rows_leave_the_config_of_the_weights(tiny_config, run):
+    """config.json is of the weights, evaluation.json of the rows; readers obey both."""
+    before = (run / "config.json").read_bytes()
+    tiny_config.evaluate.samples = 3
+    cohort = stages.prepare(tiny_config)
+    stages.evaluate_run(tiny_config, cohort, run, replace=True)
+    assert (run / "config.json").read_bytes() == before
+    assert json.loads(before)["evaluate.samples"] == 4
+    opened = run_folder.open_run(run)
+    assert {row["n_samples"] for row in opened.rows} == {3}
+    assert opened.config["evaluate.samples"] == 3  # compare and the report
+    assert unc_jax.load_run(run).segmenter.predictor.samples == 3  # predict and API
+
+
+def test_a_network_of_other_fields_is_named(tiny_config, run):
+    tiny_config.model.depth = 3
+    with pytest.raises(InputError, match=r"another network \(model.depth: 2 -> 3\)"):
+        stages.evaluate_run(tiny_config, stages.prepare(tiny_config), run)
+
+
+def of_an_earlier_version(run, **fields):
+    """Rewrites the records as versions before evaluation.json held settings."""
+    stored = json.loads((run / "config.json").read_text())
+    for name in ("model.name", "data.split_seed", "data.phantom_seed"):
+        del stored[name]
+    stored |= {"evaluate.halo": [0, 0, 0], **fields}
+    record = json.loads((run / "evaluation.json").read_text())
+    groups = ("seed", "model.", "loss.", "train.", "evaluate.")
+    aside = ("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch")
+    aside += ("train.checkpoints",)
+    kept = {k: v for k, v in stored.items() if k.startswith(groups) and k not in aside}
+    kept |= {"cohort": record["cohort"], "steps": record["steps"]}
+    text = json.dumps(kept, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    old = {"fingerprint": digest, "cohort": record["cohort"]}
+    (run / "evaluation.json").write_text(json.dumps(old))
+    (run / "config.json").write_text(json.dumps(stored))
+
+
+def test_rows_of_an_earlier_version_are_finished(tiny_config, run):
+    of_an_earlier_version(run)
+    check(tiny_config, run, {})
+    rows = (run / "cases.csv").read_bytes()
+    stages.evaluate_run(tiny_config, stages.prepare(tiny_config), run)
+    assert (run / "cases.csv").read_bytes() == rows
+    # Now the record says it all.
+    assert len(json.loads((run / "evaluation.json").read_text())["checkpoints"]) == 1
+    with pytest.raises(InputError, match=r"evaluate\.samples: 4 -> 3"):
+        check(tiny_config, run, {"evaluate.samples": 3})
+
+
+def test_an_earlier_version_overwrote_the_config(tiny_config, run):
+    of_an_earlier_version(run)
+    edit(run / "config.json", **{"evaluate.samples": 3})  # by a command it refused
+    with pytest.raises(InputError, match="earlier version, under other settings"):
+        check(tiny_config, run, {"evaluate.samples": 3})
+
+
+def test_seeds_of_an_earlier_version_are_the_runs(tmp_path):
+    stored = {"seed": 3, "data.root": "phantom"}
+    config = from_flat(stored, tmp_path)
+    assert (config.data.split_seed, config.data.phantom_seed) == (3, 3)
+
+
+def test_the_seed_changes_the_training_alone(tiny_config, tiny_task, tmp_path):
+    first = stages.prepare(tiny_config)
+    tiny_config.seed = 7
+    assert stages.prepare(tiny_config).fingerprint == first.fingerprint
+    tiny_config.data.split_seed = 7
+    assert stages.prepare(tiny_config).split != first.split
+    config = tiny_config.copy_and_resolve_references()
+    config.update_from_flattened_dict(
+        {"data.root": "phantom", "data.phantom_cases": 3, "seed": 9}
+    )
+    config.data.phantom_size = (24, 24, 24)
+    assert stages.data_root(config).name == "phantom_3_seed0_24x24x24"
+
+
+def test_readers_leave_an_unfinished_checkpoint_alone(tiny_config, run):
+    torn = run / "checkpoints" / "step_00000012.orbax-checkpoint-tmp"
+    torn.mkdir()
+    (torn / "half").write_text("being written")
+    before = contents(run)
+    unc_jax.load_run(run)
+    check(tiny_config, run, {})
+    assert contents(run) == before
+
+
+def test_checkpoints_in_the_folder_come_before_the_place_that_is_named(run, tmp_path):
+    foreign = tmp_path / "foreign"
+    edit(run / "config.json", **{"train.checkpoints": str(foreign)})
+    unc_jax.load_run(run)
+    assert not foreign.exists()
+    shutil.move(run / "checkpoints", folder_of(run, str(foreign)))
+    unc_jax.load_run(run)  # where the config says
+
+
+def test_other_weights_than_the_rows_are_refused(tiny_config, run):
+    edit(run / "evaluation.json", checkpoints=["00" * 32])
+    with pytest.raises(InputError, match="not the one that its rows were made with"):
+        unc_jax.load_run(run)
+    with pytest.raises(InputError, match=r"weights: step 8 \(0000"):
+        check(tiny_config, run, {})
+    edit(run / "evaluation.json", steps=[5])  # gone
+    with pytest.raises(InputError, match="no usable checkpoint"):
+        unc_jax.load_run(run)
+    edit(run / "evaluation.json", steps="all")
+    with pytest.raises(InputError, match=r"evaluation\.json: steps are 'all'"):
+        unc_jax.load_run(run)
+
+
+def test_rows_in_progress_are_no_finished_evaluation(run):
+    (run / "cases.csv").rename(run / "cases.part-0.csv")
+    with pytest.raises(InputError, match=r"no cases\.csv; evaluate it first"):
+        run_folder.open_run(run)
+
+
+def test_a_mended_set_is_verified_again(tiny_config, tiny_task, tmp_path):
+    root = shutil.copytree(tiny_task, tmp_path / "Task")
+    tiny_config.data.root = str(root)
+    whole = json.loads((root / "dataset.json").read_text())
+    edit(root / "dataset.json", labels={"0": "background", "1": "liver"})
+    with pytest.raises(InputError, match="label 2"):
+        stages.prepare(tiny_config)
+    (root / "dataset.json").write_text(json.dumps(whole))
+    assert len(stages.prepare(tiny_config).ids) == 6
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(tiny_task, tmp_path):
+    root = shutil.copytree(tiny_task, tmp_path / "Task")
+    path = next((root / "labelsTr").glob("*.nii.gz"))
+    before, status = stages._stamp(path), path.stat()
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert stages._stamp(path) != before
+
+
+def test_the_config_is_stored_by_training(tiny_config, tiny_run):
+    stored = json.loads((tiny_run / "config.json").read_text())
+    expected = flat_config(tiny_config)
+    assert {**stored, "data.prepared": ""} == {**expected, "data.prepared": ""}
