@@ -1,6 +1,7 @@
 import gzip
 import itertools
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unc_jax.data import nifti
+from unc_jax.data.geometry import geometry_notes
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 
@@ -294,6 +296,62 @@ def test_huge_offset_is_refused_without_its_memory(tmp_path, offset):
         nifti.read(path)
     assert tracemalloc.get_traced_memory()[1] < 1 << 24
     tracemalloc.stop()
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"a\.nii: cannot be read \(no file"):
+        nifti.read(tmp_path / "a.nii")
+
+
+def test_voxels_far_behind_the_header_take_no_memory(tmp_path):
+    path = save(tmp_path / "a.nii.gz", volume(), np.eye(4))
+    far = 1 << 27
+    rewrite(
+        path,
+        lambda content: content.__setitem__(slice(108, 112), np.float32(far).tobytes()),
+    )
+    path.write_bytes(path.read_bytes() + gzip.compress(bytes(far), 1))
+    tracemalloc.start()
+    nifti.read(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("length", "message"), [(1 + 1e-6, ""), (1.0009, ""), (1.2, "cannot be read")]
+)
+def test_a_quaternion_a_hair_too_long(tmp_path, length, message):
+    path = save(tmp_path / "a.nii.gz", volume(), np.diag([-1, -1, 1, 1.0]))
+    image = nib.load(path)
+    header = image.header
+    header["sform_code"], header["qform_code"] = 0, 1
+    turned = (0.0, 0.6 * length, 0.8 * length)  # by 180 degrees
+    header["quatern_b"], header["quatern_c"], header["quatern_d"] = turned
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[:348] = header.binaryblock
+    path.write_bytes(gzip.compress(bytes(content)))
+    if message:
+        with pytest.raises(InputError, match=message):
+            nifti.read(path)
+        return
+    array, geometry = nifti.read(path)
+    true = [[-1, 0, 0], [0, -0.28, 0.96], [0, 0.96, 0.28]]
+    np.testing.assert_allclose(geometry.affine[:3, :3], true, atol=1e-3)
+    nifti.write(tmp_path / "b.nii", array, geometry, np.int16)
+    assert np.isfinite(nib.load(tmp_path / "b.nii").affine).all()
+
+
+def test_forms_that_contradict_each_other_are_said(tmp_path):
+    image = nib.Nifti1Image(volume(), np.diag([1, 1, 2, 1.0]))
+    image.set_sform(np.diag([1, 1, 2, 1.0]), 1)
+    image.set_qform(np.diag([-1, 1, 2, 1.0]), 1)
+    nib.save(image, tmp_path / "a.nii")
+    geometry = nifti.read_geometry(tmp_path / "a.nii")
+    (note,) = geometry_notes(geometry)
+    assert "sform and qform contradict" in note
+    assert "the sform is used" in note
+    np.testing.assert_allclose(geometry.affine, np.diag([1, 1, 2, 1.0]))
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -22,6 +22,7 @@ from unc_jax.errors import InputError
 
 ENDINGS = (".nii.gz", ".nii", ".hdr")
 _BLOCK_BYTES = 1 << 24
+_LONG_QUATERNION = 1.001  # what rounding to three digits leaves
 _LONGEST_SIDE = 32767  # int16 in the NIfTI-1 header that `write` makes
 
 
@@ -120,7 +121,7 @@ def _slabs(shape: tuple[int, int, int], dtype: np.dtype) -> Iterator[slice]:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Opens a file, unpacked if its content is gzip; damage becomes an InputError."""
     if path.exists() and not path.is_file():  # a pipe would never end
-        raise InputError(f"{path}: no file")
+        raise InputError(f"{path}: cannot be read (no file, but a folder or a pipe)")
     try:
         with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
@@ -160,6 +161,7 @@ def _read_header(path: Path) -> tuple[Any, Geometry]:
         if len(shape) != 3 or not 1 <= min(shape) <= max(shape) <= _LONGEST_SIDE:
             wanted = "(x, y, z) or (x, y, z, 1)"
             raise InputError(f"{path}: shape {shape}; it must be {wanted}")
+        _shorten_quaternion(header)
         with np.errstate(all="ignore"):
             affine = np.asarray(header.get_best_affine())
             sides = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
@@ -167,6 +169,18 @@ def _read_header(path: Path) -> tuple[Any, Geometry]:
         if not solid:
             raise InputError(f"{path}: its affine spans no volume; mend sform or qform")
         return header, Geometry(shape, affine, header_fields(header))
+
+
+def _shorten_quaternion(header: Any) -> None:
+    """Scales a rotation that rounding made a hair too long, as some writers leave it.
+
+    A rotation by 180 degrees is all b, c and d, of length 1: no room for rounding.
+    """
+    names = ("quatern_b", "quatern_c", "quatern_d")
+    length = np.linalg.norm([float(header[name]) for name in names])
+    if 1 < length < _LONG_QUATERNION:
+        for name in names:
+            header[name] = header[name] / length
 
 
 def _cast(block: np.ndarray, dtype: np.dtype, path: Path) -> np.ndarray:
