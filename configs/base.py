@@ -25,8 +25,10 @@ def _data() -> ConfigDict:
     data.prepared = "prepared"  # folder of prepared cohorts, shared by runs
     # "liver" | "tumor", a part of the organ, seen within the organ's bounding box.
     data.target = "liver"
-    data.liver_labels = (1, 2)  # label values that make up the organ
-    data.tumor_labels = (2,)  # label values that make up the tumour
+    # Label values of the organ, tumours included, and of the tumours; () finds them by
+    # the names in dataset.json: liver, and tumour, cancer or lesion.
+    data.liver_labels = ()
+    data.tumor_labels = ()
     # Voxels (x, y, z) every case is resampled to; "auto" (tumor only) takes the mean
     # size of the test cases after cropping, as the paper did.
     data.shape = config_dict.FieldReference((256, 256, 256), field_type=object)

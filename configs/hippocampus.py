@@ -50,6 +50,7 @@ def get_config(variant: str = "whole_wcc") -> ConfigDict:
     config = base.get_config()
     config.data.root = "Task04_Hippocampus"
     config.data.target = "liver" if structure == "whole" else "tumor"
+    config.data.liver_labels, config.data.tumor_labels = (1, 2), (2,)
     config.data.shape = _VOLUMES[structure]
     config.data.window_hu = ()
     config.data.normalisation = "case"

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,62 @@ def test_nnunet_raw_folder_is_read(tmp_path):
     errors = [p for p in verify(read_task(tmp_path)) if p.severity == "error"]
     assert [problem.case for problem in errors] == ["a_2", "a_10"]
     assert all("no such file" in problem.message for problem in errors)
+
+
+def test_nnunet_1_lists_images_without_their_channel(root):
+    for case in ("liver_10", "liver_2"):
+        path = root / f"imagesTr/{case}.nii.gz"
+        path.rename(root / f"imagesTr/{case}_0000.nii.gz")
+    task = read_task(root)
+    assert [case.id for case in task.training] == ["liver_10", "liver_2"]
+    assert task.training[0].image == root / "imagesTr/liver_10_0000.nii.gz"
+    assert verify(task) == []
+
+
+def test_paths_of_windows(root):
+    pairs = [{k: v.replace("/", "\\") for k, v in pair("liver_2").items()}]
+    assert verify(read_task(write_index(root, pairs))) == []
+    hidden = [{k: v.replace("/", "\\") for k, v in pair("._liver_2").items()}]
+    assert "AppleDouble" in one_problem(write_index(root, pairs + hidden)).message
+
+
+def test_nnunet_2_lists_files_by_name(root):
+    add_case(root, "elsewhere")
+    listed = {
+        "b": {"images": ["imagesTr/liver_2.nii.gz"], "label": pair("liver_2")["label"]},
+        "a": {"images": ["imagesTr/elsewhere.nii.gz"], "label": "../a.nii.gz"},
+        "c": {"images": ["x.nii", "y.nii"], "label": pair("liver_2")["label"]},
+    }
+    content = {"labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"}
+    (root / "dataset.json").write_text(json.dumps(content | {"dataset": listed}))
+    task = read_task(root)
+    assert task.training == (
+        Case("b", root / "imagesTr/liver_2.nii.gz", root / "labelsTr/liver_2.nii.gz"),
+    )
+    assert [problem.case for problem in task.problems] == ["a", "c"]
+
+
+def test_nested_folders_without_an_index(tmp_path):
+    for case in ("s2", "s10"):
+        save(tmp_path / case / "ct.nii.gz", ct())
+        save(
+            tmp_path / case / "segmentations" / "liver.nii.gz",
+            (mask() > 0).astype(np.uint8),
+        )
+        save(
+            tmp_path / case / "segmentations" / "spleen.nii.gz",
+            (mask() > 0).astype(np.uint8),
+        )
+    task = read_task(tmp_path)
+    assert [case.id for case in task.training] == ["s2", "s10"]
+    assert task.names == {"background": (0,), "liver": (1,)}
+    assert verify(task) == []
+
+
+def test_an_index_that_is_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "dataset.json")
+    with pytest.raises(InputError, match=r"dataset\.json: no file"):
+        read_task(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -135,13 +135,13 @@ def _label_values(arguments: argparse.Namespace) -> tuple[int, ...]:
             f"--label {names[0]}: no dataset.json at the samples or references says "
             "which number that is; give the number"
         )
-    known = dataset.read_labels(holders[0])
+    known = dataset.read_names(holders[0])
     for name in names:
-        if name not in known.values():
-            listed = ", ".join(known.values())
+        if name not in known:
+            listed = ", ".join(known)
             raise InputError(f"--label {name}: {holders[0]} has {listed}")
     numbers = [label for label in labels if isinstance(label, int)]
-    return (*numbers, *(value for value, name in known.items() if name in names))
+    return (*numbers, *(value for name in names for value in known[name]))
 
 
 def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:

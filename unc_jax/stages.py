@@ -10,11 +10,11 @@ from absl import logging
 
 from unc_jax import runtime
 from unc_jax.config import Config, flat_config
-from unc_jax.data import cohort, dataset, files, nifti, split
+from unc_jax.data import cohort, dataset, files, label_names, nifti, split
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.data.prepare_case import Recipe
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, printable
 from unc_jax.review import prepare_scan, report, verdict
 from unc_jax.segmentation.fit import check_resumable, fit
 from unc_jax.segmentation.progress import Progress
@@ -56,6 +56,15 @@ def prepare(config: Config) -> Cohort:
     data = config.data
     # Scans without labels take no part, so their faults must not stop anything.
     task = dataset.read_task(data_root(config))._replace(test=())
+    recipe = Recipe(**{name: data[name] for name in Recipe._fields})
+    target = label_names.find_target(
+        task.names,
+        data.target,
+        task.root / "dataset.json",
+        liver=data.liver_labels,
+        tumor=data.tumor_labels,
+    )
+    print(printable(target.words))
     task = _without_refused(task, config)
     ids = [case.id for case in task.training]
     if data.split_file:
@@ -66,7 +75,7 @@ def prepare(config: Config) -> Cohort:
         task,
         chosen,
         Path(data.prepared),
-        Recipe(**{name: data[name] for name in Recipe._fields}),
+        recipe._replace(liver_labels=target.liver, tumor_labels=target.tumor),
         on_case=_progress("prepare", len(ids)),
     )
 
@@ -122,12 +131,11 @@ def evaluate_run(
     again; rows made with something else are refused, unless they may be replaced.
     """
     predictor = load_predictor(config, workdir, prepared.images.shape[1:])
-    data = config.data
     assess = voxel_agreement.build_assessment(
         prepared,
         predictor.single,
         raters_of=Path(runtime.on_main(lambda: str(data_root(config)))),
-        values=data.liver_labels if data.target == "liver" else data.tumor_labels,
+        values=prepared.target_labels,
         folder=workdir / "voxels",
     )
 

@@ -83,6 +83,7 @@ def resident_feed(
         records=(),
         statistics={},
         fingerprint="",
+        settings={},
     )
     feed = build_feed(config, held, build_train_step(config, model))
     return feed, create_state(config, model)

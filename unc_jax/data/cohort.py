@@ -29,6 +29,7 @@ class Cohort(NamedTuple):
     records: entries of cases.json (geometry, box, affine, voxel_ml, ...).
     statistics: mean and standard deviation that `images` was normalised by, ...
     fingerprint: hash of the settings, the split and the content of the source files.
+    settings: the recipe, as JSON.
     """
 
     path: Path
@@ -41,6 +42,13 @@ class Cohort(NamedTuple):
     records: tuple[dict[str, Any], ...]
     statistics: dict[str, Any]
     fingerprint: str
+    settings: dict[str, Any]
+
+    @property
+    def target_labels(self) -> list[int]:
+        """Label values that make up the target."""
+        name = "liver" if self.settings["target"] == "liver" else "tumor"
+        return self.settings[f"{name}_labels"]
 
 
 def prepare(
@@ -111,6 +119,7 @@ def open_cohort(path: Path) -> Cohort:
         records,
         statistics,
         fingerprint,
+        content["settings"],
     )
 
 

@@ -1,15 +1,16 @@
 """Data sets in the Medical Segmentation Decathlon's format, or nnU-Net's raw one."""
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unc_jax.data import label_names, layouts
+from unc_jax.data.label_names import Names
+from unc_jax.data.layouts import Entry
 from unc_jax.data.nifti import ENDINGS
-from unc_jax.data.split import natural_order
 from unc_jax.data.verify import Problem, check_case, inside
 from unc_jax.errors import InputError, printable
 
@@ -25,48 +26,41 @@ class Case(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A data set's cases, and the entries that could not become one (`problems`)."""
+    """A data set's cases, and the entries that could not become one (`problems`).
+
+    `names` holds the values of each label's name.
+    """
 
     root: Path
     name: str
-    labels: dict[int, str]
+    names: Names
     training: tuple[Case, ...]
     test: tuple[Case, ...]
     problems: tuple[Problem, ...] = ()
 
-
-class _Entry(NamedTuple):
-    """A case as the index lists it, unchecked; `place` is like "training[3]"."""
-
-    place: str
-    id: str | None
-    image: Any
-    label: Any
-
     @property
-    def is_training(self) -> bool:
-        return self.place.startswith("training")
-
-    @property
-    def is_appledouble(self) -> bool:
-        return str(self.image).rpartition("/")[2].startswith("._")
+    def labels(self) -> dict[int, str]:
+        """A name of each label value."""
+        return label_names.by_value(self.names)
 
 
 def read_task(root: Path) -> Task:
     """Reads `root`/dataset.json; opens no scan.
 
-    Decathlon: "training" lists pairs {"image", "label"}, "test" lists paths (or such
-    pairs). nnU-Net v2 raw (it has a "file_ending"): imagesTr/NAME_0000.nii.gz,
-    labelsTr/NAME.nii.gz, imagesTs. A case's id is its image's file name without ending.
+    Decathlon and nnU-Net 1: "training" lists pairs {"image", "label"}, "test" lists
+    paths (or such pairs). nnU-Net 2 (it has a "file_ending"): imagesTr, imagesTs of
+    NAME_0000.nii.gz and labelsTr of NAME.nii.gz, or "dataset" lists them by name.
+    Without the file: CASE/ct.nii.gz with CASE/segmentations/liver.nii.gz. A case's id
+    is its name, or its image's file name without ending.
     AppleDouble files (._*) are passed over. An entry that is no path, leaves `root`
     (absolute, "..", a link), or whose id is unfit or taken becomes a `problem`, not a
     case. Raises InputError when dataset.json itself is missing or not of either form.
     """
     root = Path(root)
     file = root / "dataset.json"
-    content = _content(file)
-    labels = _labels(content, file)
-    listed = (_nnunet if "file_ending" in content else _decathlon)(content, file)
+    content = layouts.read_index(root)
+    names = label_names.read_names(content.get("labels"), file)
+    listed = layouts.list_entries(content, file)
     entries = [entry for entry in listed if not entry.is_appledouble]
     problems: list[Problem] = []
     ids: set[str] = set()
@@ -81,7 +75,7 @@ def read_task(root: Path) -> Task:
     return Task(
         root,
         str(content.get("name", root.resolve().name)),
-        labels,
+        names,
         tuple(case for case in training if case),
         tuple(case for case in test if case),
         tuple(problems),
@@ -125,13 +119,21 @@ def print_problems(arguments: argparse.Namespace) -> int:
         print(f"{problem.severity:8} {problem.case}: {printable(problem.message)}")
     errors = sum(problem.severity == "error" for problem in found)
     cases = f"{len(task.training)} training and {len(task.test)} test cases"
+    listed = ", ".join(f"{value} {name}" for value, name in task.labels.items())
+    print(f"labels: {printable(listed)}")
     counts = f"{cases}, {errors} errors, {len(found) - errors} warnings"
     print(f"{printable(task.name)}: {counts}")
     return 2 if errors else 0
 
 
+def read_names(root: Path) -> Names:
+    """Reads the values of the names of labels from `root`/dataset.json."""
+    file = root / "dataset.json"
+    return label_names.read_names(layouts.read_index(root).get("labels"), file)
+
+
 def _case(
-    root: Path, entry: _Entry, ids: set[str], problems: list[Problem]
+    root: Path, entry: Entry, ids: set[str], problems: list[Problem]
 ) -> Case | None:
     """Returns an entry's case and notes its id; or None, and notes every problem."""
     reasons = []
@@ -157,83 +159,6 @@ def _case(
     place = f"{root / 'dataset.json'} {entry.place}"
     problems += [Problem(name, "error", f"{place}: {reason}") for reason in reasons]
     return None if reasons or not image else Case(name, image, label)
-
-
-def _content(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{file}: no such file; give the folder of a data set, like Task03_Liver"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(f"{file}: not readable as JSON ({cause})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: must hold one JSON object")
-    return content
-
-
-def read_labels(root: Path) -> dict[int, str]:
-    """Reads the names of the label values from `root`/dataset.json."""
-    return _labels(_content(root / "dataset.json"), root / "dataset.json")
-
-
-def _labels(content: dict[str, Any], file: Path) -> dict[int, str]:
-    """Returns names by value, of {"1": "liver"} or nnU-Net's {"organ": [1, 2]}."""
-    listed = content.get("labels")
-    labels: dict[int, str] = {}
-    try:
-        for key, value in dict(listed or {}).items():
-            if isinstance(value, str):
-                labels[int(key)] = value
-            else:
-                for number in value if isinstance(value, list) else [value]:
-                    labels.setdefault(int(number), key)
-    except (TypeError, ValueError):
-        labels = {}
-    if not labels:
-        raise InputError(
-            f'{file}: "labels" must map values to names, as {{"1": "liver"}}'
-        )
-    return labels
-
-
-def _decathlon(content: dict[str, Any], file: Path) -> list[_Entry]:
-    entries = []
-    for part in ("training", "test"):
-        listed = content.get(part, [])
-        if not isinstance(listed, list) or (part == "training" and not listed):
-            raise InputError(f'{file}: has no "{part}" list of cases')
-        for i, item in enumerate(listed):
-            pair = item if isinstance(item, dict) else {"image": item}
-            image, label = pair.get("image"), pair.get("label")
-            entries.append(_Entry(f"{part}[{i}]", None, image, label))
-    return entries
-
-
-def _nnunet(content: dict[str, Any], file: Path) -> list[_Entry]:
-    ending, channels = content["file_ending"], content.get("channel_names", {"0": ""})
-    if ending not in ENDINGS:
-        known = ", ".join(ENDINGS)
-        raise InputError(f"{file}: file_ending is {ending!a}; only {known} do")
-    if not isinstance(channels, dict) or len(channels) != 1:
-        raise InputError(f"{file}: channel_names must hold one channel, the CT")
-
-    def names(folder: str, suffix: str) -> set[str]:
-        files = file.parent.glob(f"{folder}/*{suffix}")
-        return {path.name.removesuffix(suffix) for path in files}
-
-    image = f"_0000{ending}"
-    # A label without image stays in the list, so that the missing image is reported.
-    training = natural_order(names("imagesTr", image) | names("labelsTr", ending))
-    if not training:
-        raise InputError(f"{file.parent}: holds no imagesTr/NAME{image}")
-    cases = [(n, f"imagesTr/{n}{image}", f"labelsTr/{n}{ending}") for n in training]
-    others = natural_order(names("imagesTs", image))
-    scans = [(n, f"imagesTs/{n}{image}", None) for n in others]
-    parts = (("training", cases), ("test", scans))
-    return [_Entry(f"{p}[{i}]", *e) for p, part in parts for i, e in enumerate(part)]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -90,7 +90,7 @@ def store_preparation(
         "shape": list(cohort.images.shape[1:]),
         "window_hu": list(data.window_hu),
         "outside_hu": data.outside_hu,
-        "liver_labels": list(data.liver_labels),
+        "liver_labels": cohort.settings["liver_labels"],
         "normalisation": statistics["normalisation"],
         "mean": statistics["mean"],
         "std": statistics["std"],

@@ -1,0 +1,143 @@
+"""Targets by the names that a data set gives its labels."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unc_jax.errors import InputError
+
+Names = dict[str, tuple[int, ...]]  # values that a name stands for, 0 among them
+
+_LIVER = {"liver", "livers", "hepatic"}
+_TUMOUR = {"tumor", "tumors", "tumour", "tumours", "cancer", "cancers", "lesion"}
+_TUMOUR |= {"lesions", "hcc", "metastasis", "metastases", "carcinoma", "neoplasm"}
+_FILLER = {"the", "of", "and", "with", "incl", "including", "in", "whole", "entire"}
+_FILLER |= {
+    "organ",
+    "parenchyma",
+    "healthy",
+    "normal",
+    "left",
+    "right",
+    "lobe",
+    "lobes",
+}
+_IGNORED = "ignore"  # nnU-Net: voxels that nobody has outlined
+
+
+class Target(NamedTuple):
+    """Values of the organ (tumours included) and of its tumours; words on them."""
+
+    liver: tuple[int, ...]
+    tumor: tuple[int, ...]
+    words: str
+
+
+def read_names(listed: Any, place: Path) -> Names:
+    """Returns each name's values, of {"1": "liver"} or nnU-Net's {"organ": [1, 2]}.
+
+    Raises InputError, naming the file `place`, for anything else.
+    """
+    names: dict[str, tuple[int, ...]] = {}
+    try:
+        for key, value in dict(listed or {}).items():
+            if isinstance(value, str):
+                names[value] = (*names.get(value, ()), int(key))
+            else:
+                values = value if isinstance(value, list) else [value]
+                names[str(key)] = tuple(int(number) for number in values)
+    except (TypeError, ValueError):
+        names = {}
+    if not names:
+        raise InputError(
+            f'{place}: "labels" must map values to names, as {{"1": "liver"}}'
+        )
+    return names
+
+
+def by_value(names: Names) -> dict[int, str]:
+    """Returns the first name of each value; of overlapping regions that is enough."""
+    found: dict[int, str] = {}
+    for name, values in names.items():
+        for value in values:
+            found.setdefault(value, name)
+    return found
+
+
+def find_target(
+    names: Names,
+    target: str,
+    place: Path,
+    *,
+    liver: Sequence[int] = (),
+    tumor: Sequence[int] = (),
+) -> Target:
+    """Finds the values of "liver" (with its tumours) and of "tumor" by their names.
+
+    Values that are given, `liver` and `tumor`, go before names. Raises InputError,
+    listing the names, for a target that none fits, and where a value that is given is
+    the ignored label.
+    """
+    listed = _listed(names, [value for value in by_value(names) if value])
+    organs = [name for name in names if _is_organ(name)]
+    others = [
+        n for n in names if not (_is_organ(n) or _is_tumour(n) or _is_none(n, names))
+    ]
+    tumours = [n for n in names if _is_tumour(n) and (_words(n) & _LIVER or not others)]
+    found_tumor = tuple(tumor) or _values(names, tumours)
+    found_liver = tuple(liver) or (
+        _values(names, organs) and _values(names, [*organs, *tumours])
+    )
+    field = "liver_labels" if not found_liver else "tumor_labels"
+    if not found_liver or (target == "tumor" and not found_tumor):
+        what = "no liver" if not found_liver else "no tumours of the liver"
+        raise InputError(
+            f"{place}: names {what} among {listed or 'its labels'}; give the values of "
+            f'the target by --config.data.{field}="(1,)"'
+        )
+    ignored = set(_values(names, [n for n in names if n.lower() == _IGNORED]))
+    if wrong := ignored & {*found_liver, *found_tumor}:
+        raise InputError(
+            f"{place}: label {min(wrong)} is to be ignored, so it can be no part of "
+            "data.liver_labels or data.tumor_labels"
+        )
+    chosen = found_liver if target == "liver" else found_tumor
+    rest = _listed(names, [v for v in by_value(names) if v and v not in chosen])
+    words = f"target {target}: {_listed(names, chosen)}"
+    words += f" within {_listed(names, found_liver)}" if target == "tumor" else ""
+    return Target(found_liver, found_tumor, words + (f"; not {rest}" if rest else ""))
+
+
+def _is_organ(name: str) -> bool:
+    words = _words(name)
+    return (
+        "liver" in words
+        and not words - _LIVER - _TUMOUR - _FILLER
+        and not (_is_tumour(name))
+    )
+
+
+def _is_tumour(name: str) -> bool:
+    words = _words(name)
+    whole = words & {"and", "with", "incl", "including"}  # "liver and tumour" is both
+    return (
+        bool(words & _TUMOUR) and not words - _LIVER - _TUMOUR - _FILLER and not whole
+    )
+
+
+def _is_none(name: str, names: Names) -> bool:
+    return name.lower() in ("background", _IGNORED) or set(names[name]) <= {0}
+
+
+def _words(name: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+
+
+def _values(names: Names, chosen: Sequence[str]) -> tuple[int, ...]:
+    return tuple(sorted({value for name in chosen for value in names[name]} - {0}))
+
+
+def _listed(names: Mapping[str, tuple[int, ...]], values: Sequence[int]) -> str:
+    known = by_value(dict(names))
+    return ", ".join(f"{value} {known.get(value, 'unnamed')}" for value in values)

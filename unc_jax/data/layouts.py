@@ -1,0 +1,149 @@
+"""Layouts of data sets: the Decathlon's, nnU-Net's of both versions, nested folders."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unc_jax.data.nifti import ENDINGS
+from unc_jax.data.split import natural_order
+from unc_jax.errors import InputError
+
+_NESTED = ("ct", "mri")  # CASE/ct.nii.gz and CASE/segmentations/liver.nii.gz
+
+
+class Entry(NamedTuple):
+    """A case as an index lists it, unchecked; `place` is like "training[3]"."""
+
+    place: str
+    id: str | None
+    image: Any
+    label: Any
+
+    @property
+    def is_training(self) -> bool:
+        return self.place.startswith("training")
+
+    @property
+    def is_appledouble(self) -> bool:
+        return str(self.image).rpartition("/")[2].startswith("._")
+
+
+def read_index(root: Path) -> dict[str, Any]:
+    """Reads `root`/dataset.json, or makes one of TotalSegmentator's nested folders."""
+    file = root / "dataset.json"
+    if not file.exists() and (nested := _nested(root)):
+        return nested
+    if file.exists() and not file.is_file():
+        raise InputError(f"{file}: no file, but a folder or a pipe")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{file}: no such file; give the folder of a data set, like Task03_Liver, "
+            "or of CASE/ct.nii.gz beside CASE/segmentations/liver.nii.gz"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"{file}: not readable as JSON ({cause})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: must hold one JSON object")
+    return content
+
+
+def list_entries(content: dict[str, Any], file: Path) -> list[Entry]:
+    """Returns the cases that an index lists; InputError, naming it, where it is none.
+
+    Paths may be written with backslashes.
+    """
+    if isinstance(content.get("dataset"), dict):
+        listed = _keyed(content["dataset"])
+    elif "file_ending" in content:
+        listed = _raw(content, file)
+    else:
+        listed = _decathlon(content, file)
+    return [
+        entry._replace(image=_slashed(entry.image), label=_slashed(entry.label))
+        for entry in listed
+    ]
+
+
+def _slashed(value: Any) -> Any:
+    return value.replace("\\", "/") if isinstance(value, str) else value
+
+
+def _keyed(listed: dict[str, Any]) -> Iterator[Entry]:
+    """Yields the cases of nnU-Net's {"dataset": {NAME: {"images": [...], ...}}}."""
+    for number, (name, pair) in enumerate(listed.items()):
+        images = pair.get("images") if isinstance(pair, dict) else None
+        # More images are further channels: then the list is no path, and is refused.
+        one = images[0] if isinstance(images, list) and len(images) == 1 else images
+        label = pair.get("label") if isinstance(pair, dict) else None
+        yield Entry(f"training[{number}]", name, one, label)
+
+
+def _decathlon(content: dict[str, Any], file: Path) -> Iterator[Entry]:
+    for part in ("training", "test"):
+        listed = content.get(part, [])
+        if not isinstance(listed, list) or (part == "training" and not listed):
+            raise InputError(f'{file}: has no "{part}" list of cases')
+        for i, item in enumerate(listed):
+            pair = item if isinstance(item, dict) else {"image": item}
+            image, label = _slashed(pair.get("image")), pair.get("label")
+            name, image = _with_channel(file.parent, image)
+            yield Entry(f"{part}[{i}]", name, image, label)
+
+
+def _with_channel(root: Path, image: Any) -> tuple[str | None, Any]:
+    """Returns id and path of NAME_0000.nii.gz, which nnU-Net 1 lists as NAME.nii.gz.
+
+    Any other path stays, with no id of its own.
+    """
+    ending = next((e for e in ENDINGS if str(image).endswith(e)), None)
+    if not isinstance(image, str) or ending is None or "\0" in image:
+        return None, image
+    first = f"{image.removesuffix(ending)}_0000{ending}"
+    if (root / image).exists() or not (root / first).exists():
+        return None, image
+    return image.removesuffix(ending).rpartition("/")[2], first
+
+
+def _raw(content: dict[str, Any], file: Path) -> Iterator[Entry]:
+    """Yields the cases of nnU-Net's folders imagesTr, labelsTr and imagesTs."""
+    ending, channels = content["file_ending"], content.get("channel_names", {"0": ""})
+    if ending not in ENDINGS:
+        known = ", ".join(ENDINGS)
+        raise InputError(f"{file}: file_ending is {ending!a}; only {known} do")
+    if not isinstance(channels, dict) or len(channels) != 1:
+        raise InputError(f"{file}: channel_names must hold one channel, the CT")
+
+    def names(folder: str, suffix: str) -> set[str]:
+        files = file.parent.glob(f"{folder}/*{suffix}")
+        return {path.name.removesuffix(suffix) for path in files}
+
+    image = f"_0000{ending}"
+    # A label without image stays in the list, so that the missing image is reported.
+    training = natural_order(names("imagesTr", image) | names("labelsTr", ending))
+    if not training:
+        raise InputError(f"{file.parent}: holds no imagesTr/NAME{image}")
+    for i, n in enumerate(training):
+        label = f"labelsTr/{n}{ending}"
+        yield Entry(f"training[{i}]", n, f"imagesTr/{n}{image}", label)
+    for i, n in enumerate(natural_order(names("imagesTs", image))):
+        yield Entry(f"test[{i}]", n, f"imagesTs/{n}{image}", None)
+
+
+def _nested(root: Path) -> dict[str, Any]:
+    """Returns an index of CASE/ct.nii.gz with CASE/segmentations/liver.nii.gz."""
+    cases = {}
+    for label in root.glob("*/segmentations/liver.nii.gz"):
+        case = label.parts[-3]
+        for kind in _NESTED:
+            image = f"{case}/{kind}.nii.gz"
+            if (root / image).exists():
+                path = label.relative_to(root).as_posix()
+                cases[case] = {"images": [image], "label": path}
+    if not cases:
+        return {}
+    listed = {case: cases[case] for case in natural_order(cases)}
+    return {"labels": {"background": 0, "liver": 1}, "dataset": listed}
