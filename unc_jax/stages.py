@@ -44,7 +44,7 @@ _ORIGIN = (
 )
 
 # Raise it when verification finds other problems in the same files.
-_VERIFICATION = 2
+_VERIFICATION = 3
 
 
 def prepare(config: Config) -> Cohort:

@@ -32,8 +32,9 @@ class Preparation(NamedTuple):
     """Recipe of a run's training cases, and the ranges that they lay in.
 
     Attributes:
-      target: "liver" | "tumor"; window_hu, empty for none; outside_hu; liver_labels: as
-        in the config.
+      target, "liver" | "tumor"; window_hu, empty for none; outside_hu: as in the
+        config.
+      liver_labels: values of the organ in the training cases.
       shape: voxels (x, y, z) that the network sees.
       normalisation: "population", by mean and std | each "case".
       spacing_mm: range of the scans' spacing over the training cases, per axis.
