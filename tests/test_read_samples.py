@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from samples import AFFINE, SHAPE, probability_maps, write
@@ -102,6 +104,27 @@ def test_classes_of_an_npz_lie_on_the_grid_of_the_file_beside(tmp_path):
     for labels in ((), (3,)):
         with pytest.raises(InputError, match="3 classes"):
             read_sample(tmp_path / "a.npz", labels)
+
+
+def test_regions_are_no_classes(tmp_path):
+    """Channels of a sigmoid each: their numbers are no labels."""
+    write(tmp_path / "a.nii.gz", probability_maps(1)[0] >= 0.5)
+    foreground = probability_maps(1)[0]
+    regions = np.stack([foreground, foreground * 0.5]).transpose(0, 3, 2, 1)
+    np.savez(tmp_path / "a.npz", probabilities=regions.astype(np.float16))
+    with pytest.raises(InputError, match=r"a\.npz: its channels sum to .* regions"):
+        read_sample(tmp_path / "a.npz", (1,))
+    classes = np.stack([1 - regions[0], regions[0]]).astype(np.float16)
+    np.savez(tmp_path / "a.npz", probabilities=classes)
+    assert read_sample(tmp_path / "a.npz", (1,)).array.shape == SHAPE
+
+
+def test_pipes_are_no_samples(tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "1.npz").touch()
+    os.mkfifo(tmp_path / "c" / "2.npz")
+    (paths,) = find_samples(tmp_path).values()
+    assert [path.name for path in paths] == ["1.npz"]
 
 
 def test_an_npz_may_carry_its_affine(tmp_path):

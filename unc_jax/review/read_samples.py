@@ -28,6 +28,7 @@ _LIKE_SAMPLES = re.compile(
     r"(fold|sample|model|seed|member|run|mc|rater)[-_ ]?\d+", re.IGNORECASE
 )
 _TOLERANCE = 1e-3  # of probabilities beyond 0 ... 1, which interpolation leaves
+_SOFTMAX_TOLERANCE = 0.02  # of a sum over classes, each rounded to float16
 _GRID_MM = 1e-2
 
 
@@ -135,7 +136,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _files(root: Path, depth: int) -> list[Path]:
-    """Returns files with a known suffix, hidden ones left out.
+    """Returns files with a known suffix, without hidden ones, pipes and devices.
 
     One folder deeper than the pattern: an example for the message when nothing fits.
     """
@@ -146,7 +147,7 @@ def _files(root: Path, depth: int) -> list[Path]:
         found += [
             Path(folder) / f
             for f in sorted(files)
-            if f[0] != "." and f.endswith(_SUFFIXES)
+            if f[0] != "." and f.endswith(_SUFFIXES) and Path(folder, f).is_file()
         ]
     return found
 
@@ -209,6 +210,13 @@ def _of_classes(array: np.ndarray, labels: Sequence[int], path: Path) -> np.ndar
     chosen = list(labels) or ([1] if classes == 2 else [])
     if not chosen or max(chosen) >= classes:
         raise InputError(f"{path}: {classes} classes; choose the organ's by --label")
+    everything = np.sum(array, axis=0, dtype=np.float32)
+    if np.abs(everything - 1).max() > _SOFTMAX_TOLERANCE:
+        raise InputError(
+            f"{path}: its channels sum to {everything.min():.3g} to "
+            f"{everything.max():.3g}, not 1: they are regions, no classes; give masks, "
+            "or one map (x, y, z) of the organ"
+        )
     total = np.sum(array[chosen], axis=0, dtype=np.float32).T
     low, high = float(total.min()), float(total.max())
     if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):

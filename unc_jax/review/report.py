@@ -195,7 +195,7 @@ def _verdict(row: Row) -> tuple[str, str]:
     if _is_failed(row):
         return "failed", "failed"
     if row["status"] in (NO_LIVER, EMPTY):
-        return "failed", str(row["status"]).replace("_", " ")
+        return "review", str(row["status"]).replace("_", " ")
     return ("review", "review") if row["flag"] == "yes" else ("fine", "no flag")
 
 

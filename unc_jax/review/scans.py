@@ -17,7 +17,7 @@ from unc_jax.errors import InputError, printable
 _NESTED = ("ct", "mri")
 _LABELS = re.compile(r"(segmentation|label|mask)s?(tr|ts)?", re.IGNORECASE)
 # Names in the output folder that are no case's.
-_TAKEN = ("cases.csv", "run.json", "report.html", "pictures", "study")
+TAKEN = ("cases.csv", "run.json", "report.html", "pictures", "study")
 _OUTPUT_MARK = ".lock-holder"  # what every folder has that a command wrote to
 _LONGEST = 100  # characters of a name, with a digest behind them
 _SHOWN = 3  # files of one reason that a message names
@@ -140,7 +140,7 @@ def safe_name(name: str, identity: str = "") -> str:
     was changed or an `identity`, a digest of these sets it apart from others.
     """
     kept = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".")[:_LONGEST]
-    if kept == name and kept.casefold() not in _TAKEN and not identity:
+    if kept == name and kept.casefold() not in TAKEN and not identity:
         return kept
     told = (identity or name).encode("utf-8", "surrogatepass")
     return f"{kept or 'scan'}_{hashlib.sha256(told).hexdigest()[:8]}"

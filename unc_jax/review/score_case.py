@@ -11,12 +11,11 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review import pictures
 from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
+from unc_jax.review.scans import TAKEN
 from unc_jax.study import appraisal, cases_table, charts, figures, metrics
 from unc_jax.study.cases_table import EMPTY, EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
 from unc_jax.uncertainty.measures import THRESHOLD
 from unc_jax.uncertainty.prediction import Prediction, reduce_maps
-
-_TAKEN = ("pictures", "study")  # folders of the output that are no case's
 
 
 class Request(NamedTuple):
@@ -35,10 +34,8 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
     Raises InputError, naming the file, for samples that cannot be read or do not share
     a grid, fewer than two of them, and a reference that is missing or elsewhere.
     """
-    if case in _TAKEN:
-        raise InputError(
-            f"case {case}: the output has a folder of that name; rename it"
-        )
+    if case.casefold() in TAKEN or not case.isprintable() or not case.strip("."):
+        raise InputError(f"case {case}: no name for a folder of the output; rename it")
     if len(paths) < 2:
         raise InputError(f"{paths[0]}: the only sample of {case}; 2 or more are needed")
     outcome, geometry = _reduced(paths, request.labels)

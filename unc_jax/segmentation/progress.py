@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from unc_jax import runtime
 from unc_jax.data.files import replacing, write_text
+from unc_jax.errors import printable
 
 _LINE_EVERY_S = 10.0  # when the output is a file or a pipe
 _REDRAW_EVERY_S = 0.2  # on a terminal
@@ -65,7 +66,7 @@ class Progress:
                 f"{rate:.1f} {self._unit}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
             )
             line += f", {speed}, {duration((self._total - done) / rate)} left"
-        return f"{line}, {note}" if note else line
+        return f"{line}, {printable(note)}" if note else line
 
 
 def duration(seconds: float) -> str:
