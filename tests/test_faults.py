@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from unc_jax import predict, stages
-from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import Checkpoints
@@ -193,7 +192,6 @@ def test_prediction_goes_on_when_there_is_room_again(
     cohort = stages.prepare(tiny_config)
     stages.train(tiny_config, cohort, run)
     stages.evaluate_run(tiny_config, cohort, run)
-    files.write_json(run / "config.json", flat_config(tiny_config))
 
     def review(output):
         source = f"{tiny_config.data.root}/imagesTr"

@@ -1,6 +1,7 @@
 """All stages end to end on a tiny cohort, and what a person sees of mistakes."""
 
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,9 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.test_evaluate import contents
 from unc_jax import predict, stages
-from unc_jax.config import flat_config
-from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
@@ -87,7 +87,6 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
     tiny_config.evaluate.mask_scope = "cohort"
     run, output = tmp_path / "run", tmp_path / "out"
     run_all(tiny_config, run)
-    files.write_json(run / "config.json", flat_config(tiny_config))
     shutil.copytree(run, tmp_path / "elsewhere")  # a run is a folder to carry away
     source = tmp_path / "scans"
     shutil.copytree(f"{tiny_config.data.root}/imagesTr", source)
@@ -120,6 +119,19 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
     }
     anew = {p.parent.name for p in marks if p.stat().st_mtime_ns != marks[p]}
     assert anew == {first}
+    path = source / f"{first}.nii.gz"
+    told = json.loads((output / "run.json").read_text())["sha256"][first]
+    assert told == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    # A case that fails now keeps nothing that looks like a result.
+    path.write_bytes(b"no scan")
+    assert (
+        "failed"
+        in review(tmp_path / "elsewhere", source, output, failed=1)[first]["status"]
+    )
+    assert not list((output / first).iterdir())
+    assert not (output / "pictures" / f"{first}.png").exists()
+    assert not (output / "cases.unfinished.csv").exists()
 
 
 def test_tumour_run_reaches_a_table(tiny_config, tmp_path):
@@ -130,7 +142,6 @@ def test_tumour_run_reaches_a_table(tiny_config, tmp_path):
     tiny_config.train.validate_every_steps = 2
     run = tmp_path / "run"
     assert "run (tumor) | wcc" in run_all(tiny_config, run)
-    files.write_json(run / "config.json", flat_config(tiny_config))
 
     # Its scans, with the livers of the references, one of them empty.
     task = Path(tiny_config.data.root)
@@ -155,9 +166,17 @@ def test_tumour_run_reaches_a_table(tiny_config, tmp_path):
         assert nib.load(samples[0]).shape == scan.shape
     assert json.loads((output / "run.json").read_text())["sha256"].keys() == rows.keys()
 
+    before = contents(output)
     with pytest.raises(SystemExit) as done:
         predict.main(["--run", str(run), "--input", str(task), "--output", str(output)])
     assert done.value.code == 2  # a tumour is looked for within a liver
+    assert contents(output) == before
+
+    shutil.copy(task / "labelsTr" / path.name, path)  # the liver mask is corrected
+    assert review(run, task / "imagesTr", output, *flags)[case]["status"] != "no_liver"
+    after = contents(output)
+    changed = {name.split("/")[0] for name in after if after[name] != before.get(name)}
+    assert changed.isdisjoint(rows.keys() - {case})  # the others are not made again
 
 
 def failed(process):

@@ -60,7 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
         if runtime.is_main():
             files.sweep(output)
             _print_passed_over(found)
-            worklist.begin(output)
         liver = None
         if arguments.liver_run and trained.target == "tumor":
             liver = build_segmenter(run_folder.open_run(arguments.liver_run))
@@ -68,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
             trained, quality=model, level=wanted.level, liver=liver
         )
         segment_case.check(request, segmenter)
+        if runtime.is_main():
+            worklist.begin(output)
         rows: list[Row] = []
         # Each process segments its share of the scans, the main one writes the tables.
         share = found.scans[runtime.process_index() :: runtime.process_count()]
