@@ -173,33 +173,34 @@ def test_prediction_is_what_the_formulas_say(predict, variables):
         assert value == pytest.approx(expected, abs=1e-5)
 
 
+class FailingOnce:
+    """The network on a device that fails with this message at the first call."""
+
+    def __init__(self, message):
+        self.message, self.calls = message, 0
+
+    def apply(self, *arguments, **options):
+        self.calls += 1
+        if self.calls == 1:
+            raise jax.errors.JaxRuntimeError(self.message)
+        return MODEL.apply(*arguments, **options)
+
+
 def test_out_of_memory_shrinks_the_chunk_with_the_same_result(predict, variables):
-    calls = []
-
-    def device_is_full(done, total):
-        calls.append(done)
-        if len(calls) == 1:
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-
     expected = predict(key=5)
-    settings = {**SETTINGS, "chunk": 2}
-    monte_carlo = sampling.build_monte_carlo(MODEL, **settings)
-    found = monte_carlo(variables, VOLUME, jax.random.key(5), device_is_full)
-    assert len(calls) > 1
+    model = FailingOnce("RESOURCE_EXHAUSTED: out of memory")
+    monte_carlo = sampling.build_monte_carlo(model, **{**SETTINGS, "chunk": 2})
+    found = monte_carlo(variables, VOLUME, jax.random.key(5))
+    assert model.calls > 1
     np.testing.assert_allclose(found.mean, expected.mean, atol=1e-6)
 
 
 def test_other_errors_of_the_device_are_not_swallowed(variables):
-    calls = []
-
-    def broken(done, total):
-        calls.append(done)
-        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
-
-    monte_carlo = sampling.build_monte_carlo(MODEL, **{**SETTINGS, "chunk": 2})
+    model = FailingOnce("INTERNAL: broken")
+    monte_carlo = sampling.build_monte_carlo(model, **{**SETTINGS, "chunk": 2})
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        monte_carlo(variables, VOLUME, jax.random.key(5), broken)
-    assert len(calls) == 1  # no second try
+        monte_carlo(variables, VOLUME, jax.random.key(5))
+    assert model.calls == 1  # no second try
 
 
 def test_rate_zero_has_no_spread(variables):

@@ -18,7 +18,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import quality, rule
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table, statistics
-from unc_jax.study.appraisal import DICE_THRESHOLDS
+from unc_jax.study.appraisal import DICE_THRESHOLDS, resampled
 from unc_jax.study.cases_table import OK, Row
 
 # Rule that review.json reports of.
@@ -146,11 +146,7 @@ def _rho_and_skill(
     if not len(dice):
         nothing = statistics.finding(statistics.Estimate(None, dice))
         return nothing, nothing
-    drawn = statistics.resampled_cases(
-        [str(row["case"]) for row in test],
-        resamples=statistics.RESAMPLES,
-        seed=statistics.SEED,
-    )
+    drawn = resampled(test)
     scores = [quality.score(model.map, row) for row in test]
     rho = statistics.estimate_spearman(scores, dice, drawn)
     held_out = cases_table.column(rows, "dice", "validation")

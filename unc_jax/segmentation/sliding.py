@@ -25,13 +25,12 @@ def build_sweep(
     overlap: float | Sequence[float],
     window_batch: int,
 ) -> Callable[..., Array]:
-    """Builds sweep(volume, *arguments, on_windows=None) -> (n, x, y, z) float32.
+    """Builds sweep(volume, *arguments) -> (n, x, y, z) float32.
 
     One jitted program serves every batch of windows of every volume of one shape: the
     last batch is filled up with windows that do not count. The devices of this process
     share the windows of a batch; `arguments` must lie whole on each of them
-    (`devices.replicate`). `on_windows(done, total)` is called as batches are handed to
-    the device.
+    (`devices.replicate`).
 
     Args:
       window_function: called as (windows, places, *arguments) inside jit.
@@ -42,7 +41,7 @@ def build_sweep(
     patch_shape = tuple(patch_shape)
     accumulate = _build_accumulate(window_function, patch_shape)
 
-    def sweep(volume, *arguments, on_windows=None) -> Array:
+    def sweep(volume, *arguments) -> Array:
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         if not isinstance(volume, Array):  # else it lies on the devices already
             volume = devices.replicate(np.asarray(volume, np.float32), own=True)
@@ -58,8 +57,6 @@ def build_sweep(
             total = accumulate(
                 total, volume, corners[places], places, counts, *arguments
             )
-            if on_windows is not None:
-                on_windows(min(start + size, len(corners)), len(corners))
         return _divide(total, *patches.coverage(corners, patch_shape, volume.shape))
 
     return sweep

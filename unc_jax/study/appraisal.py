@@ -29,7 +29,9 @@ def rows_of_split(rows: Sequence[Row], split: str = "test") -> list[Row]:
     return [chosen[case] for case in natural_order(chosen)]
 
 
-def resampled(rows: Sequence[Row], resamples: int, seed: int) -> np.ndarray:
+def resampled(
+    rows: Sequence[Row], resamples: int = RESAMPLES, seed: int = SEED
+) -> np.ndarray:
     """Draws the rows' cases: their indices, int (resamples, cases)."""
     ids = [str(row["case"]) for row in rows]
     return statistics.resampled_cases(ids, resamples=resamples, seed=seed)

@@ -16,8 +16,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from unc_jax.data import files
-from unc_jax.study import cases_table
-from unc_jax.study.cases_table import Panel, Row
+from unc_jax.study.cases_table import Panel, Row, read_panel
 from unc_jax.study.comparison import Model
 from unc_jax.study.run_folder import TARGETS
 
@@ -62,7 +61,7 @@ def figure1(rows: list[Row], panels: Path) -> Figure | None:
     chosen = choose_cases({case: float(d) for case, d in dice.items() if d is not None})
     if not chosen:
         return None
-    slices = [_read_panel(panels, case) for case in chosen.values()]
+    slices = [read_panel(panels / f"{case}.npz") for case in chosen.values()]
     height = _SLICE_INCHES * max(panel.height_to_width for panel in slices)
     size = (_SLICE_INCHES * len(chosen) + 1.2, 2 * height + 0.9)
     figure = Figure(figsize=size, layout="constrained")
@@ -95,7 +94,7 @@ def figure1_of_models(models: Sequence[Model]) -> Figure | None:
     columns = 1 + 2 * max(len(shown) for _, shown in lines)
     width = min(_LARGEST_SLICE_INCHES, (_WIDTH_INCHES - 1) / columns)
     heights = [
-        _read_panel(_panels(shown[0]), case).height_to_width for case, shown in lines
+        read_panel(_panel_path(shown[0], case)).height_to_width for case, shown in lines
     ]
     size = (width * columns + 1.0, width * sum(heights) + 0.45 * len(lines) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
@@ -145,7 +144,7 @@ def draw_uncertainty(ax: Axes, panel: Panel) -> AxesImage:
 def _draw_case(line: np.ndarray, case: str, models: Sequence[Model]) -> None:
     """Draws one line of Figure 1: the image, then two slices of each model."""
     for index, model in enumerate(models):
-        panel = _read_panel(_panels(model), case)
+        panel = read_panel(_panel_path(model, case))
         row = _test_rows(model.runs[0].rows)[case]
         if index == 0:
             _show(line[0], _grey(panel), panel)
@@ -224,7 +223,7 @@ def _common_dice(models: Sequence[Model]) -> dict[str, float]:
     means = {}
     for case in tests[0]:
         dice = [rows[case]["dice"] for rows in tests]
-        drawn = all((_panels(model) / f"{case}.npz").exists() for model in models)
+        drawn = all(_panel_path(model, case).exists() for model in models)
         if drawn and None not in dice:
             means[case] = float(np.mean(np.array(dice, float)))
     return means
@@ -234,9 +233,5 @@ def _test_rows(rows: Sequence[Row]) -> dict[str, Row]:
     return {str(row["case"]): row for row in rows if row["split"] == "test"}
 
 
-def _panels(model: Model) -> Path:
-    return model.runs[0].path / "panels"
-
-
-def _read_panel(folder: Path, case: str) -> Panel:
-    return cases_table.read_panel(folder / f"{case}.npz")
+def _panel_path(model: Model, case: str) -> Path:
+    return model.runs[0].path / "panels" / f"{case}.npz"

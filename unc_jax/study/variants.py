@@ -16,7 +16,6 @@ from unc_jax.study import selective, statistics
 from unc_jax.study.appraisal import resampled
 from unc_jax.study.cases_table import Row, column
 from unc_jax.study.charts import MEASURE_STYLES, add_legend, style_axes
-from unc_jax.study.statistics import RESAMPLES, SEED
 from unc_jax.study.tables import Cell, Strong, Table, interval, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
@@ -107,7 +106,7 @@ def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
     n, samples, dice (mean), seconds (of a case); per measure mean, rho, p, n, ci95 and
     aurc; d_pw_change: value and ci95. Undefined numbers are None.
     """
-    drawn = resampled(rows, RESAMPLES, SEED)
+    drawn = resampled(rows)
     dice = column(rows, "dice")
     measures = {}
     for name, measure in MEASURES.items():

@@ -34,7 +34,7 @@ def voxelwise_uncertainty(samples: ArrayLike) -> Array:
     (n, x, y, z) -> (x, y, z), nats, within 0 ... 1/e. The foreground term only, as the
     paper writes it (Roy et al. 2018, per structure): it peaks at p = 1/e, not at 0.5.
     """
-    return jnp.mean(entropy_term(_floats(samples)), axis=0)
+    return jnp.mean(entropy_term(samples), axis=0)
 
 
 def coefficient_of_variation(samples: ArrayLike) -> Array:
@@ -91,7 +91,7 @@ def mean_labelled_uncertainty(samples: ArrayLike) -> Array:
 
 def expected_entropy(samples: ArrayLike) -> Array:
     """Returns the mean binary entropy of the samples, (n, x, y, z) -> (x, y, z)."""
-    return jnp.mean(binary_entropy(_floats(samples)), axis=0)
+    return jnp.mean(binary_entropy(samples), axis=0)
 
 
 def predictive_entropy(samples: ArrayLike) -> Array:
@@ -110,7 +110,7 @@ def mutual_information(samples: ArrayLike) -> Array:
 
 def mean_probability(samples: ArrayLike) -> Array:
     """Returns the mean over samples, (n, x, y, z) -> (x, y, z) float32."""
-    return jnp.mean(_floats(samples), axis=0)
+    return jnp.mean(jnp.asarray(samples, jnp.float32), axis=0)
 
 
 def sample_volumes(samples: ArrayLike) -> Array:
@@ -130,11 +130,6 @@ def cv_roy_of_volumes(volumes: ArrayLike) -> Array:
     mean, variance = _moments(volumes)
     relative = jnp.sqrt(variance) / jnp.where(mean > 0, mean, 1.0)
     return jnp.where(mean > 0, relative, jnp.nan)
-
-
-def _floats(values: ArrayLike) -> Array:
-    # Half-precision probabilities are exact in float32; their logarithms need it.
-    return jnp.asarray(values).astype(jnp.float32)
 
 
 def _masks(samples: ArrayLike) -> Array:
@@ -186,20 +181,16 @@ def _mean_of_samples(prediction: Prediction, values: np.ndarray) -> float:
     return np.nan if prediction.hard else _mean(inside)
 
 
-def _mean_predictive_entropy(prediction: Prediction) -> float:
-    return _mean(_predictive_inside(prediction.mean[prediction.mean >= THRESHOLD]))
+def _predictive_inside(prediction: Prediction) -> np.ndarray:
+    # By SciPy, not by `binary_entropy`: every mask has another number of voxels, for
+    # which JAX would compile anew.
+    p = prediction.mean[prediction.mean >= THRESHOLD]
+    return special.entr(p) - special.xlog1py(1 - p, -p)
 
 
 def _mean_information(prediction: Prediction) -> float:
-    mask = prediction.mean >= THRESHOLD
-    predictive = _predictive_inside(prediction.mean[mask])
-    return _mean(np.maximum(predictive - prediction.expected_entropy[mask], 0))
-
-
-def _predictive_inside(p: np.ndarray) -> np.ndarray:
-    # By SciPy, not by `binary_entropy`: every mask has another number of voxels, for
-    # which JAX would compile anew.
-    return special.entr(p) - special.xlog1py(1 - p, -p)
+    expected = prediction.expected_entropy[prediction.mean >= THRESHOLD]
+    return _mean(np.maximum(_predictive_inside(prediction) - expected, 0))
 
 
 # By their columns in cases.csv. A new measure is one entry; a map over the voxels that
@@ -227,7 +218,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "predictive_entropy": Measure(
         "predictive entropy", "mean predictive entropy in the mask", "nats", -1, False,
-        _mean_predictive_entropy,
+        lambda prediction: _mean(_predictive_inside(prediction)),
     ),
     "mutual_information": Measure(
         "mutual information", "mean mutual information in the mask", "nats", -1, False,

@@ -53,6 +53,7 @@ class Prediction(NamedTuple):
 
 def entropy_term(probabilities: ArrayLike) -> Array:
     """Returns -p log p elementwise, float32 nats, 0 at p = 0 and p = 1."""
+    # Half-precision probabilities are exact in float32; their logarithms need it.
     p = jnp.asarray(probabilities, jnp.float32)
     return -xlogy(p, p)
 

@@ -89,7 +89,7 @@ def build_monte_carlo(
     overlap: float | Sequence[float],
     window_batch: int,
 ) -> Callable[..., Prediction]:
-    """Builds monte_carlo(variables, volume, key, on_windows=None) -> Prediction.
+    """Builds monte_carlo(variables, volume, key) -> Prediction.
 
     Sample i of the volume draws its masks from fold_in(key, i). `chunk` samples at a
     time go over the volume, so memory depends on the chunk and not on `samples`. When
@@ -101,39 +101,28 @@ def build_monte_carlo(
       InputError: fewer than two samples, or an unknown mask scope.
     """
     if samples < 2:
-        raise InputError(
-            f"{samples} Monte Carlo samples have no spread; take 2 or more"
-        )
+        raise InputError(f"{samples} Monte Carlo samples have no spread; take 2")
     if mask_scope not in MASK_SCOPES:
         raise InputError(f"mask scope {mask_scope!r} is none of {MASK_SCOPES}")
-    grid = {
-        "patch_shape": patch_shape,
-        "overlap": overlap,
-        "window_batch": window_batch,
-    }
+    grid = {"patch_shape": patch_shape, "overlap": overlap}
     chunk = min(chunk, samples)
 
     @functools.cache
     def build_pass(chunk: int) -> Callable[..., Array]:
-        draw = functools.partial(
-            sample_windows, model, mask_scope=mask_scope, chunk=chunk
-        )
-        return build_sweep(
-            lambda windows, places, variables, keys: draw(
-                variables, windows, places, keys
-            ),
-            outputs=chunk,
-            **grid,
-        )
+        def draw(windows, places, variables, keys) -> Array:
+            scope = {"mask_scope": mask_scope, "chunk": chunk}
+            return sample_windows(model, variables, windows, places, keys, **scope)
 
-    def monte_carlo(variables, volume, key, on_windows=None) -> Prediction:
+        return build_sweep(draw, outputs=chunk, window_batch=window_batch, **grid)
+
+    def monte_carlo(variables, volume, key) -> Prediction:
         nonlocal chunk
         volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(samples))
         while True:
             sweep = functools.partial(build_pass(chunk), volume, variables)
             try:
-                return reduce_samples(_in_chunks(sweep, keys, chunk, on_windows))
+                return reduce_samples(_in_chunks(sweep, keys, chunk))
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or chunk == 1:
                     raise
@@ -142,20 +131,11 @@ def build_monte_carlo(
     return monte_carlo
 
 
-def _in_chunks(
-    sweep: Callable[..., Array], keys: Array, chunk: int, on_windows
-) -> Iterator[Array]:
+def _in_chunks(sweep: Callable[..., Array], keys: Array, chunk: int) -> Iterator[Array]:
     """Yields the samples (k <= chunk, x, y, z) of the next `chunk` keys at a time.
 
     The last pass repeats the last key, so that one program serves all.
     """
-    samples = len(keys)
-    starts = range(0, samples, chunk)
-    for index, start in enumerate(starts):
-        places = np.minimum(np.arange(start, start + chunk), samples - 1)
-
-        def on_some(done: int, total: int, index: int = index) -> None:
-            if on_windows is not None:
-                on_windows(index * total + done, len(starts) * total)
-
-        yield sweep(keys[places], on_windows=on_some)[: samples - start]
+    for start in range(0, len(keys), chunk):
+        places = np.minimum(np.arange(start, start + chunk), len(keys) - 1)
+        yield sweep(keys[places])[: len(keys) - start]
