@@ -2,7 +2,6 @@ import ast
 import importlib
 import json
 import shlex
-import sys
 
 import pytest
 
@@ -101,13 +100,13 @@ def test_hippocampus_patches_are_half_and_a_quarter_of_the_plane():
             assert abs(side - share * whole) <= 2  # multiples of 4
 
 
-def test_a_split_is_drawn_once(tiny_task, tmp_path, monkeypatch, capsys):
+def test_a_split_is_drawn_once(tiny_task, tmp_path, capsys):
     file = tmp_path / "runs" / "split.json"
 
     def draw(root, seed):
-        words = ["split", str(root), "--output", str(file), "--seed", seed]
-        monkeypatch.setattr(sys, "argv", words)
-        return split.main()
+        with pytest.raises(SystemExit) as done:
+            split.main([str(root), "--output", str(file), "--seed", seed])
+        return done.value.code
 
     assert draw(tiny_task, "0") == 0
     first = json.loads(file.read_text())

@@ -266,6 +266,24 @@ def test_wrong_flags_are_one_line_and_exit_code_2(tmp_path, capsys, flags, said)
     assert not (tmp_path / "o" / "cases.csv").exists()
 
 
+def test_a_case_that_fails_now_keeps_no_old_mask(tmp_path, capsys):
+    write_cases(tmp_path / "s", ("a", "b"), n=2)
+    output = tmp_path / "o"
+    flags = ("--samples", tmp_path / "s", "--output", output)
+    assert run(capsys, *flags)[0] == 0
+    assert (output / "a" / "mask.nii.gz").exists()
+    next((tmp_path / "s" / "a").iterdir()).write_bytes(b"torn")
+    assert run(capsys, *flags)[0] == 4
+    assert rows_of(output)["a"]["status"].startswith("failed")
+    assert not list((output / "a").iterdir())
+    assert not (output / "pictures" / "a.png").exists()
+    assert (output / "b" / "mask.nii.gz").exists()
+    # In the folder of the samples themselves nothing is removed.
+    names = sorted((tmp_path / "s" / "a").iterdir())
+    assert run(capsys, "--samples", tmp_path / "s", "--output", tmp_path / "s")[0] == 4
+    assert sorted((tmp_path / "s" / "a").iterdir()) == names
+
+
 def test_samples_of_another_process(tmp_path, capsys):
     """Written by nibabel alone, as any other tool would."""
     program = (
