@@ -9,6 +9,8 @@ needs the right to mount and is left out without it.
 
 import argparse
 import csv
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,11 +20,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from unc_jax.data.phantom import draw_cohort
+from unc_jax.errors import printable
 
+_CT = "1.2.840.10008.5.1.4.1.1.2"
 _ROOT = Path(__file__).parents[1]
 
 
@@ -63,10 +68,83 @@ def write_scans(folder: Path, good: Path) -> dict[str, str]:
     save("constant.nii.gz", "one value everywhere", np.full_like(array, 50))
     grey = ((array + 1000) / 16).clip(0, 255).astype(np.uint8)
     save("not_ct.nii.gz", "0 to 255 instead of HU", grey)
+    save("cases.csv.nii.gz", "named as the table of the output", array)
+    save("\x1b[31mred.nii.gz", "a terminal's escape in its name", array)
+    put(os.fsdecode(b"caf\xe9.nii.gz"), "a name that is no UTF-8", content)
+    turned = nib.Nifti1Image(array, affine)
+    turned.set_sform(affine, 1)
+    turned.set_qform(np.diag([-1, 1, 1, 1]) @ affine, 1)
+    nib.save(turned, folder / "two_minds.nii.gz")
+    wrong["two_minds.nii.gz"] = "sform and qform contradict each other"
+    turned.set_sform(affine, 0)
+    turned.header["quatern_b"], turned.header["quatern_c"] = 0, 0
+    turned.header["quatern_d"] = 1.0005
+    nib.save(nib.Nifti1Image(array, None, turned.header), folder / "long.nii.gz")
+    wrong["long.nii.gz"] = "a quaternion a hair too long"
     save("twice.nii.gz", "name shared with twice.nii", array)
     save("twice.nii", "name shared with twice.nii.gz", array)
     save("=cmd().nii.gz", "a spreadsheet formula as name", array)
     return wrong
+
+
+def write_series(folder: Path, good: Path) -> dict[str, str]:
+    """Bad DICOM series made from a good scan; folder name -> what is wrong with it."""
+    array = np.asarray(nib.load(good).dataobj).astype(np.int16)
+    wrong: dict[str, str] = {}
+
+    def series(name: str, what: str, **options) -> Path:
+        _write_slices(folder / name, array, patient=name, **options)
+        wrong[name] = what
+        return folder / name
+
+    series("series", "nothing")
+    tilt = np.radians(15)
+    column = [1, 0, 0, 0, float(np.cos(tilt)), float(-np.sin(tilt))]
+    series("tilted", "a gantry tilt of 15 degrees", ImageOrientationPatient=column)
+    place = series("missing", "a slice is missing")
+    (place / "0020.dcm").unlink()
+    place = series("doubled", "a slice is there twice, under another name")
+    shutil.copy(place / "0020.dcm", place / "copy.dcm")
+    place = series("empty", "two files are empty")
+    for number in (58, 59):
+        (place / f"{number:04d}.dcm").write_bytes(b"")
+    place = series("cut", "the last file is cut within its voxels")
+    end = place / "0059.dcm"
+    end.write_bytes(end.read_bytes()[:9000])
+    series("unscaled", "RescaleSlope is empty", RescaleSlope=None)
+    series("unsized", "no PixelSpacing", PixelSpacing=None)
+    place = series("scout", "a scout in the series")
+    one = pydicom.dcmread(place / "0000.dcm")
+    one.ImageOrientationPatient, one.SOPInstanceUID = [1, 0, 0, 0, 0, -1], "1.2.3.9"
+    one.save_as(place / "scout.dcm")
+    place = series("dose", "a dose beside it")
+    one.SOPClassUID = pydicom.uid.RTDoseStorage
+    one.save_as(place / "dose.dcm")
+    series("enhanced", "many frames in a file", SOPClassUID=f"{_CT}.1")
+    return wrong
+
+
+def _write_slices(folder: Path, array: np.ndarray, patient: str, **changes) -> None:
+    folder.mkdir()
+    for number in range(array.shape[2]):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = _CT
+        meta.MediaStorageSOPInstanceUID = f"1.2.3.{number + 10}"
+        one = pydicom.dataset.FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        one.SOPClassUID, one.SOPInstanceUID = _CT, meta.MediaStorageSOPInstanceUID
+        one.PatientID, one.StudyInstanceUID, one.SeriesInstanceUID = patient, "1", "2"
+        one.SeriesNumber, one.Rows, one.Columns = 1, array.shape[1], array.shape[0]
+        one.PixelSpacing, one.ImageOrientationPatient = [3.7, 3.7], [1, 0, 0, 0, 1, 0]
+        one.ImagePositionPatient = [0, 0, 4.2 * number]
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.BitsAllocated = one.BitsStored = 16
+        one.HighBit, one.PixelRepresentation = 15, 1
+        one.RescaleSlope, one.RescaleIntercept = 1, 0
+        for name, value in changes.items():
+            setattr(one, name, value)
+        one.PixelData = array[:, :, number].T.tobytes()
+        one.save_as(folder / f"{number:04d}.dcm", enforce_file_format=True)
 
 
 def _colours(array: np.ndarray) -> np.ndarray:
@@ -116,6 +194,27 @@ def outputs(run: Path, folder: Path, good: Path) -> list[tuple[str, int, str]]:
             subprocess.run(["umount", str(disk)], check=True)
 
 
+def table(run: Path, source: Path, output: Path, wrong: dict[str, str]) -> None:
+    """Prints a line for each scan of a folder, and for all files passed over."""
+    code, _ = predict(run, source, output)
+    with open(output / "cases.csv", newline="") as file:
+        rows = {Path(row["input"]).name: row for row in csv.DictReader(file)}
+    for name, what in wrong.items():
+        row = rows[printable_bytes(name)]
+        said = "; ".join(filter(None, [row["status"], row["warnings"]]))
+        said = said.replace(f"{source}/", "")
+        print(f"| {printable(name)}: {what} | {code} | {printable(said)} |")
+    passed = json.loads((output / "run.json").read_text())["passed_over"]
+    for reason, paths in passed.items():
+        listed = ", ".join(paths).replace(f"{source}/", "")
+        print(f"| passed over: {listed} | {code} | {reason} |")
+
+
+def printable_bytes(name: str) -> str:
+    """A file name as cases.csv has it."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
@@ -127,14 +226,11 @@ def main() -> None:
         source = folder / "scans"
         source.mkdir()
         wrong = write_scans(source, good)
-        code, _ = predict(run, source, folder / "out")
-        with open(folder / "out" / "cases.csv", newline="") as file:
-            rows = {Path(row["input"]).name: row for row in csv.DictReader(file)}
         print("| input | exit | status, warnings |\n| --- | --- | --- |")
-        for name, what in wrong.items():
-            row = rows[name]
-            said = "; ".join(filter(None, [row["status"], row["warnings"]]))
-            print(f"| {name}: {what} | {code} | {said.replace(f'{source}/', '')} |")
+        table(run, source, folder / "out", wrong)
+        (folder / "dicom_scans").mkdir()
+        series = write_series(folder / "dicom_scans", good)
+        table(run, folder / "dicom_scans", folder / "dicom_out", series)
         for what, code, said in outputs(run, folder, good):
             print(f"| {what} | {code} | {said.replace(str(folder), 'FOLDER')} |")
     finally:

@@ -158,6 +158,15 @@ def test_series_of_one_number_or_of_two_patients_stay_apart(series):
     assert len({scan.case for scan in found}) == 4
 
 
+def test_series_without_identifiers_stay_apart_by_folder(tmp_path):
+    for name in ("a", "b"):
+        places = [(0, 0, 5.0 * n) for n in range(3)]
+        write_volume(tmp_path / name, places, uid="", PatientID="")
+    found = find_scans(tmp_path).scans
+    assert [len(scan.series) for scan in found] == [3, 3]
+    assert len({scan.case for scan in found}) == 2
+
+
 def test_names_do_not_depend_on_company(series, tmp_path_factory):
     alone = find_scans(series).scans[0].case
     write_slice(series / "x.dcm", np.zeros((2, 3)), (0, 0, 0), uid="1.2.9")

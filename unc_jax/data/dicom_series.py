@@ -92,7 +92,9 @@ def find_series(paths: Iterable[Path]) -> tuple[list[Series], list[PassedOver]]:
         if reason:
             passed.append(PassedOver(path, reason))
         elif whole:
-            slices[identity][path] = header
+            # Without an identifier, slices of one folder are a series.
+            series = identity[2] or f"folder {path.parent}"
+            slices[(*identity[:2], series)][path] = header
         else:
             damaged[path] = "cut off", identity
     found, spoiling = [], set()
