@@ -215,6 +215,15 @@ def test_copies_of_runs_of_one_name_are_all_kept(tmp_path):
     assert not list(output.glob("runs/*/metrics.jsonl"))
 
 
+def test_a_link_is_not_copied(tmp_path, capsys):
+    folder = write_run(tmp_path / "run")
+    (tmp_path / "private.json").write_text("{}")
+    (folder / "voxels.json").symlink_to(tmp_path / "private.json")
+    assert command(folder, "--output", tmp_path / "out") == 2
+    assert f"{folder / 'voxels.json'} is a link" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_statistics_are_those_of_the_rows(tmp_path):
     folder = write_run(tmp_path / "run", noise=3.0)
     rows = cases_table.read_rows(folder / "cases.csv", EVALUATION_COLUMNS)

@@ -43,6 +43,9 @@ def compare(
     """Reads and checks all runs, then writes everything under `output`."""
     if resamples < _FEWEST_RESAMPLES:
         raise InputError(f"--resamples is {resamples}; give at least 1000")
+    for path in (folder / name for folder in folders for name in _KEPT):
+        if path.is_symlink():  # its copy would hold a file of elsewhere
+            raise InputError(f"{path} is a link; put the file itself there")
     grouped = comparison.group(run_folder.open_comparable(folders))
     statistics = comparison.compare(
         grouped, policy=policy, resamples=resamples, seed=seed
