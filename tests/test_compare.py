@@ -329,6 +329,9 @@ def test_tables_have_the_papers_rows(tmp_path):
     assert (
         float(rows[0]["cv_rho"]) == found["models"][4]["measures"]["cv"]["rho"]["mean"]
     )
+    found["models"][4]["name"] = "=cmd()"  # a folder may be called anything
+    text = paper_tables.csv_text(found, "tumor")
+    assert text.splitlines()[1].startswith("'=cmd(),")
 
 
 def emptied(rows):

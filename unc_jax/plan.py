@@ -72,8 +72,8 @@ def work_of(config: Config) -> Work:
     if data.root == "phantom":
         count, known = data.phantom_cases, "synthetic"
     ids = [f"case_{i}" for i in range(count)]
-    if Path(data.root).is_dir():
-        task = dataset.read_task(Path(data.root))
+    if (root := Path(data.root).expanduser()).is_dir():
+        task = dataset.read_task(root)
         ids, known = [case.id for case in task.training], str(data.root)
     if data.split_file and Path(data.split_file).exists():
         chosen = split.read_split(Path(data.split_file), ids)

@@ -191,7 +191,7 @@ def data_root(config: Config) -> Path:
     """
     data = config.data
     if data.root != "phantom":
-        root = Path(data.root)
+        root = Path(data.root).expanduser()
         if not root.is_dir():
             raise InputError(f"no data at {root}: {_ORIGIN}")
         return root

@@ -146,7 +146,7 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _to_field(row[name]) for name in columns})
+        writer.writerow({name: to_field(row[name]) for name in columns})
     files.write_text(path, text.getvalue())
 
 
@@ -212,7 +212,8 @@ def read_panel(path: Path) -> Panel:
     return Panel(**arrays)._replace(z=int(arrays["z"]))
 
 
-def _to_field(value: str | int | float | None) -> str:
+def to_field(value: str | int | float | None) -> str:
+    """Returns a value as a field of a CSV file, of which no spreadsheet makes more."""
     if value is None:
         return ""
     if isinstance(value, str):

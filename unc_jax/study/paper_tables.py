@@ -10,6 +10,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from unc_jax.study import cases_table
 from unc_jax.study.run_folder import EMPTY_CASES
 from unc_jax.study.tables import UNDEFINED, Cell, Strong, Table, format_p, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
@@ -140,7 +141,8 @@ def csv_text(statistics: Statistics, target: str) -> str:
     rows = [_flat(m) for m in statistics["models"] if m["target"] == target]
     writer = csv.DictWriter(text, rows[0] if rows else ["model"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:  # a model has the name of its folder, which may be anything
+        writer.writerow({name: cases_table.to_field(v) for name, v in row.items()})
     return text.getvalue()
 
 
