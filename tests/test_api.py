@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -88,7 +89,23 @@ def test_samples_of_no_use_are_refused(samples, word):
         unc_jax.score(samples)
 
 
-def test_segment_is_the_command_predict(tiny_run, tiny_task, tmp_path):
+@pytest.fixture(scope="module")
+def calibrated_run(tiny_run, tmp_path_factory):
+    """The tiny run as if it had three times the cases, enough for a bound."""
+    run = tmp_path_factory.mktemp("calibrated") / "run"
+    shutil.copytree(tiny_run, run)
+    rows = cases_table.read_rows(run / "cases.csv", cases_table.EVALUATION_COLUMNS)
+    rows = [
+        {**row, "case": f"{row['case']}_{i}", "d_pw": (i + 1) / 4, "u_labelled": 0.1}
+        for i in range(3)
+        for row in rows
+    ]
+    cases_table.write_rows(run / "cases.csv", rows, cases_table.EVALUATION_COLUMNS)
+    return run
+
+
+def test_segment_is_the_command_predict(calibrated_run, tiny_task, tmp_path):
+    tiny_run = calibrated_run
     before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
     scan = sorted((tiny_task / "imagesTr").glob("*.nii.gz"))[0]
     argv = ["--run", str(tiny_run), "--input", str(scan), "--output", str(tmp_path)]

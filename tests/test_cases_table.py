@@ -65,7 +65,7 @@ def test_unknown_column_is_refused():
         (lambda text: text.replace("dice", "score", 1), "no column dice"),
         (lambda text: text.replace("0.30", "0;30"), "line 2: dice is '0;30"),
         (lambda text: text[: text.index("failed")], "line 3: status is ''|volume_low"),
-        (lambda text: text.replace(",", ";"), "no column"),
+        (lambda text: text.replace(",", ";"), "line 1: separated by semicolons"),
         (lambda text: "", "no column"),
     ],
 )
@@ -133,6 +133,44 @@ def test_a_broken_review_table_is_named(tmp_path, text, message):
         cases_table.read_rows(path, REVIEW_COLUMNS)
     with pytest.raises(InputError, match="cannot be read"):
         cases_table.read_rows(tmp_path / "none.csv", REVIEW_COLUMNS)
+
+
+HEADER = ",".join(EVALUATION_COLUMNS)
+
+
+def edited(case="a", dice="0.9", cv="1", more=""):
+    values = {"case": case, "split": "test", "dice": dice, "cv": cv, "status": "ok"}
+    fields = (values.get(name, "") for name in EVALUATION_COLUMNS)
+    return ",".join(fields) + more
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{HEADER}\n{edited()}\n{edited('b', dice='93.1')}\n", "line 3: dice is 93.1"),
+        (f"{HEADER}\n{edited(dice='-0.1')}\n", "line 2: dice is -0.1, must lie in 0"),
+        (f"{HEADER}\n{edited(dice='inf')}\n", "line 2: dice is 'inf', which is no"),
+        (f"{HEADER}\n{edited(dice='nan')}\n", "line 2: dice is 'nan', which is no"),
+        (f"{HEADER}\n{edited(dice='93 %')}\n", "line 2: dice is '93 %', which is no"),
+        (f"{HEADER}\n{edited(cv='-inf')}\n", "line 2: cv is '-inf', which is no"),
+        (f"{HEADER}\n{edited()}\n{edited()}\n", "line 3: case a has several rows"),
+        (f"{HEADER}\n{edited(more=',7')}\n", "line 2: more fields than columns"),
+        (HEADER.replace(",", ";") + "\n", "line 1: separated by semicolons"),
+    ],
+)
+def test_an_edited_table_is_named_with_its_line(tmp_path, text, message):
+    path = tmp_path / "cases.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as raised:
+        cases_table.read_rows(path, EVALUATION_COLUMNS)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path):
+    path = tmp_path / "cases.csv"
+    path.write_bytes(f"\ufeff{HEADER}\r\n{edited()}\r\n".encode())
+    (row,) = cases_table.read_rows(path, EVALUATION_COLUMNS)
+    assert (row["case"], row["dice"]) == ("a", 0.9)
 
 
 def test_a_table_from_before_a_measure_was_added_can_be_read(tmp_path):

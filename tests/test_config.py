@@ -7,7 +7,9 @@ import pytest
 from configs import base, hippocampus
 from unc_jax.check_config import check_config
 from unc_jax.config import flat_config, read_config
+from unc_jax.data.split import make_split
 from unc_jax.errors import InputError
+from unc_jax.review.quality import greatest_level
 
 FILES = sorted(path.stem for path in Path("configs").glob("[a-z]*.py"))
 PAPER = {
@@ -68,6 +70,7 @@ WRONG = {
     "evaluate.overlap": (0.5, 0.5, 1.0),
     "evaluate.window_shape": (128, 128, 12),
     "evaluate.samples": 1,
+    "data.split_shares": (63, 0, 55),
     "loss.wcc_weights": ((1.0, 1.0, 1.0), (1.0, 1.0)),
 }
 
@@ -99,6 +102,13 @@ def test_auto_shape_is_for_tumours_alone():
         check_config(config)
 
 
+def test_the_demo_has_the_validation_cases_that_its_bounds_need():
+    data = load("demo").data
+    ids = [f"case_{i}" for i in range(data.phantom_cases)]
+    found = make_split(ids, 0, data.split_shares)
+    assert greatest_level(len(found.validation)) >= 0.9
+
+
 def test_unknown_and_missing_fields_are_named():
     config = base.get_config()
     config.train.learning_rat = 1.0
@@ -112,7 +122,10 @@ def test_unknown_and_missing_fields_are_named():
 def test_a_run_of_an_earlier_version_is_read_as_the_same_run(tmp_path):
     """It holds a field that is gone, and lacks the name of the network."""
     stored = {**flat_config(base.get_config()), "evaluate.halo": [0, 0, 0]}
-    for name in ("model.name", "data.split_seed", "data.phantom_seed"):
+    for name in (
+        *("model.name", "data.split_shares"),
+        *("data.split_seed", "data.phantom_seed"),
+    ):
         del stored[name]
     path = tmp_path / "config.json"
     path.write_text(json.dumps(stored))

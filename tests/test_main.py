@@ -83,7 +83,7 @@ def review(run, source, output, *flags, failed=0):
     return {row["case"]: row for row in rows}
 
 
-def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
+def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     tiny_config.evaluate.mask_scope = "cohort"
     run, output = tmp_path / "run", tmp_path / "out"
     run_all(tiny_config, run)
@@ -91,7 +91,9 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
     source = tmp_path / "scans"
     shutil.copytree(f"{tiny_config.data.root}/imagesTr", source)
     (source / "torn.nii.gz").write_bytes(b"no scan")
-    rows = review(tmp_path / "elsewhere", source, output, failed=1)
+    task = Path(tiny_config.data.root)
+    flags = ("--references", str(task / "labelsTr"))
+    rows = review(tmp_path / "elsewhere", source, output, *flags, failed=1)
 
     # The same networks saw the same voxels: the same numbers as in the evaluation.
     for known in cases_table.read_rows(run / "cases.csv", EVALUATION_COLUMNS):
@@ -105,11 +107,23 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
             written = nib.load(output / known["case"] / f"{name}.nii.gz")
             assert written.shape == scan.shape
             np.testing.assert_array_equal(written.affine, scan.affine)
+        # Dice of the mask that was written, in the scan's own grid.
+        mask, truth = (
+            nib.load(folder / f"{known['case']}{name}").get_fdata() > 0
+            for folder, name in (
+                (output, "/mask.nii.gz"),
+                (task / "labelsTr", ".nii.gz"),
+            )
+        )
+        dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+        assert row["dice"] == pytest.approx(dice)
+    assert rows["torn"]["dice"] is None
     assert "NIfTI" in rows["torn"]["status"]
     assert (rows["torn"]["flag"], rows["torn"]["reason"]) == ("yes", "failed")
     assert sum(row["flag"] == "yes" for row in rows.values()) >= 4
     assert "torn" in (output / "report.html").read_text()
 
+    shutil.copy(output / "cases.csv", tmp_path / "known.csv")
     first = next(case for case in rows if case != "torn")
     marks = {path: path.stat().st_mtime_ns for path in output.glob("*/*.nii.gz")}
     (output / first / "mask.nii.gz").unlink()  # as a kill leaves it
@@ -132,6 +146,16 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path):
     assert not list((output / first).iterdir())
     assert not (output / "pictures" / f"{first}.png").exists()
     assert not (output / "cases.unfinished.csv").exists()
+
+    # Such a table calibrates, its training cases left out by their names.
+    again = tmp_path / "again"
+    review(run, task, again, "--calibrate", str(tmp_path / "known.csv"))
+    words = capsys.readouterr().err
+    assert "known.csv: 3 training cases calibrate nothing: liver_" in words
+    assert "hold at level 0.75 (0.9 was asked for): 3 calibration cases" in words
+    found = cases_table.read_rows(again / "cases.csv", REVIEW_COLUMNS)
+    assert all(row["dice"] is not None for row in found)  # of the set's own labels
+    assert all(row["dice_lower"] is not None for row in found)
 
 
 def test_tumour_run_reaches_a_table(tiny_config, tmp_path):

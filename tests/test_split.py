@@ -31,6 +31,11 @@ def test_other_sizes_are_proportional(count, sizes):
     assert [len(part) for part in split] == sizes
 
 
+def test_other_shares():
+    found = make_split([f"c{number}" for number in range(52)], 0, (24, 10, 18))
+    assert [len(part) for part in found] == [24, 10, 18]
+
+
 @pytest.mark.parametrize("count", range(3, 140))
 def test_every_case_is_in_exactly_one_part(count):
     ids = LIVER + [f"more_{number}" for number in range(9)]

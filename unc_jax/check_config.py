@@ -82,6 +82,9 @@ def _wrong_values(config: Config) -> Iterator[str]:
             yield f"{path} is {value}, must lie in [0, 1)"
     if not 0 <= (value := config.train.foreground_fraction) <= 1:
         yield f"train.foreground_fraction is {value}, must lie in [0, 1]"
+    shares = config.data.split_shares
+    if len(shares) != 3 or not all(isinstance(n, int) and n > 0 for n in shares):
+        yield f"data.split_shares is {shares}, must be three whole numbers above 0"
     window = config.data.window_hu
     if window and not (len(window) == 2 and window[0] < window[1]):
         yield f"data.window_hu is {window}, must be (low, high) or ()"

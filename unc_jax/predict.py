@@ -18,6 +18,7 @@ import jax
 from unc_jax import compilation, runtime
 from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
+from unc_jax.errors import InputError
 from unc_jax.review import (
     quality,
     report,
@@ -28,6 +29,7 @@ from unc_jax.review import (
     worklist,
 )
 from unc_jax.review.quality import Quality
+from unc_jax.review.references import References
 from unc_jax.review.scans import Found, Scan
 from unc_jax.review.segment_case import Request
 from unc_jax.review.segment_scan import Segmenter, build_segmenter
@@ -49,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = wanted._replace(level=quality.supported_level(model, wanted.level))
     worth = verdict.of_run(trained.rows)
     found = scans.find_scans(arguments.input)
+    if arguments.references is not None and not arguments.references.is_dir():
+        raise InputError(f"--references {arguments.references}: no such folder")
     output = arguments.output
     request = Request(
         output, arguments.liver_masks, arguments.samples_too, arguments.dicom_seg
@@ -72,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
         rows: list[Row] = []
         # Each process segments its share of the scans, the main one writes the tables.
         share = found.scans[runtime.process_index() :: runtime.process_count()]
-        for row in _segmented(share, segmenter, request):
+        compared = References(trained, arguments.input, arguments.references)
+        for scan, row in zip(share, _segmented(share, segmenter, request), strict=True):
+            row = compared.with_dice(row, scan, output / scan.case / "mask.nii.gz")
             rows.append(worklist.with_verdict(row, worth))
             if runtime.is_main():
                 so_far = rule.decide(rows, wanted, model)
@@ -106,8 +112,10 @@ def _known_quality(
     """Returns cases with a known Dice, and the quality map calibrated with them."""
     known, model = trained.rows, quality.of_run(trained)
     if arguments.calibrate:
-        known = worklist.read_known(arguments.calibrate)
-        model = quality.fit(trained.rows, calibration=known)
+        seen = {row["case"] for row in trained.rows if row["split"] == "train"}
+        known = worklist.read_known(arguments.calibrate, seen)
+        measures = worklist.fit_measures(known, trained.rows)
+        model = quality.fit(trained.rows, calibration=known, measures=measures)
     if model is None or quality.supported_level(model, arguments.level) < (
         arguments.level
     ):
@@ -178,6 +186,11 @@ def _parser() -> Parser:
     parser.add_argument("--run", type=Path, required=True, help="trained run")
     parser.add_argument("--input", type=Path, required=True, help="scan or folder")
     parser.add_output()
+    parser.add_argument(
+        "--references",
+        type=Path,
+        help="folder of CASE.nii.gz, for the Dice; a labelled set needs none",
+    )
     parser.add_argument("--liver-masks", type=Path, help="folder of CASE.nii.gz")
     parser.add_argument("--liver-run", type=Path, help="run that finds the liver")
     parser.add_argument(

@@ -30,7 +30,6 @@ from unc_jax.review import (
 from unc_jax.review.quality import Quality
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study.cases_table import Row
-from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,11 +97,7 @@ def _score(
 
 def _fit(known: Sequence[Row], rows: Sequence[Row]) -> Quality:
     """Fits predicted Dice to the known cases, by the measures fit to judge `rows`."""
-    unfit = worklist.unfit_measures(known, rows)
-    if rows:
-        for name, reason in unfit.items():
-            print(f"{name} is left out: {reason}", file=sys.stderr)
-    return quality.fit(known, measures=[m for m in PAPER_MEASURES if m not in unfit])
+    return quality.fit(known, measures=worklist.fit_measures(known, rows))
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -70,7 +70,7 @@ def prepare(config: Config) -> Cohort:
     if data.split_file:
         chosen = split.read_split(Path(data.split_file), ids)
     else:
-        chosen = split.make_split(ids, data.split_seed)
+        chosen = split.make_split(ids, data.split_seed, data.split_shares)
     return cohort.prepare(
         task,
         chosen,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from unc_jax.data.files import write_json
 from unc_jax.errors import InputError
 
 _PARTS = ("train", "validation", "test")
-_PAPER = (63, 13, 55)  # sizes of the paper's parts
+PAPER_SHARES = (63, 13, 55)  # sizes of the paper's parts
 
 
 class Split(NamedTuple):
@@ -32,10 +32,12 @@ def natural_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
-def make_split(case_ids: Iterable[str], seed: int) -> Split:
-    """Splits the cases at random in the paper's proportions, 63 : 13 : 55.
+def make_split(
+    case_ids: Iterable[str], seed: int, shares: Sequence[int] = PAPER_SHARES
+) -> Split:
+    """Splits the cases at random in the proportions of `shares`, as the paper's.
 
-    131 cases give exactly these sizes; n cases the largest remainders of n * 63 / 131
+    131 cases give 63, 13 and 55; n cases the largest remainders of n * 63 / 131
     and so on, and at least one case in each part. The draw orders the ids by a hash of
     (seed, id): it depends on neither file order nor the version of any library.
     Raises InputError for fewer than three cases or an id that occurs twice.
@@ -52,7 +54,7 @@ def make_split(case_ids: Iterable[str], seed: int) -> Split:
     def draw(case: str) -> bytes:
         return hashlib.sha256(f"split {seed} {case}".encode()).digest()
 
-    train, validation, _ = _sizes(len(ids))
+    train, validation, _ = _sizes(len(ids), shares)
     drawn = sorted(ids, key=draw)
     cuts = (drawn[:train], drawn[train:][:validation], drawn[train + validation :])
     return Split(*(tuple(natural_order(cut)) for cut in cuts))
@@ -95,11 +97,11 @@ def write_split(path: Path, split: Split) -> None:
     write_json(path, split._asdict())
 
 
-def _sizes(count: int) -> list[int]:
+def _sizes(count: int, shares: Sequence[int]) -> list[int]:
     """Returns largest-remainder shares of `count`, each at least 1."""
-    total = sum(_PAPER)
-    sizes = [count * share // total for share in _PAPER]
-    by_remainder = sorted(range(3), key=lambda i: -(count * _PAPER[i] % total))
+    total = sum(shares)
+    sizes = [count * share // total for share in shares]
+    by_remainder = sorted(range(3), key=lambda i: -(count * shares[i] % total))
     for part in by_remainder[: count - sum(sizes)]:
         sizes[part] += 1
     while 0 in sizes:

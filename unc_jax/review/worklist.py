@@ -4,7 +4,8 @@ import argparse
 import csv
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Row
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 UNFINISHED = "cases.unfinished.csv"
+_SHOWN = 5  # cases that a message names
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -48,10 +50,14 @@ def rule_of(arguments: argparse.Namespace) -> Rule:
     return wanted
 
 
-def read_known(path: Path) -> list[Row]:
-    """Reads the rows with a known Dice of a cases.csv, of an evaluation or a review."""
+def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
+    """Reads the rows with a known Dice of a cases.csv, of an evaluation or a review.
+
+    Training cases, of the table or by their names in `trained_on`, are left out, which
+    is said: their Dice is better than that of new cases.
+    """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding=cases_table.ENCODING, newline="") as file:
             header = next(csv.reader(file), [])
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; name a cases.csv") from None
@@ -60,15 +66,28 @@ def read_known(path: Path) -> list[Row]:
     rows = [row for row in rows if row["dice"] is not None]
     if not rows:
         raise InputError(f"{path}: no case has a Dice; score with --references first")
-    return rows
+    seen = [
+        str(row["case"])
+        for row in rows
+        if row.get("split") == "train" or row["case"] in trained_on
+    ]
+    kept = [{**row, "split": ""} for row in rows if row["case"] not in seen]
+    if seen:
+        shown = ", ".join(seen[:_SHOWN]) + ", ..." * (len(seen) > _SHOWN)
+        words = f"{path}: {len(seen)} training cases calibrate nothing: {shown}"
+        if not kept:
+            raise InputError(words)
+        print(printable(words), file=sys.stderr)
+    return kept
 
 
-def unfit_measures(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
-    """Returns the measures by which `known` cases cannot judge the others, and why.
+def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """Returns the measures by which `known` cases can judge the others.
 
-    These are measures that no case on one side has (masks have no U_labelled), and CV
-    when the two sides were measured on voxels of another size: it counts voxels, so it
-    has another scale on the grid of a scan than on a run's prepared grid.
+    Says which are left out: measures that no case on one side has (masks have no
+    U_labelled), and CV when the two sides were measured on voxels of another size: it
+    counts voxels, so it has another scale on the grid of a scan than on a run's
+    prepared grid. Without `rows` nothing is said.
     """
     unfit = {}
     for name in PAPER_MEASURES:
@@ -77,7 +96,10 @@ def unfit_measures(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
                 unfit[name] = f"no case {whose} has it"
     if not same_voxels(known, rows):
         unfit["cv"] = "it counts voxels, which are of another size there"
-    return unfit
+    if rows:
+        for name, reason in unfit.items():
+            print(f"{name} is left out: {reason}", file=sys.stderr)
+    return [name for name in PAPER_MEASURES if name not in unfit]
 
 
 def same_voxels(known: Sequence[Row], rows: Sequence[Row]) -> bool:

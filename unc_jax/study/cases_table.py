@@ -28,6 +28,7 @@ from unc_jax.uncertainty.measures import (
 from unc_jax.uncertainty.prediction import Prediction
 
 SPLITS = ("train", "validation", "test")
+ENCODING = "utf-8-sig"  # also with the mark that spreadsheets put at the start
 
 
 class Column(NamedTuple):
@@ -151,13 +152,20 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Reads what `write_rows` wrote; InputError names the file and the line.
+    """Reads what `write_rows` wrote, perhaps edited since; one row per case.
 
+    InputError names the file and the line: of another separator, of a case that has a
+    row already, of fields that are missing, too many or no finite number, and of a Dice
+    outside 0 ... 1.
     A measure beyond the paper's that the file does not have yet is None in every row.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding=ENCODING, newline="") as file:
             reader = csv.DictReader(file)
+            if any(";" in name for name in reader.fieldnames or ()):
+                raise InputError(
+                    f"{path}, line 1: separated by semicolons; save it with commas"
+                )
             absent = [one for one in columns if one not in (reader.fieldnames or ())]
             missing = [one for one in absent if one not in _OPTIONAL]
             if missing:
@@ -165,14 +173,14 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
                     f"{path}: no column {', '.join(missing)}; this is no table of this "
                     "version of unc_jax, delete it and run again"
                 )
-            return [
-                _from_fields(
-                    dict.fromkeys(absent, "") | fields,
-                    columns,
-                    f"{path}, line {reader.line_num}",
-                )
-                for fields in reader
-            ]
+            rows: dict[str, Row] = {}
+            for fields in reader:
+                place = f"{path}, line {reader.line_num}"
+                row = _from_fields(dict.fromkeys(absent, "") | fields, columns, place)
+                if row["case"] in rows:
+                    raise InputError(f"{place}: case {row['case']} has several rows")
+                rows[str(row["case"])] = row
+            return [*rows.values()]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         cause = " ".join(str(error).split())
         raise InputError(
@@ -225,6 +233,8 @@ def to_field(value: str | int | float | None) -> str:
 
 def _from_fields(fields: dict[str, str], columns: Sequence[str], place: str) -> Row:
     row: Row = {}
+    if None in fields:
+        raise InputError(f"{place}: more fields than columns; mend or delete the line")
     for name in columns:
         try:
             row[name] = _from_field(name, fields[name])
@@ -233,6 +243,9 @@ def _from_fields(fields: dict[str, str], columns: Sequence[str], place: str) -> 
                 f"{place}: {name} is {fields[name]!r}, which is no number; mend or "
                 "delete the line"
             ) from None
+    dice = row.get("dice")
+    if dice is not None and not 0 <= float(dice) <= 1:
+        raise InputError(f"{place}: dice is {dice:g}, must lie in 0 ... 1")
     return row
 
 
@@ -244,4 +257,9 @@ def _from_field(name: str, field: str | None) -> str | int | float | None:
         return field[1:] if guarded else field
     if field == "":
         return None
-    return int(field) if name in _WHOLE else float(field)
+    if name in _WHOLE:
+        return int(field)
+    number = float(field)
+    if not math.isfinite(number):
+        raise ValueError
+    return number

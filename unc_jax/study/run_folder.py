@@ -175,10 +175,6 @@ def _check_same_cases(first: Run, other: Run) -> None:
 
 
 def _check_rows(rows: list[Row], table: Path) -> None:
-    cases = [row["case"] for row in rows]
-    twice = {case for case in cases if cases.count(case) > 1}
-    if twice:
-        raise InputError(f"{table}: case {min(map(str, twice))} has several rows")
     strange = {str(row["split"]) for row in rows} - set(cases_table.SPLITS)
     if strange:
         raise InputError(

@@ -1,0 +1,122 @@
+"""Cases of known Dice that calibrate others, and references of a user."""
+
+import json
+
+import numpy as np
+import pytest
+from samples import write
+
+from unc_jax.errors import InputError
+from unc_jax.review import quality, worklist
+from unc_jax.review.references import References
+from unc_jax.review.scans import Scan
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.run_folder import Run
+
+
+def known_rows(count=12, columns=EVALUATION_COLUMNS, **values):
+    return [
+        cases_table.new_row(
+            columns,
+            **{"case": f"c{i}", "status": "ok", "dice": 0.9 - i / 100, "cv": 5.0 + i}
+            | {"d_pw": 0.9 - i / 50, "u_labelled": 0.1}
+            | values,
+        )
+        for i in range(count)
+    ]
+
+
+def test_training_cases_are_left_out_by_name(tmp_path, capsys):
+    rows = known_rows()
+    for index, row in enumerate(rows):
+        row["split"] = "train" if index < 7 else "test"
+    cases_table.write_rows(tmp_path / "known.csv", rows, EVALUATION_COLUMNS)
+    kept = worklist.read_known(tmp_path / "known.csv", {"c7"})
+    assert [row["case"] for row in kept] == ["c8", "c9", "c10", "c11"]
+    assert not any(row["split"] for row in kept)
+    words = capsys.readouterr().err
+    assert "8 training cases calibrate nothing: c0, c1, c2, c3, c4, ..." in words
+    with pytest.raises(InputError, match="12 training cases calibrate nothing"):
+        worklist.read_known(tmp_path / "known.csv", {row["case"] for row in rows})
+
+
+def test_masks_of_another_tool_calibrate_by_the_measures_they_have(tmp_path, capsys):
+    """A table of `score` on binary masks: no U_labelled, voxels of a scan."""
+    masks = known_rows(columns=REVIEW_COLUMNS, u_labelled=None)
+    for row in masks:
+        row.update(volume_ml=1000.0, volume_sd_ml=row["cv"])  # 0.025 / cv ml a voxel
+    cases_table.write_rows(tmp_path / "known.csv", masks, REVIEW_COLUMNS)
+    own = known_rows(volume_ml=1000.0, volume_sd_ml=200.0, split="train")
+    known = worklist.read_known(tmp_path / "known.csv")
+    measures = worklist.fit_measures(known, own)
+    assert measures == ["d_pw"]
+    words = capsys.readouterr().err
+    assert "u_labelled is left out" in words
+    assert "cv is left out" in words
+    model = quality.fit(own, calibration=known, measures=measures)
+    assert len(model.residuals) == 12
+    assert quality.predict(model, masks[0], 0.9).lower <= 0.9
+
+
+SCAN = np.zeros((8, 8, 8), np.uint8)
+SCAN[2:6, 2:6, 2:6] = 1  # 64 voxels
+
+
+def references_of(tmp_path, target="liver", **how):
+    config = {"data.liver_labels": [1, 2], "data.tumor_labels": [2]}
+    run = Run(tmp_path, {"data.target": target, **config}, [])
+    return References(run, how.get("source", tmp_path), how.get("folder"))
+
+
+def row_of(references, tmp_path, name="a"):
+    scan = Scan("case_a", tmp_path / "imagesTr" / f"{name}.nii.gz")
+    row = cases_table.new_row(REVIEW_COLUMNS, case="case_a", status="ok")
+    return references.with_dice(row, scan, tmp_path / "mask.nii.gz")
+
+
+def test_dice_against_a_folder(tmp_path):
+    write(tmp_path / "mask.nii.gz", SCAN)
+    truth = np.roll(SCAN, 1, axis=0)
+    truth[truth > 0] = 2
+    write(tmp_path / "truth" / "a.nii.gz", truth)  # named as the scan's file
+    row = row_of(references_of(tmp_path, folder=tmp_path / "truth"), tmp_path)
+    assert row["dice"] == pytest.approx(0.75)
+    assert row["reference_ml"] == pytest.approx(64 * 9 / 1000)
+    write(tmp_path / "truth" / "case_a.nii.gz", SCAN)  # named as the case
+    row = row_of(references_of(tmp_path, folder=tmp_path / "truth"), tmp_path)
+    assert (row["dice"], row["warnings"]) == (1.0, "")
+
+
+@pytest.mark.parametrize(
+    ("truth", "target", "said"),
+    [
+        (None, "liver", "no case_a.nii.gz"),
+        (SCAN[:7], "liver", "not on the grid of the scan"),
+        (SCAN * 5, "liver", "has the labels 5; the run was trained on 1, 2"),
+        (SCAN, "tumor", "has the labels 1; the run was trained on 2"),
+    ],
+)
+def test_a_reference_of_no_use_is_a_warning(tmp_path, truth, target, said):
+    write(tmp_path / "mask.nii.gz", SCAN)
+    (tmp_path / "truth").mkdir()
+    if truth is not None:
+        write(tmp_path / "truth" / "a.nii.gz", truth)
+    references = references_of(tmp_path, target, folder=tmp_path / "truth")
+    row = row_of(references, tmp_path)
+    assert row["dice"] is None
+    assert row["warnings"].startswith("no Dice: ")
+    assert said in row["warnings"]
+
+
+def test_dice_of_a_labelled_set(tmp_path):
+    """A case without the structure counts: its Dice is 0."""
+    write(tmp_path / "mask.nii.gz", SCAN)
+    for folder in ("imagesTr", "labelsTr"):
+        write(tmp_path / folder / "a.nii.gz", SCAN)
+    pair = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
+    content = {"labels": {"0": "background", "1": "liver", "2": "tumor"}, "name": "x"}
+    content |= {"modality": {"0": "CT"}, "training": [pair], "test": []}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert row_of(references_of(tmp_path), tmp_path)["dice"] == 1
+    assert row_of(references_of(tmp_path, "tumor"), tmp_path)["dice"] == 0

@@ -1,0 +1,88 @@
+"""References of scans that a run segmented: Dice of the masks that were delivered."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unc_jax.data import dataset, nifti
+from unc_jax.errors import InputError
+from unc_jax.review.read_samples import beside, same_grid
+from unc_jax.review.scans import Scan
+from unc_jax.study import cases_table, metrics
+from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
+from unc_jax.study.run_folder import Run
+
+
+class References:
+    """References of the scans of one command.
+
+    They are CASE.nii.gz of a folder, or the labels of a set with dataset.json.
+    """
+
+    def __init__(self, run: Run, source: Path, folder: Path | None):
+        """run: says which label values it was trained to find."""
+        name = "liver_labels" if run.target == "liver" else "tumor_labels"
+        self._values = tuple(run.config[f"data.{name}"])
+        self._folder = folder
+        self._of_set: dict[Path, Path] = {}
+        if folder is None and (source / "dataset.json").exists():
+            training = dataset.read_task(source).training
+            self._of_set = {case.image: case.label for case in training if case.label}
+
+    def with_dice(self, row: Row, scan: Scan, mask: Path) -> Row:
+        """Returns the row of a scan with the Dice of its mask, if there is a reference.
+
+        A reference that is missing or cannot be compared is a warning of the row.
+        """
+        if str(row["status"]).startswith(cases_table.FAILED):
+            return row
+        try:
+            path = self._path(scan)
+            if path is None:
+                return row
+            known = compare(mask, path, self._values, strict=self._folder is not None)
+        except InputError as error:
+            words = filter(None, [str(row["warnings"]), f"no Dice: {error}"])
+            return {**row, "warnings": "; ".join(words)}
+        return cases_table.new_row(REVIEW_COLUMNS, **{**row, **known})
+
+    def _path(self, scan: Scan) -> Path | None:
+        if self._folder is None:
+            return self._of_set.get(scan.path)
+        names = [scan.case]
+        if not scan.series:
+            names.append(dataset.stem(scan.path).removesuffix("_0000"))
+        found = [path for name in names if (path := beside(self._folder, name))]
+        if not found:
+            raise InputError(f"{self._folder}: no {scan.case}.nii.gz or .nii")
+        return found[0]
+
+
+def compare(
+    mask: Path, reference: Path, values: Sequence[int], *, strict: bool
+) -> dict[str, float]:
+    """Returns Dice and reference volume of a mask as it was written.
+
+    Args:
+      mask: file of the segmentation.
+      reference: file of labels on the same grid.
+      values: label values that make up the structure.
+      strict: refuse a reference that has none of them but others; in a labelled set a
+        case may lack the structure, anywhere else it is one of another structure.
+    """
+    found, geometry = nifti.read(mask, labels=True)
+    labels, there = nifti.read(reference, labels=True)
+    if not same_grid(geometry, there):
+        raise InputError(f"{reference}: not on the grid of the scan; resample it")
+    known = np.flatnonzero(np.bincount(labels.ravel(order="K"))[1:]) + 1
+    if strict and len(known) and not np.isin(known, values).any():
+        raise InputError(
+            f"{reference}: has the labels {', '.join(map(str, known[:5]))}; the run "
+            f"was trained on {', '.join(map(str, values))}"
+        )
+    truth = np.isin(labels, values)
+    return {
+        "dice": metrics.dice(found != 0, truth),
+        "reference_ml": metrics.volume_ml(truth, geometry.voxel_ml),
+    }
