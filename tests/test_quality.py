@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import coverage
 from unc_jax.errors import InputError
 from unc_jax.review import quality
 
@@ -146,3 +147,16 @@ def test_too_few_cases_are_refused():
         quality.fit(TRAIN + HELD_OUT[:2])
     with pytest.raises(InputError, match=r"0 cases .* to fit"):
         quality.fit([case(None, 0.5)] * 5)
+
+
+@pytest.mark.parametrize(("gap", "low"), [(0.0, False), (0.1, True)])
+def test_the_benchmark_of_coverage_can_fail(gap, low):
+    """Calibration cases that are better than the test cases, as training cases are."""
+    rng = np.random.default_rng(0)
+    train, calibration, test = coverage.cohort(rng, (63, 40, 100), gap=0.0)
+    better = [{**row, "dice": row["dice"] + gap} for row in calibration]
+    model = quality.fit([*train, *better])
+    assert coverage.of_one_split(model, test, 0.9).is_low(rows=10) == low
+    lower = [quality.predict(model, row, 0.9).lower for row in test]
+    covered = [bool(row["dice"] >= x) for row, x in zip(test, lower, strict=True)]
+    assert coverage.of_repetitions(covered, 40, 0.9).is_low(rows=10) == low
