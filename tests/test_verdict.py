@@ -74,8 +74,8 @@ def test_measures_that_say_something_and_measures_that_say_nothing():
     assert good["rho"]["ci95"][0] > 0
     assert good["skill"]["ci95"][0] > 0
     assert bad["verdict"].startswith("This run's measures do not rank its cases (rho ")
-    assert verdict.is_worthless(bad["verdict"])
-    assert not verdict.is_worthless(good["verdict"])
+    assert verdict.warnings(bad["verdict"])
+    assert not verdict.warnings(good["verdict"])
 
 
 def test_skill_by_hand():
@@ -100,7 +100,7 @@ def test_measures_that_rank_can_predict_no_better_than_a_constant():
     found = judge(rows)
     assert "rank its cases" in found["verdict"]
     assert "not shown to beat a constant" in found["verdict"]
-    assert not verdict.is_worthless(found["verdict"])
+    assert not verdict.warnings(found["verdict"])
 
 
 def test_few_failures_are_said():
@@ -120,7 +120,7 @@ def test_few_failures_are_said():
 )
 def test_the_committed_runs_are_judged(run, worthless):
     rows = cases_table.read_rows(RUNS / run / "cases.csv", EVALUATION_COLUMNS)
-    assert verdict.is_worthless(verdict.of_run(rows)) == worthless
+    assert bool(verdict.warnings(verdict.of_run(rows))) == worthless
 
 
 def test_files_of_a_run(tmp_path):

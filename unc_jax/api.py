@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from unc_jax.data.geometry import Geometry, to_canonical, to_scan_order
 from unc_jax.errors import InputError
-from unc_jax.review import quality, segment_scan
+from unc_jax.review import quality, segment_scan, verdict
 from unc_jax.review.segment_scan import Segmentation, Segmenter
 from unc_jax.study import run_folder
 from unc_jax.uncertainty.measures import measure_all
@@ -23,6 +23,7 @@ class Run(NamedTuple):
     """A trained run, ready to segment arrays; its folder is only read."""
 
     segmenter: Segmenter
+    warnings: tuple[str, ...] = ()  # of every case, where the run's measures fail
 
     def segment(
         self, array: ArrayLike, affine: ArrayLike, *, organ: ArrayLike | None = None
@@ -61,6 +62,7 @@ class Run(NamedTuple):
             mask=mask,
             mean=mean,
             uncertainty=uncertainty,
+            warnings=(*found.warnings, *self.warnings),
             measures={
                 name: math.nan if value is None else value
                 for name, value in found.measures.items()
@@ -88,7 +90,8 @@ def load_run(path: str | Path, *, level: float = 0.9) -> Run:
     opened = run_folder.open_run(Path(path))
     model = quality.of_run(opened)
     level = quality.supported_level(model, level)
-    return Run(segment_scan.build_segmenter(opened, quality=model, level=level))
+    segmenter = segment_scan.build_segmenter(opened, quality=model, level=level)
+    return Run(segmenter, verdict.warnings(verdict.of_run(opened.rows)))
 
 
 def score(samples: ArrayLike) -> dict[str, float]:

@@ -110,9 +110,10 @@ def of_run(rows: Sequence[Row]) -> str:
         return ""
 
 
-def is_worthless(verdict: str) -> bool:
-    """Tells whether a verdict says that flags of the run are worth nothing."""
-    return "do not rank" in verdict
+def warnings(verdict: str) -> tuple[str, ...]:
+    """Returns what every case of a run should say where the verdict is bad."""
+    said = "this run's measures do not rank its cases"
+    return (said,) if said[1:] in verdict else ()
 
 
 def store(workdir: Path, rows: Sequence[Row]) -> str:

@@ -138,10 +138,8 @@ def failed_row(case: str, source: Path, error: Exception) -> Row:
 
 def with_verdict(row: Row, words: str) -> Row:
     """Returns the row with a warning where the verdict on the run is bad."""
-    if not verdict.is_worthless(words):
-        return row
-    said = "this run's measures do not rank its cases"
-    return {**row, "warnings": "; ".join(filter(None, [str(row["warnings"]), said]))}
+    said = filter(None, [str(row["warnings"]), *verdict.warnings(words)])
+    return {**row, "warnings": "; ".join(said)}
 
 
 def begin(output: Path) -> None:
