@@ -34,7 +34,8 @@ class Preparation(NamedTuple):
     Attributes:
       target, "liver" | "tumor"; window_hu, empty for none; outside_hu: as in the
         config.
-      liver_labels: values of the organ in the training cases.
+      liver_labels, tumor_labels: values of the organ, tumours included, and of the
+        tumours in the training cases.
       shape: voxels (x, y, z) that the network sees.
       normalisation: "population", by mean and std | each "case".
       spacing_mm: range of the scans' spacing over the training cases, per axis.
@@ -51,6 +52,7 @@ class Preparation(NamedTuple):
     std: float
     spacing_mm: tuple[Range, Range, Range]
     ranges: dict[str, Range]
+    tumor_labels: tuple[int, ...] = (2,)
 
 
 class Prepared(NamedTuple):
@@ -92,6 +94,7 @@ def store_preparation(
         "window_hu": list(data.window_hu),
         "outside_hu": data.outside_hu,
         "liver_labels": cohort.settings["liver_labels"],
+        "tumor_labels": cohort.settings["tumor_labels"],
         "normalisation": statistics["normalisation"],
         "mean": statistics["mean"],
         "std": statistics["std"],
@@ -114,6 +117,7 @@ def preparation_of(run: Run) -> Preparation:
             shape=(x, y, z),
             window_hu=tuple(found.window_hu),
             liver_labels=tuple(found.liver_labels),
+            tumor_labels=tuple(found.tumor_labels),
             spacing_mm=(first, second, third),
             ranges={
                 name: (float(a), float(b)) for name, (a, b) in found.ranges.items()

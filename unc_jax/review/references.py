@@ -13,6 +13,9 @@ from unc_jax.study import cases_table, metrics
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
 from unc_jax.study.run_folder import Run
 
+# Of runs whose preparation.json does not say.
+_LABELS = {"liver_labels": (1, 2), "tumor_labels": (2,)}
+
 
 class References:
     """References of the scans of one command.
@@ -23,7 +26,9 @@ class References:
     def __init__(self, run: Run, source: Path, folder: Path | None):
         """run: says which label values it was trained to find."""
         name = "liver_labels" if run.target == "liver" else "tumor_labels"
-        self._values = tuple(run.config[f"data.{name}"])
+        stored = run.preparation or {}
+        values = run.config[f"data.{name}"] or stored.get(name) or _LABELS[name]
+        self._values = tuple(values)
         self._folder = folder
         self._of_set: dict[Path, Path] = {}
         if folder is None and (source / "dataset.json").exists():
