@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -128,6 +129,8 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     marks = {path: path.stat().st_mtime_ns for path in output.glob("*/*.nii.gz")}
     (output / first / "mask.nii.gz").unlink()  # as a kill leaves it
     (source / "torn.nii.gz").unlink()
+    (source / "notes.txt").write_text("no scan")
+    os.mkfifo(source / "pipe.nii")
     assert review(tmp_path / "elsewhere", source, output).keys() == rows.keys() - {
         "torn"
     }
@@ -135,6 +138,10 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     assert anew == {first}
     path = source / f"{first}.nii.gz"
     told = json.loads((output / "run.json").read_text())["sha256"][first]
+    assert json.loads((output / "run.json").read_text())["passed_over"] == {
+        "neither NIfTI nor DICOM": [str(source / "notes.txt")],
+        "no file, but a pipe, device or link": [str(source / "pipe.nii")],
+    }
     assert told == hashlib.sha256(path.read_bytes()).hexdigest()
 
     # A case that fails now keeps nothing that looks like a result.
