@@ -103,9 +103,9 @@ def _evaluate() -> ConfigDict:
     evaluate.source = "dropout"
     evaluate.members = ()  # run folders of an ensemble, of one config but the seed
     evaluate.samples = 10  # N, of dropout
-    # Dropout masks of a sample: one draw per "volume" | the same for the whole "cohort"
-    # | a fresh one for each "window".
-    evaluate.mask_scope = "volume"
+    # Dropout masks of a sample: the same for the whole "cohort", so that cases differ
+    # by what they show | one draw per "volume" | a fresh one for each "window".
+    evaluate.mask_scope = "cohort"
     # Voxels (x, y, z); () is the volume's plane, x and y, by the patch's depth: fewer
     # borders, where the network sees zeros, and fewer voxels seen twice.
     evaluate.window_shape = ()

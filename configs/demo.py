@@ -5,10 +5,8 @@
 Measured: results/demo (52 cases; 7 to 10 min from an empty folder; split 25/5/22 then).
 Ten validation cases support bounds of predicted Dice at level 0.9.
 
-A small network (8 features, 3 levels) on small volumes. All cases are seen under the
-same ten dropout masks: with so few channels, the luck of a case's own masks would hide
-what sets it apart. Everything else is the code and the settings of
-configs/liver_large_wcc.py.
+A small network (8 features, 3 levels) on small volumes. Everything else is the code and
+the settings of configs/liver_large_wcc.py.
 """
 
 from ml_collections import ConfigDict
@@ -34,5 +32,4 @@ def get_config() -> ConfigDict:
     config.train.validate_every_steps = 100
     config.train.checkpoint_every_steps = 100
     config.evaluate.window_batch = 8
-    config.evaluate.mask_scope = "cohort"
     return config

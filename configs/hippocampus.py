@@ -65,4 +65,5 @@ def get_config(variant: str = "whole_wcc") -> ConfigDict:
     config.train.validate_every_steps = 250
     config.train.checkpoint_every_steps = 250
     config.evaluate.window_batch = 8
+    config.evaluate.mask_scope = "volume"  # as in results/hippocampus
     return config

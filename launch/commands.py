@@ -48,6 +48,7 @@ SYNTHETIC = {
     "train.validate_every_steps": "200",
     "train.checkpoint_every_steps": "200",
     "evaluate.window_batch": "8",
+    "evaluate.mask_scope": "volume",
 }
 SYNTHETIC_TARGET = {
     "liver": {"data.shape": "(64, 64, 48)"},

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -144,6 +145,58 @@ def test_segment_takes_any_axis_order(tiny_run, tiny_task):
         found = nib.as_closest_canonical(nib.Nifti1Image(mean, one.affine))
         results.append(found.get_fdata())
     np.testing.assert_allclose(*results, atol=1e-5)
+
+
+@pytest.mark.parametrize("scope", ["cohort", "volume"])
+def test_last_bits_of_a_scan_decide_nothing(tiny_run, tiny_task, tmp_path, scope):
+    """Two files of one scan differ by their rounding, as NIfTI and DICOM do."""
+    folder = shutil.copytree(tiny_run, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    text = json.dumps({**config, "evaluate.mask_scope": scope})
+    (folder / "config.json").write_text(text)
+    image = nib.load(sorted((tiny_task / "imagesTr").glob("*.nii.gz"))[0])
+    voxels, run = image.get_fdata(dtype=np.float32), unc_jax.load_run(folder)
+    one, other = (
+        run.segment(array, image.affine).measures
+        for array in (voxels, np.nextafter(voxels, np.float32(np.inf)))
+    )
+    for name in MEASURES:
+        assert one[name] == pytest.approx(other[name], rel=1e-3, nan_ok=True), name
+
+
+def test_a_dicom_series_is_the_same_scan(tiny_run, tiny_task, tmp_path):
+    """File format, order and company of a scan change nothing."""
+    pytest.importorskip("pydicom")
+    from tests.test_dicom import write_slice
+
+    source = sorted((tiny_task / "imagesTr").glob("*.nii.gz"))[:2]
+    scan = nib.as_closest_canonical(nib.load(source[0]))
+    voxels, (x, y, z) = scan.get_fdata().round(), scan.header.get_zooms()
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    shutil.copy(source[1], scans / "another.nii.gz")
+    nib.save(nib.Nifti1Image(voxels, scan.affine), scans / "same.nii.gz")
+    far = scan.affine @ [voxels.shape[0] - 1, voxels.shape[1] - 1, 0, 1]
+    for number in range(voxels.shape[2]):
+        write_slice(
+            scans / f"{number}.dcm",
+            voxels[::-1, ::-1, number].T,
+            (-far[0], -far[1], far[2] + float(z) * number),
+            PixelSpacing=[float(y), float(x)],
+            RescaleSlope=1,
+            RescaleIntercept=0,
+        )
+    argv = ["--run", str(tiny_run), "--input", str(scans), "--output", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        predict.main(argv)
+    rows = cases_table.read_rows(tmp_path / "cases.csv", cases_table.REVIEW_COLUMNS)
+    by_case = {row["case"]: row for row in rows}
+    of_dicom = next(row for case, row in by_case.items() if case.startswith("HCC"))
+    for name in (*MEASURES, "volume_ml", "predicted_dice", "cv_se", "unlike", "flag"):
+        expected = by_case["same"][name]
+        if isinstance(expected, float):
+            expected = pytest.approx(expected, rel=1e-4)
+        assert of_dicom[name] == expected, name
 
 
 @pytest.mark.parametrize(

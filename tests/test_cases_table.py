@@ -182,3 +182,11 @@ def test_a_table_from_before_a_measure_was_added_can_be_read(tmp_path):
     assert not cases_table.has_all_columns(path, EVALUATION_COLUMNS)
     expected = [{**row, "cv_roy": None} for row in rows_of_two()]
     assert cases_table.read_rows(path, EVALUATION_COLUMNS) == expected
+
+
+def test_quality_is_calibrated_with_the_delivered_masks_if_all_have_a_dice():
+    rows = [{"dice": 0.5, "dice_scan": 0.6}, {"dice": None, "dice_scan": None}]
+    found = cases_table.with_delivered_dice(rows)
+    assert [row["dice"] for row in found] == [0.6, None]
+    rows.append({"dice": 0.7, "dice_scan": None})
+    assert cases_table.with_delivered_dice(rows) == rows

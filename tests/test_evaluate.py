@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from unc_jax.data import nifti
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
@@ -118,6 +119,24 @@ def test_rows_hold_what_the_measures_say(cohort, tmp_path):
     assert row["reference_ml"] == 49 * VOXEL_ML
     assert row["dice"] == 2 * 36 / (36 + 49)
     assert row["status"] == "ok"
+
+
+def test_dice_of_the_delivered_mask(cohort, tmp_path):
+    """The scan has twice the voxels along x, within a larger field of view."""
+    grid = nifti.Geometry((20, 6, 9), np.eye(4))
+    box = [[2, 18], [0, 6], [0, 9]]
+    record = {**cohort.records[0], "geometry": grid.to_json(), "box": box}
+    labels = {"a": np.ones(grid.shape, bool), "b": np.ones((3, 3, 3), bool)}
+    rows = evaluate(
+        Predictor(noise=0.1),
+        cohort._replace(records=(record,) * 6),
+        tmp_path,
+        reference_of=labels.get,
+    )
+    # 4 x 3 x 3 voxels, interpolated: 8 x 3 x 3 of 1080.
+    assert rows[0]["dice_scan"] == pytest.approx(2 * 72 / (72 + 1080))
+    assert rows[1]["dice_scan"] is None  # a label on another grid
+    assert rows[2]["dice_scan"] is None  # no label at hand
 
 
 def test_undefined_is_an_empty_field_and_zero_is_zero(cohort, tmp_path):

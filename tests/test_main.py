@@ -85,7 +85,6 @@ def review(run, source, output, *flags, failed=0):
 
 
 def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
-    tiny_config.evaluate.mask_scope = "cohort"
     run, output = tmp_path / "run", tmp_path / "out"
     run_all(tiny_config, run)
     shutil.copytree(run, tmp_path / "elsewhere")  # a run is a folder to carry away
@@ -100,7 +99,7 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     for known in cases_table.read_rows(run / "cases.csv", EVALUATION_COLUMNS):
         row = rows[known["case"]]
         assert row["status"] == "ok"
-        for name in ("cv", "d_pw", "u_labelled", "volume_ml"):
+        for name in ("cv", "d_pw", "u_labelled", "cv_se", "d_pw_se", "u_labelled_se"):
             assert row[name] == pytest.approx(known[name], rel=1e-4), name
         assert row["dice_lower"] is None or row["dice_lower"] <= row["predicted_dice"]
         scan = nib.load(source / f"{known['case']}.nii.gz")
@@ -108,16 +107,19 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
             written = nib.load(output / known["case"] / f"{name}.nii.gz")
             assert written.shape == scan.shape
             np.testing.assert_array_equal(written.affine, scan.affine)
-        # Dice of the mask that was written, in the scan's own grid.
-        mask, truth = (
-            nib.load(folder / f"{known['case']}{name}").get_fdata() > 0
-            for folder, name in (
-                (output, "/mask.nii.gz"),
-                (task / "labelsTr", ".nii.gz"),
-            )
-        )
-        dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
-        assert row["dice"] == pytest.approx(dice)
+        # The Dice and the volumes are those of the mask that was written.
+        mask = nib.load(output / known["case"] / "mask.nii.gz")
+        label = nib.load(f"{tiny_config.data.root}/labelsTr/{known['case']}.nii.gz")
+        here, there = (np.asarray(one.dataobj) > 0 for one in (mask, label))
+        both = 2 * (here & there).sum() / (here.sum() + there.sum())
+        assert known["dice_scan"] == pytest.approx(both, abs=1e-4)
+        assert row["dice"] == pytest.approx(both)
+        assert known["dice_scan"] != known["dice"]
+        voxel_ml = abs(np.linalg.det(mask.affine[:3, :3])) / 1000
+        assert row["volume_ml"] == pytest.approx(here.sum() * voxel_ml, rel=1e-6)
+        scale = row["volume_ml"] / known["volume_ml"]
+        for name in ("volume_sd_ml", "volume_low_ml", "volume_high_ml"):
+            assert row[name] == pytest.approx(scale * known[name], rel=1e-3), name
     assert rows["torn"]["dice"] is None
     assert "NIfTI" in rows["torn"]["status"]
     assert (rows["torn"]["flag"], rows["torn"]["reason"]) == ("yes", "failed")

@@ -8,8 +8,11 @@ from hypothesis.extra.numpy import arrays
 
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.prediction import (
+    SPARSE,
     pack_masks,
     pairwise_dice_packed,
+    reduce_maps,
+    reduce_samples,
     unpack_masks,
 )
 
@@ -248,3 +251,50 @@ def test_packed_dice_is_dice(masks):
     packed = np.packbits(masks, axis=-1)
     expected = reference("mean_pairwise_dice", masks.astype(np.float32))
     assert pairwise_dice_packed(packed) == pytest.approx(expected, rel=1e-12)
+
+
+FUNCTIONS = {
+    "cv": "coefficient_of_variation",
+    "d_pw": "mean_pairwise_dice",
+    "u_labelled": "mean_labelled_uncertainty",
+}
+
+
+@FEW
+@given(samples=probabilities)
+@pytest.mark.parametrize("reduce", [reduce_maps, lambda s: reduce_samples([s])])
+def test_subsets_are_measured_like_samples_of_their_own(reduce, samples):
+    samples = samples.astype(np.float16).astype(np.float32)  # as they are kept
+    found = reduce(samples)
+    subsets = np.array([[0, 1, 2], [3, 1, 0]])
+    for name in measures.PAPER_MEASURES:
+        kept = samples
+        if name == "u_labelled":
+            kept = samples[:, ::SPARSE, ::SPARSE, ::SPARSE]
+        expected = [reference(FUNCTIONS[name], kept[one]) for one in subsets]
+        if name == "u_labelled" and found.hard:
+            expected = [np.nan] * 2
+        values = measures.MEASURES[name].of_subsets(found, subsets)
+        np.testing.assert_allclose(values, expected, rtol=2e-5, atol=5e-7)
+
+
+def test_stated_error_is_the_spread_of_repeated_draws():
+    """Balls that grow and shrink from sample to sample, drawn 100 times."""
+    random = np.random.default_rng(0)
+    distance = np.linalg.norm(np.mgrid[-12:12, -12:12, -12:12], axis=0)
+    found = {name: [] for name in measures.PAPER_MEASURES}
+    for _ in range(100):
+        radii = random.normal(7, 1.5, (10, 1, 1, 1))
+        samples = 1 / (1 + np.exp(distance - radii))
+        one = reduce_maps(samples.astype(np.float32))
+        for name, values in found.items():
+            measure = measures.MEASURES[name]
+            values.append((measure.of(one), measures.standard_error(one, name)))
+    for name, values in found.items():
+        drawn, stated = np.array(values).T
+        assert 0.7 < np.sqrt(np.mean(stated**2)) / drawn.std() < 1.4, name
+
+
+def test_three_samples_state_no_error():
+    one = reduce_maps(np.random.default_rng(0).random((3, 4, 4, 4), np.float32))
+    assert np.isnan(measures.standard_error(one, "cv"))

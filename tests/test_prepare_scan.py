@@ -47,13 +47,13 @@ def spacing_warnings(*spacing_mm):
 
 def test_spacing_outside_the_training_range():
     assert not spacing_warnings(0.8, 0.8, 5.0)
-    assert not spacing_warnings(0.6, 1.1, 6.2)
-    found = spacing_warnings(0.5, 0.8, 7.0)
+    assert not spacing_warnings(0.4, 1.4, 9.0)  # up to twice as fine or as coarse
+    found = spacing_warnings(0.2, 0.8, 11.0)
     assert [text.split(" is ")[0] for text in found] == [
         "spacing along x",
         "spacing along z",
     ]
-    assert found[1].endswith("is 7 mm, 1 to 5 mm in training")
+    assert found[1].endswith("is 11 mm, 1 to 5 mm in training")
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,16 @@ _DRAWN_RUNS = _random.integers(0, 2, (50, 2))
 _ESTIMATE = Estimate(0.5, _random.normal(0.5, 0.1, 50))
 _VOLUME_ML = np.array([1400.0, 1100.0, 900.0, 1500.0, 1300.0, 800.0, 1000.0])
 _SUMS = metrics.sum_voxels(_MEAN, _MASK, bins=3)
+_PREDICTION = Prediction(
+    mean=_MEAN,
+    uncertainty=_MEAN,
+    expected_entropy=_MEAN / 2,
+    masks=_PACKED,
+    volumes=_VOLUMES,
+    sparse=_SAMPLES[:, ::2, ::2, ::2],
+    hard=False,
+    identical=False,
+)
 
 EXAMPLES: dict[str, Call] = {
     "segmentation.losses.soft_dice_loss": call(_PROBABILITIES, _LABELS, smooth=1.0),
@@ -141,19 +151,11 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.measures.sample_volumes": call(_SAMPLES),
     "uncertainty.measures.cv_of_volumes": call(_VOLUMES),
     "uncertainty.measures.cv_roy_of_volumes": call(_VOLUMES),
-    "uncertainty.measures.measure_all": call(
-        Prediction(
-            mean=_MEAN,
-            uncertainty=_MEAN,
-            expected_entropy=_MEAN / 2,
-            masks=_PACKED,
-            volumes=_VOLUMES,
-            hard=False,
-            identical=False,
-        )
-    ),
+    "uncertainty.measures.measure_all": call(_PREDICTION),
+    "uncertainty.measures.standard_error": call(_PREDICTION, "u_labelled"),
     "uncertainty.prediction.reduce_samples": call([_SAMPLES[:3], _SAMPLES[3:]]),
     "uncertainty.prediction.reduce_maps": call([_MASK, _MEAN, _MEAN]),
+    "uncertainty.prediction.dice_table": call(_PACKED),
     "uncertainty.prediction.pack_masks": call(_SAMPLES >= 0.5),
     "uncertainty.prediction.unpack_masks": call(_PACKED, 4),
     "uncertainty.prediction.pairwise_dice_packed": call(_PACKED),

@@ -160,3 +160,13 @@ def test_the_benchmark_of_coverage_can_fail(gap, low):
     lower = [quality.predict(model, row, 0.9).lower for row in test]
     covered = [bool(row["dice"] >= x) for row, x in zip(test, lower, strict=True)]
     assert coverage.of_repetitions(covered, 40, 0.9).is_low(rows=10) == low
+
+
+def test_calibrated_with_the_dice_of_the_delivered_masks():
+    rows = [case(0.5, 0.1 * i) for i in range(6)]
+    rows += [case(0.5, 0.1 * i, split="validation") for i in range(6)]
+    delivered = [{**row, "dice_scan": 0.7} for row in rows]
+    found = quality.fit(delivered)
+    assert found.dice == pytest.approx([0.7] * 6)
+    assert found.map.dice == pytest.approx([0.7] * 6)
+    assert quality.fit([*delivered[:-1], rows[-1]]).dice == pytest.approx([0.5] * 6)

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from unc_jax.data import patches
 from unc_jax.errors import InputError
-from unc_jax.segmentation.sliding import build_point_prediction
+from unc_jax.segmentation.sliding import build_features, build_point_prediction
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty import measures, sampling
 from unc_jax.uncertainty.prediction import unpack_masks
@@ -103,6 +104,12 @@ def test_only_cohort_scope_shares_networks_between_cases(predict, scope, alike):
     keys = (sampling.volume_key(jax.random.key(3), case, scope) for case in (0, 1))
     first, second = (predict(key, mask_scope=scope).masks for key in keys)
     assert np.array_equal(first, second) == alike
+
+
+@pytest.mark.parametrize("scope", sampling.MASK_SCOPES)
+def test_scans_without_a_number_share_the_networks_of_the_cohort(scope):
+    key = jax.random.key(3)
+    assert sampling.volume_key(key, None, scope) == key
 
 
 @pytest.mark.parametrize("scope", sampling.MASK_SCOPES)
@@ -219,3 +226,38 @@ def test_rate_zero_has_no_spread(variables):
 def test_impossible_settings_are_refused(changes):
     with pytest.raises(InputError):
         sampling.build_monte_carlo(MODEL, **{**SETTINGS, **changes})
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_features_are_the_mean_of_the_bottleneck(variables, batch):
+    """Of the same windows; what flax captures of the block is the reference."""
+    grid = {"patch_shape": PATCH, "overlap": 0.25, "window_batch": batch}
+    corners = patches.window_corners(VOLUME.shape, PATCH, 0.25)
+    windows = patches.extract(jnp.asarray(VOLUME), corners, PATCH)[..., None]
+    _, found = MODEL.apply(
+        *(variables, windows),
+        train=False,
+        dropout=False,
+        capture_intermediates=lambda module, _: module.name == "blocks_down1_conv1",
+        mutable=["intermediates"],
+    )
+    (bottleneck,) = found["intermediates"]["blocks_down1_conv1"]["__call__"]
+    features = build_features(MODEL, **grid)(variables, VOLUME)
+    np.testing.assert_allclose(
+        features, bottleneck.mean(axis=(0, 1, 2, 3)), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_only_who_asks_gets_features(variables):
+    """No collection beside the network's own comes into a checkpoint."""
+    assert set(variables) == {"params", "batch_stats"}
+
+
+def test_a_network_without_features_has_none():
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train, dropout):
+            return x[..., 0]
+
+    grid = {"patch_shape": PATCH, "overlap": 0.25, "window_batch": 2}
+    assert build_features(Plain(), **grid)({}, VOLUME).shape == (0,)

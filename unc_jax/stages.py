@@ -15,7 +15,7 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.data.prepare_case import Recipe
 from unc_jax.errors import InputError, printable
-from unc_jax.review import prepare_scan, report, verdict
+from unc_jax.review import novelty, prepare_scan, report, verdict
 from unc_jax.segmentation.fit import check_resumable, fit
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
@@ -131,11 +131,14 @@ def evaluate_run(
     again; rows made with something else are refused, unless they may be replaced.
     """
     predictor = load_predictor(config, workdir, prepared.images.shape[1:])
+    root = Path(runtime.on_main(lambda: str(data_root(config))))
+    labels = {case.id: case.label for case in dataset.read_task(root).training}
+    values = prepared.target_labels
     assess = voxel_agreement.build_assessment(
         prepared,
         predictor.single,
-        raters_of=Path(runtime.on_main(lambda: str(data_root(config)))),
-        values=prepared.target_labels,
+        raters_of=root,
+        values=values,
         folder=workdir / "voxels",
     )
 
@@ -144,13 +147,15 @@ def evaluate_run(
         if config.evaluate.save_predictions:
             evaluate.write_maps(workdir / "predictions", prepared, index, prediction)
 
+    rows_made_with = made_with(config, prepared, predictor.steps, predictor.digests)
     rows = evaluate.evaluate_cases(
         predictor.predict,
         prepared,
         workdir,
         samples=predictor.samples,
-        made_with=made_with(config, prepared, predictor.steps, predictor.digests),
+        made_with=rows_made_with,
         replace=replace,
+        reference_of=lambda case: evaluate.read_reference(labels.get(case), values),
         on_case=_on_row(prepared),
         on_prediction=on_prediction,
     )
@@ -160,6 +165,7 @@ def evaluate_run(
     if summed is not None:
         files.write_json(workdir / "voxels.json", summed)
     prepare_scan.store_preparation(workdir, config, prepared, rows)
+    novelty.store_features(workdir, prepared, predictor.features, rows_made_with)
     said = verdict.store(workdir, rows)
     return f"{summarise(config, rows, workdir)}\n\n{said}"
 

@@ -28,9 +28,14 @@ def on_scan(
 ) -> Maps:
     """Interpolates prepared volumes (x, y, z) back to the scan; 0 outside `box`."""
     shape = geometry.canonical_shape
-    restored = restore(mean, shape, box, order=1, fill=0.0)
+    restored = mean_on_scan(mean, geometry, box)
     spread = restore(uncertainty, shape, box, order=1, fill=0.0)
     return Maps(restored >= 0.5, restored, spread)
+
+
+def mean_on_scan(mean: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
+    """Interpolates a mean (x, y, z) back to the scan; the delivered mask is >= 0.5."""
+    return restore(mean, geometry.canonical_shape, box, order=1, fill=0.0)
 
 
 def write_samples(

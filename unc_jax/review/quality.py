@@ -25,6 +25,7 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 _FEWEST = 3
 _FOLDS = 10
+_NO_BOUND = {"features", "intensities"}  # in `unlike`
 
 Values = dict[str, Any]  # a row of a table, or one value per measure
 
@@ -84,12 +85,13 @@ def fit(
       calibration: cases of the user's own, instead of the validation cases.
       measures: names of those that the score takes.
 
-    Cases whose Dice or measures are undefined are left out.
+    Dice is that of `cases_table.with_delivered_dice`. Cases whose Dice or measures are
+    undefined are left out.
 
     Raises:
       InputError: fewer than three cases to fit to, or to calibrate with.
     """
-    known = _known(rows, measures)
+    known = _known(cases_table.with_delivered_dice(rows), measures)
     if not any(row.get("split") for row in rows):
         _check_enough(known, "fit the quality map to")
         found = fit_map(known, measures)
@@ -99,7 +101,7 @@ def fit(
     if calibration is None:
         held_out = [row for row in known if row["split"] == "validation"]
     else:
-        held_out = _known(calibration, measures)
+        held_out = _known(cases_table.with_delivered_dice(calibration), measures)
     _check_enough(train, "fit the quality map to")
     _check_enough(held_out, "calibrate the quality map with")
     found = fit_map(train, measures)
@@ -153,11 +155,16 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
 
 
 def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
-    """Returns a review's row with predicted Dice and lower bound, where it has them."""
+    """Returns a review's row with predicted Dice and lower bound, where it has them.
+
+    A scan unlike the calibration cases by what it shows has no bound.
+    """
     if quality is None or not cases_table.is_usable(row):
         return row
     found = predict(quality, row, level)
-    predicted = {"predicted_dice": found.predicted, "dice_lower": found.lower}
+    outside = _NO_BOUND.intersection(str(row["unlike"]).split(", "))
+    lower = math.nan if outside else found.lower
+    predicted = {"predicted_dice": found.predicted, "dice_lower": lower}
     return cases_table.new_row(REVIEW_COLUMNS, **{**row, **predicted})
 
 

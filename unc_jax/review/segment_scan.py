@@ -15,14 +15,15 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
-from unc_jax.review import prepare_scan, quality, rule
+from unc_jax.review import novelty, prepare_scan, quality, rule
+from unc_jax.review.novelty import Novelty
 from unc_jax.review.prepare_scan import Preparation
 from unc_jax.review.quality import Quality
-from unc_jax.study import cases_table, run_folder
+from unc_jax.study import cases_table, metrics, run_folder
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
 from unc_jax.study.predictor import Predictor, load_predictor
 from unc_jax.study.run_folder import Run
-from unc_jax.uncertainty.measures import MEASURES
+from unc_jax.uncertainty.measures import MEASURES, THRESHOLD
 from unc_jax.uncertainty.prediction import Prediction
 
 _SMALLEST = 8  # voxels along an axis; fewer leave nothing for the network's levels
@@ -37,6 +38,7 @@ class Segmenter(NamedTuple):
       fingerprint: digest of everything above that results depend on.
       quality: map from measures to predicted Dice; None predicts none.
       level: of the lower bound of the predicted Dice.
+      novelty: judges how far a scan is from the training cases; None judges none.
       liver: finds the liver, where a run of target "tumor" looks for tumours.
     """
 
@@ -47,6 +49,7 @@ class Segmenter(NamedTuple):
     quality: Quality | None = None
     level: float = 0.9
     liver: "Segmenter | None" = None
+    novelty: Novelty | None = None
 
 
 class Segmentation(NamedTuple):
@@ -106,10 +109,13 @@ def build_segmenter(
         "config": flat_config(config),
         "preparation": preparation,
         "checkpoints": predictor.digests,
+        "columns": REVIEW_COLUMNS,
         "liver": liver and liver.fingerprint,
+        "features": run.features,
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Segmenter(run, preparation, predictor, digest, quality, level, liver)
+    known = novelty.of_run(run)
+    return Segmenter(run, preparation, predictor, digest, quality, level, liver, known)
 
 
 def segment(
@@ -120,7 +126,8 @@ def segment(
 ) -> Segmentation:
     """Segments a scan (x, y, z) in canonical order; writes nothing.
 
-    The masks of the samples depend on the scan's content, not on its name or company.
+    All scans are seen by the same N networks: the result depends on nothing but the
+    scan's voxels and geometry.
 
     Args:
       array: voxels, of a CT in Hounsfield units.
@@ -146,15 +153,21 @@ def segment(
         row = cases_table.new_row(REVIEW_COLUMNS, status=cases_table.NO_LIVER)
         return _result(Maps(empty > 0, empty, empty), row, warnings, segmenter)
     prepared = prepare_scan.prepare_scan(array, geometry, preparation, organ)
-    prediction = segmenter.predictor.predict(prepared.image, _number(prepared.image))
+    prediction = segmenter.predictor.predict(prepared.image, None)
     if not np.isfinite(prediction.mean).all():
         raise FloatingPointError("probabilities are not finite")
     maps = scan_maps.on_scan(
         prediction.mean, prediction.uncertainty, geometry, prepared.box
     )
     warnings += prepare_scan.border_warnings(maps.mask)
-    numbers = cases_table.measure(prediction, prepared.voxel_ml)
+    numbers = cases_table.measure(
+        prediction, _voxel_ml(prediction, maps.mask, geometry, prepared.voxel_ml)
+    )
     unlike = ["intensities"] if foreign else []
+    if segmenter.novelty is not None:
+        features = segmenter.predictor.features(prepared.image)
+        if novelty.is_novel(segmenter.novelty, features):
+            unlike.append("features")
     unlike += prepare_scan.unlike(numbers, preparation.ranges)
     row = cases_table.new_row(
         REVIEW_COLUMNS,
@@ -164,6 +177,17 @@ def segment(
     )
     found = _result(maps, row, warnings, segmenter)
     return found._replace(prediction=prediction, box=prepared.box)
+
+
+def _voxel_ml(
+    prediction: Prediction, mask: np.ndarray, geometry: Geometry, prepared_ml: float
+) -> float:
+    """Returns the size of a prepared voxel by which the final mask has the volume that
+    it has on the scan; the samples' volumes are scaled along."""
+    voxels = np.count_nonzero(prediction.mean >= THRESHOLD)
+    return (
+        metrics.volume_ml(mask, geometry.voxel_ml) / voxels if voxels else prepared_ml
+    )
 
 
 def _result(
@@ -214,9 +238,3 @@ def _check(array: np.ndarray) -> None:
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError("has NaN or infinite voxels; mend the scan")
-
-
-def _number(image: np.ndarray) -> int:
-    """Returns 31 bits of the image's digest: the seed of a case that has no index."""
-    digest = hashlib.sha256(np.ascontiguousarray(image).data).digest()
-    return int.from_bytes(digest[:4], "big") >> 1

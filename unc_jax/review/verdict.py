@@ -77,6 +77,7 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
         the validation cases: skill = 1 - MAE(map) / MAE(constant).
       model: fitted to the run's training cases.
     """
+    rows = cases_table.with_delivered_dice(rows)
     level = quality.supported_level(model, _LEVEL)
     test = [row for row in rows if row["split"] == "test" and row["status"] == OK]
     judged = [_review_row(row, model, level) for row in test]

@@ -125,6 +125,8 @@ class UNet3D(nn.Module):
             x = max_pool(x)
         x = block(f"down{bottom}_conv0", x)  # the bottleneck
         x = block(f"down{bottom}_conv1", x)
+        # (b, c), for those who ask for it: apply with mutable=["intermediates"].
+        self.sow("intermediates", "pooled", jnp.mean(x, (1, 2, 3), jnp.float32))
         for level in reversed(range(bottom)):  # the way up
             x = block(f"up{level}_conv0", x, skips[level])
             x = block(f"up{level}_conv1", x)

@@ -23,7 +23,9 @@ from unc_jax.uncertainty.measures import (
     MEASURES,
     PAPER_MEASURES,
     THRESHOLD,
+    Measure,
     measure_all,
+    standard_error,
 )
 from unc_jax.uncertainty.prediction import Prediction
 
@@ -49,6 +51,14 @@ def _percentile(share: float) -> Callable[[Prediction, float], float]:
     return lambda one, voxel_ml: float(np.percentile(one.volumes, share)) * voxel_ml
 
 
+def _luck(name: str, one: Measure) -> Column:
+    return Column(
+        f"{one.label}, standard error over the samples",
+        one.unit,
+        lambda prediction, _: standard_error(prediction, name),
+    )
+
+
 # A further entry is a further column, at the end of both tables.
 SAMPLE_COLUMNS = {
     "n_samples": Column("", "", lambda one, _: len(one.volumes)),
@@ -60,9 +70,12 @@ SAMPLE_COLUMNS = {
     ),
     "volume_low_ml": Column("", "ml", _percentile(5)),
     "volume_high_ml": Column("", "ml", _percentile(95)),
+    **{
+        f"{name}_se": _luck(name, one)
+        for name, one in MEASURES.items()
+        if one.of_subsets is not None
+    },
 }
-
-
 _FURTHER = tuple(SAMPLE_COLUMNS)[5:]
 
 EVALUATION_COLUMNS = (
@@ -70,6 +83,7 @@ EVALUATION_COLUMNS = (
     *MEASURES,
     *("volume_ml", "volume_sd_ml", "reference_ml", "status"),
     *("volume_low_ml", "volume_high_ml", "seconds"),  # of segmentation
+    "dice_scan",  # of the mask as delivered, on the scan's own grid
     *_FURTHER,
 )
 REVIEW_COLUMNS = (
@@ -81,7 +95,10 @@ REVIEW_COLUMNS = (
     "released",
 )
 # Tables written before these were added can be read without them.
-_OPTIONAL = (*set(MEASURES).difference(PAPER_MEASURES), *_FURTHER, "released")
+_OPTIONAL = (
+    *set(MEASURES).difference(PAPER_MEASURES),
+    *("dice_scan", *_FURTHER, "released"),
+)
 _TEXT = (
     *("case", "split", "status", "flag", "reason", "released"),
     *("unlike", "warnings", "input"),
@@ -134,6 +151,18 @@ def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
         name: one.of(prediction, voxel_ml) for name, one in SAMPLE_COLUMNS.items()
     }
     return numbers | measure_all(prediction)
+
+
+def with_delivered_dice(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows with the Dice that quality is to be calibrated with, as `dice`.
+
+    That of the masks as delivered, on the scans' own grids, where every row with a Dice
+    has it; else the rows as they are.
+    """
+    known = [row for row in rows if row["dice"] is not None]
+    if any(row.get("dice_scan") is None for row in known):
+        return list(rows)
+    return [{**row, "dice": row.get("dice_scan")} for row in rows]
 
 
 def is_usable(row: Row) -> bool:

@@ -7,13 +7,16 @@ never mixed in. RUN/panels/CASE.npz keeps one slice per case for the figures. Se
 processes share the cases, each on its own devices, so that a row is the same whichever
 process made it.
 
-Quality is the Dice of the final mask (mean probability >= 0.5) with the cohort's label.
+Quality is the Dice of the final mask (mean probability >= 0.5) with the cohort's label;
+`dice_scan` is that of the mask as it is delivered, on the scan's own grid, with the
+label of the data set.
 A case that raises, or whose probabilities are not finite, gets the status
 "failed: reason" and no numbers, and is tried again next time.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,7 @@ def evaluate_cases(
     samples: int,
     made_with: dict[str, Any],
     replace: bool = False,
+    reference_of: Callable[[str], np.ndarray | None] = lambda case: None,
     splits: Sequence[str] = SPLITS,
     on_case: Callable[[int, int, Row], None] | None = None,
     on_prediction: Callable[[int, Prediction], None] | None = None,
@@ -54,6 +58,8 @@ def evaluate_cases(
     predict: (image float32 (x, y, z), case index) -> Prediction of `samples` samples.
     made_with: content of evaluation.json, as `partial_tables.check_rows` has it.
     replace: rows found in `directory` that were made with something else are removed.
+    reference_of(case): the label on the scan's own grid, bool (x, y, z) in canonical
+      order; None where it is not at hand. Read while the device samples.
     on_case(done, total, row): called after every case that was evaluated now.
     on_prediction(case index, prediction): called before the case counts as finished;
       what it raises ends the evaluation.
@@ -72,22 +78,28 @@ def evaluate_cases(
     share = pending[runtime.process_index() :: runtime.process_count()]
     varied = any(_row_varies(row) for row in rows.values())
     own: dict[str, Row] = {}
+    pool = ThreadPoolExecutor(1)  # compares on the scan's grid beside all other work
     for case in share:
         index = cohort.ids.index(case)
+        reference = pool.submit(reference_of, case)
         row, prediction = _evaluate_case(predict, cohort, index, split_of[case])
         if prediction is not None:
+            record = cohort.records[index]
+            of_scan = pool.submit(_of_scan, prediction, record, reference)
             varied = varied or not prediction.identical
             _check_samples(prediction, samples, varied, case)
             panel = _panel(cohort, index, prediction)
             cases_table.write_panel(directory / "panels" / f"{case}.npz", panel)
             if on_prediction is not None:
                 on_prediction(index, prediction)
+            row |= of_scan.result()
         own[case] = row
         partial_tables.keep(directory, rows, own, split_of)
         if on_case is not None:
             # Supposing that the other processes keep pace.
             left = max(len(pending) - len(own) * runtime.process_count(), 0)
             on_case(len(wanted) - left, len(wanted), row)
+    pool.shutdown()
     rows = partial_tables.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])
 
@@ -125,6 +137,33 @@ def _evaluate_case(
         **cases_table.measure(prediction, voxel_ml),
     )
     return row, prediction
+
+
+def _of_scan(
+    prediction: Prediction,
+    record: dict[str, Any],
+    reference_read: Future[np.ndarray | None],
+) -> Row:
+    """Returns the Dice of the delivered mask; {} without a reference on its grid."""
+    reference = reference_read.result()
+    if reference is None:
+        return {}
+    grid = nifti.Geometry.from_json(record["geometry"])
+    if reference.shape != grid.canonical_shape:
+        return {}
+    box = preprocess.box_of(record["box"])
+    mask = scan_maps.mean_on_scan(prediction.mean, grid, box) >= measures.THRESHOLD
+    found = metrics.dice(mask, reference)
+    return {"dice_scan": None if np.isnan(found) else found}
+
+
+def read_reference(path: Path | None, values: Sequence[int]) -> np.ndarray | None:
+    """Reads the mask of labels, bool (x, y, z); None when the file is not there."""
+    try:
+        return path and preprocess.select(nifti.read(path, labels=True).array, values)
+    except (InputError, OSError) as error:
+        logging.warning("no Dice on the scan's own grid: %s", error)
+        return None
 
 
 def write_maps(

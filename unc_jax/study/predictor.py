@@ -14,7 +14,11 @@ from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints, Restored, folder_of
 from unc_jax.segmentation.models import build_model
-from unc_jax.segmentation.sliding import build_point_prediction, plane_window
+from unc_jax.segmentation.sliding import (
+    build_features,
+    build_point_prediction,
+    plane_window,
+)
 from unc_jax.segmentation.train import empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.study.metrics import dice
@@ -27,7 +31,7 @@ from unc_jax.uncertainty.ensembles import (
 from unc_jax.uncertainty.prediction import Prediction
 from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk, volume_key
 
-Predict = Callable[[np.ndarray, int], Prediction]
+Predict = Callable[[np.ndarray, int | None], Prediction]
 
 # Fields of the network that steer its samples, not its parameters.
 _OF_SAMPLES = ("model.dropout_rate", "model.dropout_kind", "model.compute_dtype")
@@ -36,14 +40,17 @@ _OF_SAMPLES = ("model.dropout_rate", "model.dropout_kind", "model.compute_dtype"
 class Predictor(NamedTuple):
     """Functions of a prepared image float32 (x, y, z).
 
-    predict(image, case number): the prediction of `samples` samples; single(image):
-    foreground probabilities of one pass without dropout (of an ensemble, by its first
-    member); steps, digests: of the checkpoints, one per network; model: the network's
-    module; networks: its variables, one set per network.
+    predict(image, case number): the prediction of `samples` samples; None for a scan
+    that is no case of the run's cohort; single(image): foreground probabilities of one
+    pass without dropout; features(image): its pooled bottleneck (c,), see
+    `build_features`. Of an ensemble both are of the first member. steps,
+    digests: of the checkpoints, one per network; model: the network's module; networks:
+    its variables, one set per network.
     """
 
     predict: Predict
     single: Callable[[np.ndarray], np.ndarray]
+    features: Callable[[np.ndarray], np.ndarray]
     samples: int
     steps: tuple[int, ...]
     digests: tuple[str, ...]
@@ -77,12 +84,13 @@ def load_predictor(
     evaluation = config.evaluate
     model = build_model(config)
     window = window_shape(config, volume_shape)
-    point_prediction = build_point_prediction(
-        model,
-        patch_shape=window,
-        overlap=evaluation.overlap,
-        window_batch=evaluation.window_batch,
-    )
+    grid = {
+        "patch_shape": window,
+        "overlap": evaluation.overlap,
+        "window_batch": evaluation.window_batch,
+    }
+    point_prediction = build_point_prediction(model, **grid)
+    pooled = build_features(model, **grid)
     ensemble = evaluation.source == "ensemble"
     folders = _folders(config, workdir)
     restored = [
@@ -103,9 +111,14 @@ def load_predictor(
     def single(image: np.ndarray) -> np.ndarray:
         return np.asarray(point_prediction(networks[0], image))
 
+    def features(image: np.ndarray) -> np.ndarray:
+        return pooled(networks[0], image)
+
     digests = tuple(one.sha256 for one in restored)
     steps = tuple(one.step for one in restored)
-    return Predictor(predict, single, samples, steps, digests, model, networks)
+    return Predictor(
+        predict, single, features, samples, steps, digests, model, networks
+    )
 
 
 def chosen_checkpoints(config: Config, workdir: Path) -> dict[str, list]:
@@ -200,7 +213,7 @@ def _by_dropout(
     )
     key = key_for(config.seed, "monte_carlo")
 
-    def predict(image: np.ndarray, number: int) -> Prediction:
+    def predict(image: np.ndarray, number: int | None) -> Prediction:
         own = volume_key(key, number, evaluation.mask_scope)
         return monte_carlo(variables, image, own)
 

@@ -30,8 +30,8 @@ class Run(NamedTuple):
     Attributes:
       config: flat, {"train.batch": 8, ...}, of `read_fields`.
       rows: of cases.csv.
-      evaluation, voxels, preparation: contents of the JSON files of these names; None
-        where the run folder does not have them.
+      evaluation, voxels, preparation, features: contents of the JSON files of these
+        names; None where the run folder does not have them.
     """
 
     path: Path
@@ -40,6 +40,7 @@ class Run(NamedTuple):
     evaluation: dict[str, Any] | None = None
     voxels: dict[str, Any] | None = None
     preparation: dict[str, Any] | None = None
+    features: dict[str, Any] | None = None
 
     @property
     def cohort(self) -> str | None:
@@ -77,7 +78,7 @@ def open_run(path: Path) -> Run:
         cases_table.read_rows(table, EVALUATION_COLUMNS),
         *(
             _read_if_there(path / f"{name}.json")
-            for name in ("evaluation", "voxels", "preparation")
+            for name in ("evaluation", "voxels", "preparation", "features")
         ),
     )
 

@@ -22,10 +22,13 @@ from unc_jax.uncertainty.prediction import (
     THRESHOLD,
     Prediction,
     binary_entropy,
+    dice_table,
     entropy_term,
     pack_masks,
     pairwise_dice_packed,
 )
+
+_HALVES = 40  # of the samples; the standard error itself is known to 11 %
 
 
 def voxelwise_uncertainty(samples: ArrayLike) -> Array:
@@ -156,6 +159,8 @@ class Measure(NamedTuple):
         samples, -1 for disagreement.
       in_paper: one of the three measures of Hoebel et al.
       of: the measure as a function of a Prediction, on the host; NaN where undefined.
+      of_subsets: its values of subsets of the samples, from their numbers int (k, m)
+        -> (k,), for its standard error; None: the tables have none.
     """
 
     label: str
@@ -164,11 +169,54 @@ class Measure(NamedTuple):
     sign: int
     in_paper: bool
     of: Callable[[Prediction], float]
+    of_subsets: Callable[[Prediction, np.ndarray], np.ndarray] | None = None
 
 
 def measure_all(prediction: Prediction) -> dict[str, float]:
     """Returns every measure of MEASURES, by its name; NaN where undefined."""
     return {name: measure.of(prediction) for name, measure in MEASURES.items()}
+
+
+def standard_error(prediction: Prediction, name: str) -> float:
+    """Returns how much of a measure of MEASURES is the luck of its N samples.
+
+    Standard error by the delete-half jackknife (Shao and Wu, 1989): the spread of the
+    measure over halves of the samples. Unlike the jackknife that leaves out one, it
+    holds for the voxels that most samples agree on, a median. NaN for fewer than four
+    samples, and where the measure is undefined.
+    """
+    count, of_subsets = len(prediction.volumes), MEASURES[name].of_subsets
+    if count < 4 or of_subsets is None:
+        return np.nan
+    half = count // 2
+    every = np.tile(np.arange(count), (_HALVES // 2, 1))
+    order = np.random.default_rng(0).permuted(every, axis=1)
+    subsets = np.concatenate([order[:, :half], order[:, -half:]])
+    values = of_subsets(prediction, subsets)
+    return float(np.sqrt(half / (count - half)) * np.std(values))
+
+
+def _cv_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
+    volumes = prediction.volumes[subsets].astype(float)
+    return volumes.var(axis=1) / (volumes.mean(axis=1) + 1)
+
+
+def _dice_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
+    table = dice_table(prediction.masks)
+    first, second = np.triu_indices(subsets.shape[1], 1)
+    return table[subsets[:, first], subsets[:, second]].mean(axis=1)
+
+
+def _labelled_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
+    samples = prediction.sparse.reshape(len(prediction.sparse), -1)
+    # No other voxel is in a mask of any of them.
+    samples = samples[:, samples.max(axis=0) >= THRESHOLD].astype(np.float32)
+    terms = special.entr(samples)
+    means = [
+        _mean(terms[one].mean(axis=0)[samples[one].mean(axis=0) >= THRESHOLD])
+        for one in subsets
+    ]
+    return np.full(len(subsets), np.nan) if prediction.hard else np.array(means)
 
 
 def _mean(inside: np.ndarray) -> float:
@@ -198,15 +246,17 @@ def _mean_information(prediction: Prediction) -> float:
 MEASURES: dict[str, Measure] = {
     "cv": Measure(
         "CV", "coefficient of variation CV", "voxels", -1, True,
-        lambda prediction: float(cv_of_volumes(prediction.volumes)),
+        lambda prediction: float(cv_of_volumes(prediction.volumes)), _cv_of_subsets,
     ),
     "d_pw": Measure(
         "D_pw", "mean pairwise Dice D_pw", "", 1, True,
         lambda prediction: pairwise_dice_packed(prediction.masks),
+        _dice_of_subsets,
     ),
     "u_labelled": Measure(
         "U_labelled", "mean labelled uncertainty U_labelled", "nats", -1, True,
         lambda prediction: _mean_of_samples(prediction, prediction.uncertainty),
+        _labelled_of_subsets,
     ),
     "cv_roy": Measure(
         "CV (Roy)", "sd / mean of the sample volumes", "", -1, False,

@@ -25,6 +25,8 @@ _ROUNDING = 1e-6
 # Values of a host array that are worked on at once: no second copy of a volume, and
 # one program for volumes of every shape.
 _BLOCK = 1 << 18
+# Samples themselves are kept of one voxel in eight: as much memory as two bits a voxel.
+SPARSE = 2
 
 
 class Prediction(NamedTuple):
@@ -38,6 +40,8 @@ class Prediction(NamedTuple):
         (x, y, z), nats.
       masks: the N binarised samples, bit-packed along z, uint8 (n, x, y, ceil(z / 8)).
       volumes: voxels of each sample's mask, int (n,).
+      sparse: probabilities of every SPARSE-th voxel along each axis, float16
+        (n, x / SPARSE, y / SPARSE, z / SPARSE), sides rounded up.
       hard: every sample is a mask.
       identical: all samples are the same, up to rounding.
     """
@@ -47,6 +51,7 @@ class Prediction(NamedTuple):
     expected_entropy: np.ndarray
     masks: np.ndarray
     volumes: np.ndarray
+    sparse: np.ndarray
     hard: bool
     identical: bool
 
@@ -68,28 +73,28 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
     """Reduces samples that come in batches (k, x, y, z) of probabilities.
 
     Batches stay on the device; sums over samples are kept there and each batch's masks
-    leave it bit-packed, so memory does not grow with the number of samples. At least
-    one batch is needed.
+    leave it bit-packed, so its memory does not grow with the number of samples. At
+    least one batch is needed.
     """
-    first, sums, masks, volumes, spreads = None, (), [], [], []
+    first, sums, leaving, spreads = None, (), [], []
     for batch in batches:
         if first is None:
             first = batch[:1]
             sums = tuple(jnp.zeros(batch.shape[1:], jnp.float32) for _ in range(3))
-        sums, packed, sizes, spread = _add_batch(sums, batch, first)
-        masks.append(np.asarray(packed))
-        volumes.append(np.asarray(sizes))
+        sums, spread, *of_batch = _add_batch(sums, batch, first)
+        leaving.append(jax.device_get(of_batch))
         spreads.append(spread)
-    all_volumes = np.concatenate(volumes)
+    masks, volumes, sparse = map(np.concatenate, zip(*leaving, strict=True))
     mean, uncertainty, expected = (
-        total / np.float32(len(all_volumes)) for total in jax.device_get(sums)
+        total / np.float32(len(volumes)) for total in jax.device_get(sums)
     )
     return Prediction(
         mean,
         uncertainty,
         expected,
-        np.concatenate(masks),
-        all_volumes,
+        masks,
+        volumes,
+        sparse,
         hard=False,
         identical=max(map(float, spreads)) <= _ROUNDING,
     )
@@ -98,12 +103,12 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
 def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
     """Reduces samples (x, y, z) on the host: bool, or probabilities, float32.
 
-    Memory: four float32 volumes for probabilities, two for masks, and a bit per voxel
-    and sample. A map of zeros and ones is a mask, whatever its type.
+    Memory: four float32 volumes for probabilities, two for masks, and three bits per
+    voxel and sample. A map of zeros and ones is a mask, whatever its type.
 
     Raises ValueError for fewer than two samples, and for samples of two shapes.
     """
-    total, sums, masks, volumes, seen = np.empty(0), None, [], [], set()
+    total, sums, masks, volumes, sparse, seen = np.empty(0), None, [], [], [], set()
     for sample in maps:
         if not masks:
             total = np.zeros(sample.shape, np.float32)
@@ -112,6 +117,7 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         mask = sample >= THRESHOLD
         masks.append(np.ascontiguousarray(np.packbits(mask, axis=-1)))
         volumes.append(np.count_nonzero(mask))
+        sparse.append(sample[::SPARSE, ::SPARSE, ::SPARSE].astype(np.float16))
         total += sample
         hard = np.array_equal(sample, mask)
         content = masks[-1] if hard else np.ascontiguousarray(sample)
@@ -137,6 +143,7 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         expected,
         np.stack(masks),
         np.array(volumes),
+        np.stack(sparse),
         hard=sums is None,
         identical=len(seen) == 1,
     )
@@ -159,19 +166,28 @@ def unpack_masks(packed: ArrayLike, depth: int) -> Array:
 def pairwise_dice_packed(packed: np.ndarray) -> float:
     """Returns `mean_pairwise_dice` of masks packed by `pack_masks`, on the host.
 
-    uint8 (n, x, y, bytes) -> float. Ten masks of 256^3 voxels are 21 MB; temporaries
-    are of the size of one mask. Raises ValueError for fewer than two samples.
+    uint8 (n, x, y, bytes) -> float. Raises ValueError for fewer than two samples.
+    """
+    table = dice_table(packed)
+    return float(table[np.triu_indices(len(table), 1)].mean())
+
+
+def dice_table(packed: np.ndarray) -> np.ndarray:
+    """Returns Dice of every pair of masks packed by `pack_masks`, float64 (n, n).
+
+    Ten masks of 256^3 voxels are 21 MB; temporaries are of the size of one mask. Raises
+    ValueError for fewer than two samples.
     """
     if len(packed) < 2:
         raise ValueError(f"pairwise Dice needs at least 2 samples, got {len(packed)}")
     words = _words(np.asarray(packed))
     volumes = [_ones(mask) for mask in words]
-    pairs = list(itertools.combinations(range(len(words)), 2))
-    total = 0.0
-    for i, j in pairs:
+    table = np.ones((len(words), len(words)))
+    for i, j in itertools.combinations(range(len(words)), 2):
         size = volumes[i] + volumes[j]
-        total += 2 * _ones(words[i] & words[j]) / size if size else 1.0
-    return total / len(pairs)
+        if size:
+            table[i, j] = table[j, i] = 2 * _ones(words[i] & words[j]) / size
+    return table
 
 
 def _words(packed: np.ndarray) -> np.ndarray:
@@ -190,17 +206,19 @@ def _ones(words: np.ndarray) -> int:
 @functools.partial(jax.jit, donate_argnums=0)
 def _add_batch(
     sums: tuple[Array, ...], batch: Array, first: Array
-) -> tuple[tuple[Array, ...], Array, Array, Array]:
+) -> tuple[tuple[Array, ...], Array, Array, Array, Array]:
     """Adds a batch to the sums of p, -p log p and binary entropy.
 
-    Returns them, the batch's packed masks and volumes, and its largest difference from
-    the first sample.
+    Returns them, the batch's largest difference from the first sample, its packed
+    masks, its volumes and its sparse voxels.
     """
     maps = (batch, *_entropies(batch))
     added = tuple(t + jnp.sum(m, axis=0) for t, m in zip(sums, maps, strict=True))
     masks = batch >= THRESHOLD
     volumes = jnp.sum(masks, axis=(1, 2, 3), dtype=jnp.int32)
-    return added, pack_masks(masks), volumes, jnp.max(jnp.abs(batch - first))
+    sparse = batch[:, ::SPARSE, ::SPARSE, ::SPARSE].astype(jnp.float16)
+    spread = jnp.max(jnp.abs(batch - first))
+    return added, spread, pack_masks(masks), volumes, sparse
 
 
 @jax.jit

@@ -16,14 +16,18 @@ from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 MASK_SCOPES = ("cohort", "volume", "window")
 
 
-def volume_key(key: Array, case: int, mask_scope: str) -> Array:
-    """Returns the key of one case's samples.
+def volume_key(key: Array, case: int | None, mask_scope: str) -> Array:
+    """Returns the key of one case's samples; case: its number in the cohort.
 
     Under "cohort" every case is seen by the same N thinned networks, so that cases
     differ by what they show and not by the luck of their masks (common random numbers:
-    Hammersley and Handscomb, 1964). Otherwise each case draws its own.
+    Hammersley and Handscomb, 1964). Otherwise each case draws its own; a scan that has
+    no number (None) is seen by the networks of "cohort", so that nothing but its voxels
+    decides what becomes of it.
     """
-    return key if mask_scope == "cohort" else jax.random.fold_in(key, case)
+    if mask_scope == "cohort" or case is None:
+        return key
+    return jax.random.fold_in(key, case)
 
 
 def default_chunk(chunk: int, samples: int) -> int:

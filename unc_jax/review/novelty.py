@@ -1,0 +1,102 @@
+"""Novelty of a scan: its distance from the cases that a run was trained with.
+
+Distances are between pooled features of the network's bottleneck, reduced by PCA and
+whitened, to the nearest training case (Woodland et al., MELBA 2024). A scan farther
+from the training cases than every case that the network has not seen lies outside what
+a bound of Dice is calibrated for.
+RUN/features.json holds the features of training and validation cases.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unc_jax.data import files
+from unc_jax.data.cohort import Cohort
+from unc_jax.errors import InputError
+from unc_jax.study import run_folder
+from unc_jax.study.run_folder import Run
+
+
+class Novelty(NamedTuple):
+    """Training cases as points, and how far a case of their kind may lie from them.
+
+    mean: (c,) of the features; axes: (d, c), by which the training cases have variance
+    1; points: (n, d); limit: largest distance of a validation case, or of a training
+    case from the others.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    points: np.ndarray
+    limit: float
+
+
+def fit(training: np.ndarray, held_out: np.ndarray) -> Novelty:
+    """Fits reduction and limit to features (n, c) and (m, c), n >= 2, m >= 1."""
+    mean, cases = training.mean(axis=0), len(training)
+    _, sizes, axes = np.linalg.svd(training - mean, full_matrices=False)
+    # Half as many axes as cases: benchmarks/results/unlike.md. Rounding is no axis.
+    kept = min(cases // 2, np.count_nonzero(sizes > 1e-6 * sizes[0]))
+    axes = axes[:kept] / sizes[:kept, None] * np.sqrt(cases)
+    found = Novelty(mean, axes, (training - mean) @ axes.T, 0.0)
+    between = np.linalg.norm(found.points[:, None] - found.points, axis=-1)
+    np.fill_diagonal(between, np.inf)
+    seen = [*distances(found, held_out), *between.min(axis=1)]
+    return found._replace(limit=float(max(seen)))
+
+
+def distances(novelty: Novelty, features: np.ndarray) -> np.ndarray:
+    """Returns the distances (m,) of features (m, c) to the nearest training cases."""
+    places = (features - novelty.mean) @ novelty.axes.T
+    return np.linalg.norm(places[:, None] - novelty.points, axis=-1).min(axis=1)
+
+
+def is_novel(novelty: Novelty, features: np.ndarray) -> bool:
+    """Tells whether a scan, by its features (c,), is unlike the training cases."""
+    return bool(distances(novelty, features[None])[0] > novelty.limit)
+
+
+def store_features(
+    workdir: Path,
+    cohort: Cohort,
+    features_of: Callable[[np.ndarray], np.ndarray],
+    made_with: dict[str, Any],
+) -> None:
+    """Writes RUN/features.json, unless it is there and made with the same.
+
+    features_of: from a prepared image float32 (x, y, z) to features (c,).
+    """
+    path = workdir / "features.json"
+    if path.exists() and run_folder.read_object(path).get("made_with") == made_with:
+        return
+    content: dict[str, Any] = {"made_with": made_with}
+    for split in ("train", "validation"):
+        images = (
+            np.asarray(cohort.images[cohort.ids.index(case)], np.float32)
+            for case in getattr(cohort.split, split)
+        )
+        content[split] = [features_of(image).tolist() for image in images]
+    files.write_json(path, content)
+
+
+def of_run(run: Run) -> Novelty | None:
+    """Returns the novelty that a run can judge; None for a run without features."""
+    if run.features is None:
+        return None
+    try:
+        training, held_out = (
+            np.array(run.features[split], float) for split in ("train", "validation")
+        )
+        if len(training) < 2 or not len(held_out) or not training.size:
+            return None
+        if not np.isfinite(training).all() or not np.isfinite(held_out).all():
+            raise ValueError
+        return fit(training, held_out)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{run.path / 'features.json'} holds no features; delete it and run "
+            "--stage evaluate again"
+        ) from None
