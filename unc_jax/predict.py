@@ -112,7 +112,7 @@ def _known_quality(
     """Returns cases with a known Dice, and the quality map calibrated with them."""
     known, model = trained.rows, quality.of_run(trained)
     if arguments.calibrate:
-        seen = {row["case"] for row in trained.rows if row["split"] == "train"}
+        seen = {str(row["case"]) for row in trained.rows if row["split"] == "train"}
         known = worklist.read_known(arguments.calibrate, seen)
         measures = worklist.fit_measures(known, trained.rows)
         model = quality.fit(trained.rows, calibration=known, measures=measures)
