@@ -25,7 +25,8 @@ _OF_CASES = ("panels", "voxels", "predictions")
 # Of all rows; written again once there are new ones.
 _OF_ROWS = (
     *("voxels.json", "preparation.json", "quality.json", "summary.json", "table.md"),
-    *("review.json", "report.html", "figures/figure1.png", "figures/figure2.png"),
+    *("features.json", "review.json", "report.html"),
+    *("figures/figure1.png", "figures/figure2.png"),
 )
 # Fields of an evaluation that no row depends on.
 WITHOUT_EFFECT = ("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch")
