@@ -321,10 +321,12 @@ def test_a_deflated_bomb_is_refused_in_little_memory(series):
     end = 144 + int.from_bytes(start[140:144], "little")
     zeros = b"".join(packer.compress(bytes(1 << 24)) for _ in range(60))
     (series / "1.dcm").write_bytes(start[:end] + zeros + packer.flush())
+    # VmHWM is of this program alone; ru_maxrss would begin at that of the tests.
     program = (
-        "import pathlib, resource, sys; from unc_jax.data import dicom_series as d\n"
+        "import pathlib, re, sys; from unc_jax.data import dicom_series as d\n"
         "print(d.find_series(pathlib.Path(sys.argv[1]).glob('*.dcm'))[0][0].problem)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "status = pathlib.Path('/proc/self/status').read_text()\n"
+        "print(re.search(r'VmHWM:\\s*(\\d+) kB', status)[1])"
     )
     command = [sys.executable, "-c", program, str(series)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
