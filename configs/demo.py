@@ -2,7 +2,7 @@
 
     bash launch/demo.sh
 
-Measured: results/demo (52 cases; 7 to 10 min from an empty folder; split 25/5/22 then).
+Measured: results/demo (52 cases, split 24/10/18; 10 min from an empty folder).
 Ten validation cases support bounds of predicted Dice at level 0.9.
 
 A small network (8 features, 3 levels) on small volumes. Everything else is the code and
