@@ -184,7 +184,8 @@ def check_resumable(
     of steps must be one that training can go on to.
     """
     folder = folder_of(workdir, config.train.checkpoints)
-    if not folder.is_dir():
+    # One answer for all: another process may just be making the folder.
+    if not runtime.broadcast(folder.is_dir()):
         return None
     with Checkpoints(folder, read_only=True) as checkpoints:
         then, latest = checkpoints.started_under(), checkpoints.latest_step() or 0

@@ -129,7 +129,8 @@ def chosen_checkpoints(config: Config, workdir: Path) -> dict[str, list]:
     found = []
     for folder in _folders(config, workdir):
         where = folder_of(folder, config.train.checkpoints)
-        if where.is_dir():
+        # One answer for all: another process may just be making the folder.
+        if runtime.broadcast(where.is_dir()):
             with Checkpoints(where, read_only=True) as checkpoints:
                 best = config.evaluate.checkpoint == "best"
                 found.append(checkpoints.chosen(best=best))
