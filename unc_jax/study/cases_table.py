@@ -76,7 +76,11 @@ SAMPLE_COLUMNS = {
         if one.of_subsets is not None
     },
 }
-_FURTHER = tuple(SAMPLE_COLUMNS)[5:]
+# Those that stand further in front; all others are last, so that these stay in place.
+_VOLUMES = ("volume_ml", "volume_sd_ml", "volume_low_ml", "volume_high_ml")
+_FURTHER = tuple(
+    name for name in SAMPLE_COLUMNS if name not in ("n_samples", *_VOLUMES)
+)
 
 EVALUATION_COLUMNS = (
     *("case", "split", "n_samples", "dice"),
@@ -89,7 +93,7 @@ EVALUATION_COLUMNS = (
 REVIEW_COLUMNS = (
     *("case", "status", "flag", "reason", "predicted_dice", "dice_lower"),
     *("n_samples", *MEASURES),
-    *("volume_ml", "volume_sd_ml", "volume_low_ml", "volume_high_ml"),
+    *_VOLUMES,
     *("unlike", "warnings", "dice", "reference_ml", "seconds", "input"),
     *_FURTHER,
     "released",
