@@ -123,7 +123,7 @@ def test_rows_hold_what_the_measures_say(cohort, tmp_path):
 
 def test_dice_of_the_delivered_mask(cohort, tmp_path):
     """The scan has twice the voxels along x, within a larger field of view."""
-    grid = nifti.Geometry((20, 6, 9), np.eye(4))
+    grid = nifti.Geometry((20, 6, 9), np.diag([1, 1, 10, 1]))
     box = [[2, 18], [0, 6], [0, 9]]
     record = {**cohort.records[0], "geometry": grid.to_json(), "box": box}
     labels = {"a": np.ones(grid.shape, bool), "b": np.ones((3, 3, 3), bool)}
@@ -135,7 +135,11 @@ def test_dice_of_the_delivered_mask(cohort, tmp_path):
     )
     # 4 x 3 x 3 voxels, interpolated: 8 x 3 x 3 of 1080.
     assert rows[0]["dice_scan"] == pytest.approx(2 * 72 / (72 + 1080))
+    # In mm: slices are 10 mm apart, the grid has a diagonal of less than 93 mm.
+    assert 10 < rows[0]["asd_mm"] < rows[0]["hd95_mm"] < 93
+    assert 0 < rows[0]["nsd"] < 1
     assert rows[1]["dice_scan"] is None  # a label on another grid
+    assert rows[1]["hd95_mm"] is rows[1]["nsd"] is None
     assert rows[2]["dice_scan"] is None  # no label at hand
 
 

@@ -30,6 +30,7 @@ MODULES = (
     "uncertainty.measures",
     "uncertainty.prediction",
     "study.metrics",
+    "study.distances",
     "study.statistics",
     "study.selective",
 )
@@ -160,6 +161,10 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.prediction.unpack_masks": call(_PACKED, 4),
     "uncertainty.prediction.pairwise_dice_packed": call(_PACKED),
     "study.metrics.dice": call(_MASK, _OTHER),
+    "study.distances.surface_distances": call(
+        _MASK, _OTHER, (1.0, 2.0, 3.0), tolerance_mm=2.0
+    ),
+    "study.distances.boundary": call(_MASK),
     "study.metrics.volume_ml": call(_MASK, 0.0015),
     "study.metrics.disagreement": call(_SAMPLES >= 0.5),
     "study.metrics.cross_correlation": call(_MEAN, _SCAN, within=_MASK),

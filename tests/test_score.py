@@ -12,6 +12,7 @@ from unc_jax import score
 from unc_jax.data import nifti
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS
+from unc_jax.study.distances import surface_distances
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.prediction import reduce_maps
 
@@ -146,6 +147,8 @@ def test_scores_of_folders_with_references(tmp_path, capsys):
         assert row["dice"] == pytest.approx(
             2 * (mask & truth).sum() / (mask.sum() + truth.sum())
         )
+        apart = surface_distances(mask, truth, (2, 1.5, 3), tolerance_mm=2)
+        assert [row[name] for name in apart._fields] == pytest.approx(apart)
         assert row["volume_ml"] == pytest.approx(mask.sum() * 9 / 1000)
         assert row["volume_sd_ml"] == pytest.approx(volumes.std() * 9 / 1000)
         written = nifti.read(output / case / "mask.nii.gz")

@@ -82,6 +82,9 @@ def test_dice_against_a_folder(tmp_path):
     write(tmp_path / "truth" / "a.nii.gz", truth)  # named as the scan's file
     row = row_of(references_of(tmp_path, folder=tmp_path / "truth"), tmp_path)
     assert row["dice"] == pytest.approx(0.75)
+    # Of 56 boundary voxels each, 16 lie 2 mm from the other cube and 4 lie 1.5 mm.
+    distances = {"hd95_mm": 2.0, "asd_mm": 76 / 112, "nsd": 1.0}
+    assert {name: row[name] for name in distances} == pytest.approx(distances)
     assert row["reference_ml"] == pytest.approx(64 * 9 / 1000)
     write(tmp_path / "truth" / "case_a.nii.gz", SCAN)  # named as the case
     row = row_of(references_of(tmp_path, folder=tmp_path / "truth"), tmp_path)

@@ -1,4 +1,4 @@
-"""References of scans that a run segmented: Dice of the masks that were delivered."""
+"""References of scans that a run segmented: Dice and distances of delivered masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +67,7 @@ class References:
 def compare(
     mask: Path, reference: Path, values: Sequence[int], *, strict: bool
 ) -> dict[str, float]:
-    """Returns Dice and reference volume of a mask as it was written.
+    """Returns Dice, distances and reference volume of a mask as it was written.
 
     Args:
       mask: file of the segmentation.
@@ -90,4 +90,5 @@ def compare(
     return {
         "dice": metrics.dice(found != 0, truth),
         "reference_ml": metrics.volume_ml(truth, geometry.voxel_ml),
+        **cases_table.measure_distances(found, truth, geometry.spacing_mm),
     }

@@ -70,6 +70,7 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
     if reference is not None:
         known["dice"] = metrics.dice(mask, reference)
         known["reference_ml"] = metrics.volume_ml(reference, geometry.voxel_ml)
+        known |= cases_table.measure_distances(mask, reference, geometry.spacing_mm)
     return cases_table.new_row(
         REVIEW_COLUMNS,
         case=case,

@@ -18,6 +18,7 @@ import numpy as np
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
+from unc_jax.study.distances import Distances, surface_distances
 from unc_jax.study.metrics import volume_ml
 from unc_jax.uncertainty.measures import (
     MEASURES,
@@ -30,6 +31,8 @@ from unc_jax.uncertainty.measures import (
 from unc_jax.uncertainty.prediction import Prediction
 
 SPLITS = ("train", "validation", "test")
+# Of the surface Dice: a border this near counts as right; most CT has slices thicker.
+TOLERANCE_MM = 2.0
 ENCODING = "utf-8-sig"  # also with the mark that spreadsheets put at the start
 
 
@@ -89,6 +92,7 @@ EVALUATION_COLUMNS = (
     *("volume_low_ml", "volume_high_ml", "seconds"),  # of segmentation
     "dice_scan",  # of the mask as delivered, on the scan's own grid
     *_FURTHER,
+    *Distances._fields,  # likewise
 )
 REVIEW_COLUMNS = (
     *("case", "status", "flag", "reason", "predicted_dice", "dice_lower"),
@@ -97,11 +101,12 @@ REVIEW_COLUMNS = (
     *("unlike", "warnings", "dice", "reference_ml", "seconds", "input"),
     *_FURTHER,
     "released",
+    *Distances._fields,
 )
 # Tables written before these were added can be read without them.
 _OPTIONAL = (
     *set(MEASURES).difference(PAPER_MEASURES),
-    *("dice_scan", *_FURTHER, "released"),
+    *("dice_scan", *_FURTHER, "released", *Distances._fields),
 )
 _TEXT = (
     *("case", "split", "status", "flag", "reason", "released"),
@@ -155,6 +160,14 @@ def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
         name: one.of(prediction, voxel_ml) for name, one in SAMPLE_COLUMNS.items()
     }
     return numbers | measure_all(prediction)
+
+
+def measure_distances(
+    mask: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
+) -> dict[str, float]:
+    """Returns the distances of a row, of a mask as delivered to its reference."""
+    found = surface_distances(mask, reference, spacing_mm, tolerance_mm=TOLERANCE_MM)
+    return found._asdict()
 
 
 def with_delivered_dice(rows: Sequence[Row]) -> list[Row]:

@@ -9,7 +9,7 @@ process made it.
 
 Quality is the Dice of the final mask (mean probability >= 0.5) with the cohort's label;
 `dice_scan` is that of the mask as it is delivered, on the scan's own grid, with the
-label of the data set.
+label of the data set; so are the distances, in mm.
 A case that raises, or whose probabilities are not finite, gets the status
 "failed: reason" and no numbers, and is tried again next time.
 """
@@ -144,7 +144,8 @@ def _of_scan(
     record: dict[str, Any],
     reference_read: Future[np.ndarray | None],
 ) -> Row:
-    """Returns the Dice of the delivered mask; {} without a reference on its grid."""
+    """Returns Dice and distances of the delivered mask; {} without a reference on its
+    grid."""
     reference = reference_read.result()
     if reference is None:
         return {}
@@ -153,8 +154,9 @@ def _of_scan(
         return {}
     box = preprocess.box_of(record["box"])
     mask = scan_maps.mean_on_scan(prediction.mean, grid, box) >= measures.THRESHOLD
-    found = metrics.dice(mask, reference)
-    return {"dice_scan": None if np.isnan(found) else found}
+    found = {"dice_scan": metrics.dice(mask, reference)}
+    found |= cases_table.measure_distances(mask, reference, grid.spacing_mm)
+    return {name: None if np.isnan(one) else one for name, one in found.items()}
 
 
 def read_reference(path: Path | None, values: Sequence[int]) -> np.ndarray | None:

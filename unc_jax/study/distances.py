@@ -1,0 +1,106 @@
+"""Distances between the surfaces of two masks, as "Metrics reloaded" defines them.
+
+Maier-Hein et al., Nature Methods 21, 2024. The surface of a mask is the set of its
+boundary voxels, those with a face (one of six) towards the outside, beyond the grid
+included; each counts as one point, at its centre. d(a, B) is the Euclidean distance of
+a point to the nearest one of the other surface.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.spatial import KDTree
+
+from unc_jax.data import preprocess
+
+# Of the tolerance: a header holds a spacing of 0.7 mm as float32, give or take 6e-8.
+_ROUNDING = 1e-6
+
+
+class Distances(NamedTuple):
+    """How far two surfaces A and B lie apart.
+
+    Attributes:
+      hd95_mm: the greater of both directions' 95th percentiles, of d(a, B) over A and
+        d(b, A) over B, between two points by linear interpolation.
+      asd_mm: average over both surfaces together, (sum d(a, B) + sum d(b, A)) /
+        (|A| + |B|), 0 for equal masks.
+      nsd: normalised surface Dice, the share of the |A| + |B| points that lie within
+        the tolerance of the other surface, 0 ... 1.
+    """
+
+    hd95_mm: float
+    asd_mm: float
+    nsd: float
+
+
+def surface_distances(
+    prediction: ArrayLike,
+    reference: ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    tolerance_mm: float,
+) -> Distances:
+    """Returns HD95, average surface distance and surface Dice of two masks (x, y, z).
+
+    spacing_mm: voxel size along x, y, z. Two empty masks: all NaN; one empty mask: the
+    distances are NaN, NSD is 0. Raises ValueError when the shapes differ.
+    """
+    predicted, true = (
+        np.asarray(one).astype(bool, copy=False) for one in (prediction, reference)
+    )
+    if predicted.shape != true.shape:
+        raise ValueError(
+            f"masks of different shapes: {predicted.shape} and {true.shape}"
+        )
+    if not (predicted.any() and true.any()):
+        nothing = not (predicted.any() or true.any())
+        return Distances(np.nan, np.nan, np.nan if nothing else 0.0)
+    # Arrays of files have x running fastest, which is four times as slow to search.
+    order = np.argsort(np.abs(predicted.strides))[::-1]
+    masks = predicted.transpose(order), true.transpose(order)
+    spacing = np.asarray(spacing_mm, float)[order]
+    box = preprocess.bounding_box(masks[0] | masks[1])
+    one, other = (boundary(np.ascontiguousarray(mask[box])) for mask in masks)
+    there, back = _nearest(one, other, spacing), _nearest(other, one, spacing)
+    both = np.concatenate([there, back])
+    return Distances(
+        hd95_mm=float(max(np.percentile(there, 95), np.percentile(back, 95))),
+        asd_mm=float(both.mean()),
+        nsd=float(np.mean(both <= tolerance_mm * (1 + _ROUNDING))),
+    )
+
+
+def boundary(mask: np.ndarray) -> np.ndarray:
+    """Returns the boundary voxels of a mask: it less its erosion by six neighbours."""
+    inner = mask.copy()
+    for axis in range(mask.ndim):
+        # Views with that axis in front.
+        within, whole = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
+        within[1:] &= whole[:-1]
+        within[:-1] &= whole[1:]
+        within[0] = within[-1] = False
+    return mask & ~inner
+
+
+def _nearest(
+    points: np.ndarray, others: np.ndarray, spacing_mm: np.ndarray
+) -> np.ndarray:
+    """Returns the distance of each of `points` to the nearest of `others`, bool maps.
+
+    By a tree of the few voxels that are on a surface: ten times as fast as a distance
+    transform of the box around a liver. Points of both are at 0 and need no search.
+    """
+    found = np.zeros(np.count_nonzero(points))
+    apart = _places(points & ~others, spacing_mm)
+    # The points of a grid make a good tree without sorting for medians.
+    tree = KDTree(_places(others, spacing_mm), compact_nodes=False, balanced_tree=False)
+    found[: len(apart)] = tree.query(apart)[0]
+    return found
+
+
+def _places(points: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    indices = np.unravel_index(np.flatnonzero(points), points.shape)
+    return np.stack(indices, axis=1) * spacing_mm
