@@ -50,7 +50,7 @@ def measured(run: Path, cohort: Path) -> dict[str, np.ndarray]:
             overlap=evaluation.overlap,
             window_batch=evaluation.window_batch,
         )
-        progress = Progress(scope, len(DRAWS) * len(held_out), "cases")
+        progress = Progress(scope, len(DRAWS) * len(held_out), "case")
         rows = []
         for draw in DRAWS:
             key = key_for(draw, "monte_carlo")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from unc_jax import cli
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 
 
 def ended(function, capfd, *flags):
@@ -79,6 +79,11 @@ def test_a_closed_pipe_is_one_line():
         errors = process.stderr.read()
     assert process.wait() == 141
     assert errors == "error: the output was closed by its reader\n"
+
+
+def test_numbers_have_their_nouns():
+    said = [counted(n, "case") for n in range(3)]
+    assert said == ["0 cases", "1 case", "2 cases"]
 
 
 def test_help_ends_with_an_example(capsys):

@@ -329,7 +329,7 @@ def test_wrong_count_in_the_index_is_a_warning(root):
     write_index(root, [pair("liver_2")], numTraining=131)
     problem = one_problem(root)
     assert problem.severity == "warning"
-    assert "numTraining is 131, but 1" in problem.message
+    assert "numTraining is 131, but it lists 1 case" in problem.message
 
 
 def truncate(path):
@@ -547,7 +547,7 @@ def exit_code(root):
 def test_command_prints_the_problems(root, capsys):
     assert exit_code(root) == 0
     assert (
-        "2 training and 1 test cases, 0 errors, 0 warnings" in capsys.readouterr().out
+        "2 training and 1 test case, 0 errors, 0 warnings" in capsys.readouterr().out
     )
     truncate(root / "labelsTr/liver_2.nii.gz")
     assert exit_code(root) == 2

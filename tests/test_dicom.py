@@ -228,7 +228,9 @@ def test_damaged_slices_are_named_and_spoil_their_series_alone(series, left):
     torn = series / "0.dcm"
     torn.write_bytes(torn.read_bytes()[:left])
     spoilt, whole = find_series(p for p in series.rglob("*") if p.is_file())[0]
-    assert re.match(r"1 files of or beside its 2 slices .* 0\.dcm \(", spoilt.problem)
+    assert re.match(
+        r"cannot be read, of or beside its 2 slices: 0\.dcm \(", spoilt.problem
+    )
     assert (whole.problem, len(whole.files)) == ("", 3)
 
 
@@ -237,7 +239,7 @@ def test_a_folder_without_a_readable_slice_is_a_failed_case(series):
     (series / "torn" / "1.dcm").write_bytes(b"")
     found = find_scans(series).scans
     assert sorted(bool(scan.problem) for scan in found) == [False, True]
-    with pytest.raises(InputError, match=r"none of 1 DICOM files can be read: 1\.dcm"):
+    with pytest.raises(InputError, match=r"none can be read of 1 DICOM file: 1\.dcm"):
         find_scans(series / "torn")
 
 

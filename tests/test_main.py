@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.test_evaluate import contents
-from unc_jax import predict, stages
+from unc_jax import main, predict, stages
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
@@ -169,7 +169,8 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     again = tmp_path / "again"
     review(run, task, again, "--calibrate", str(tmp_path / "known.csv"))
     words = capsys.readouterr().err
-    assert "known.csv: 3 training cases calibrate nothing: liver_" in words
+    assert "known.csv: left out, for they calibrate nothing: 3 training cases" in words
+    assert words.count("Lower bounds of Dice hold") == 1
     assert "hold at level 0.75 (0.9 was asked for): 3 calibration cases" in words
     found = cases_table.read_rows(again / "cases.csv", REVIEW_COLUMNS)
     assert all(row["dice"] is not None for row in found)  # of the set's own labels
@@ -241,12 +242,28 @@ def test_no_data_says_where_it_comes_from(start_main):
     [
         ("--config.train.batsh=2", "error: 'batsh' Did you mean"),
         ("--config=configs/nope.py", "no config file configs/nope.py;"),
+        ("--config", "error: --config names no file;"),
+        ("--config=configs/demo.py:x", "demo.py:x: this config takes no argument"),
         ("--config.loss.name=mse", "choose from dice, wcc"),
         ("stray", "stray"),
     ],
 )
 def test_mistakes_are_one_line(start_main, flag, word):
     assert word in failed(start_main(flag))
+
+
+def test_a_field_may_stand_before_its_config(monkeypatch, capsys):
+    flag = "--config.loss.name=mse"
+    assert main._config_first(["main", flag, "--config", "configs/demo.py"]) == [
+        "main",
+        "--config=configs/demo.py",
+        flag,
+    ]
+    monkeypatch.setattr("sys.argv", ["main", flag])
+    with pytest.raises(SystemExit):
+        main._parse(["main", flag])
+    words = "error: name a config by --config configs/NAME.py\n"
+    assert capsys.readouterr().err == words
 
 
 def test_bad_case_stops_before_training_unless_skipped(tiny_config, tmp_path):

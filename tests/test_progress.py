@@ -21,7 +21,7 @@ def test_duration(seconds, text):
 
 def test_plain_lines_where_there_is_no_terminal():
     stream = io.StringIO()
-    progress = Progress("train", 4, "steps", stream=stream)
+    progress = Progress("train", 4, "step", stream=stream)
     for done in (1, 2, 3, 4):
         progress(done, "loss 0.5")
     lines = stream.getvalue().splitlines()
@@ -33,7 +33,7 @@ def test_plain_lines_where_there_is_no_terminal():
 
 def test_one_line_is_redrawn_on_a_terminal():
     stream = Terminal()
-    progress = Progress("train", 2, "steps", stream=stream)
+    progress = Progress("train", 2, "step", stream=stream)
     progress(1)
     progress(2)
     assert stream.getvalue().count("\n") == 1
@@ -41,7 +41,7 @@ def test_one_line_is_redrawn_on_a_terminal():
 
 def test_resumed_work_counts_for_the_share_not_for_the_rate():
     stream = io.StringIO()
-    Progress("train", 10, "steps", done=9, stream=stream)(9)
+    Progress("train", 10, "step", done=9, stream=stream)(9)
     assert stream.getvalue() == "train  90% 9/10 steps\n"
 
 

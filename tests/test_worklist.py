@@ -36,8 +36,8 @@ def test_training_cases_are_left_out_by_name(tmp_path, capsys):
     assert [row["case"] for row in kept] == ["c8", "c9", "c10", "c11"]
     assert not any(row["split"] for row in kept)
     words = capsys.readouterr().err
-    assert "8 training cases calibrate nothing: c0, c1, c2, c3, c4, ..." in words
-    with pytest.raises(InputError, match="12 training cases calibrate nothing"):
+    assert "calibrate nothing: 8 training cases: c0, c1, c2, c3, c4, ..." in words
+    with pytest.raises(InputError, match="calibrate nothing: 12 training cases"):
         worklist.read_known(tmp_path / "known.csv", {row["case"] for row in rows})
 
 

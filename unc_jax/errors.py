@@ -23,6 +23,11 @@ def printable(text: object) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun: "0 cases", "1 case", "2 cases"."""
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
 def line_of(error: Exception, folder: Path) -> str:
     """Returns the error in one line; for one of the system, also where and what to do.
 

@@ -25,7 +25,7 @@ from unc_jax.check_config import check_config
 from unc_jax.config import Config, flat_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort, open_cohort
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 from unc_jax.segmentation.fit import Stopped
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of the run.")
@@ -62,7 +62,7 @@ def run(argv: list[str]) -> int:
             _print(line)
         return 0
     prepared = _prepared(config)
-    _print(f"prepared cohort: {prepared.path} ({len(prepared.ids)} cases)")
+    _print(f"prepared cohort: {prepared.path} ({counted(len(prepared.ids), 'case')})")
     stages.check_run(
         config,
         prepared,
@@ -164,22 +164,48 @@ def _located(word: str) -> str:
     return word
 
 
-def _check_file(words: list[str]) -> None:
-    """Raises OSError, which names the file, when --config names none."""
-    for flag, value in zip(words, [*words[1:], ""], strict=True):
-        name = value if flag == "--config" else flag.removeprefix("--config=")
-        path = Path(name.partition(":")[0])
-        if (flag == "--config" or name != flag) and not path.is_file():
-            raise OSError(f"no config file {name}; those at hand are in configs/")
+def _config_first(argv: list[str]) -> list[str]:
+    """Returns the command line with --config before its fields, wherever it stands.
+
+    Raises OSError when there is none, or one that names no file.
+    """
+    names, rest = [], []
+    left = iter(argv[1:])
+    for word in left:
+        if word == "--config" or word.startswith("--config="):
+            name = word[len("--config=") :] if "=" in word else next(left, "")
+            if not Path(name.partition(":")[0]).is_file():
+                what = f"no config file {name}" if name else "--config names no file"
+                raise OSError(f"{what}; those at hand are in configs/")
+            names.append(f"--config={name}")
+        else:
+            rest.append(word)
+    if not names and not {"--help", "-h", "-help", "--helpfull"} & {*rest}:
+        raise OSError("name a config by --config configs/NAME.py")
+    return [argv[0], *names, *rest]
+
+
+def _reason(error: Exception) -> str:
+    """Returns what is wrong with the flags, one line."""
+    # ml_collections wraps a KeyError, whose text is its argument in quotes.
+    inner = next(iter(error.args), None)
+    text = str(inner.args[0] if isinstance(inner, KeyError) else error)
+    head, traceback, tail = text.partition("Traceback")
+    if traceback:  # of a config file
+        head = head.replace(": Error whilst parsing config file", "")
+        if "get_config() takes 0" in tail:
+            tail = "this config takes no argument after a colon"
+        text = f"{head.removeprefix('flag ')} {tail.splitlines()[-1]}"
+    return " ".join(text.split())
 
 
 def _parse(argv: list[str]) -> list[str]:
     """Parses the flags; exits with one line and code 2 on a mistake in them."""
     try:
         flags.mark_flags_as_required(["config"])
-        words = [_located(word) for word in argv]
-        _check_file(words)
-        rest = flags.FLAGS(words)
+        # ml_collections looks for the fields in sys.argv itself.
+        sys.argv = _config_first([_located(word) for word in argv])
+        rest = flags.FLAGS(sys.argv)
         list(_CONFIG.value)  # a config file that is not there fails only when touched
     except (
         flags.Error,
@@ -191,11 +217,7 @@ def _parse(argv: list[str]) -> list[str]:
     ) as error:
         if "--debug" in argv:
             raise
-        # ml_collections wraps a KeyError, whose text is its argument in quotes.
-        inner = next(iter(error.args), None)
-        words = inner.args[0] if isinstance(inner, KeyError) else error
-        reason = " ".join(str(words).split())
-        print(f"error: {reason}", file=sys.stderr)
+        print(f"error: {_reason(error)}", file=sys.stderr)
         sys.exit(cli.USER_ERROR)
     return rest
 

@@ -17,7 +17,7 @@ import numpy as np
 from unc_jax.config import Config
 from unc_jax.data import dataset, patches, split
 from unc_jax.data.write_cohort import bytes_needed
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.feed import memory_bytes
 from unc_jax.segmentation.models import build_model
@@ -151,7 +151,7 @@ def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
     calls = -(-work.windows // evaluation.window_batch)
     batch = devices.rounded_up(-(-work.windows // calls), own=True)
     batch //= jax.local_device_count()
-    each = f"{work.windows} windows {_by(work.window)} a case"
+    each = f"{counted(work.windows, 'window')} of {_by(work.window)} a case"
     yield f"samples:  {each}, {batch} at a time on a device"
     while True:
         found = footprint(*_monte_carlo(config, (batch, *work.window), chunk))

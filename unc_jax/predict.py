@@ -18,7 +18,7 @@ import jax
 from unc_jax import compilation, runtime
 from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 from unc_jax.review import (
     quality,
     report,
@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     known, model = _known_quality(trained, arguments)
     wanted = wanted._replace(level=quality.supported_level(model, wanted.level))
     worth = verdict.of_run(trained.rows)
+    bounds = quality.bound_words(model, arguments.level)
     found = scans.find_scans(arguments.input)
     if arguments.references is not None and not arguments.references.is_dir():
         raise InputError(f"--references {arguments.references}: no such folder")
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         compilation.cache_compilations(output),
     ):
         if runtime.is_main():
+            print(bounds, file=sys.stderr)  # now: it may make the wait pointless
             files.sweep(output)
             _print_passed_over(found)
         liver = None
@@ -84,14 +86,12 @@ def run(arguments: argparse.Namespace) -> int:
                 so_far = rule.decide(rows, wanted, model)
                 worklist.write_unfinished(output, so_far)
         rows = rule.decide(_of_all_processes(rows), wanted, model)
-        notes = [
-            *filter(None, [worth, rule.release_words(wanted, model, rows)]),
-            quality.bound_words(model, arguments.level),
-        ]
+        notes = [*filter(None, [worth, rule.release_words(wanted, model, rows)])]
         if runtime.is_main():
             facts = {"run": str(trained.path), "scans": str(arguments.input)}
             if found.passed_over:
-                facts["passed over"] = f"{len(found.passed_over)} files, see run.json"
+                passed = counted(len(found.passed_over), "file")
+                facts["passed over"] = f"{passed}, see run.json"
             worklist.finish(
                 output,
                 rows,
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
                 details=_details(segmenter, request, found),
                 known=known,
                 wanted=wanted,
-                notes=notes,
+                notes=[*notes, bounds],
             )
         runtime.barrier()
     return worklist.print_outcome(output, rows, notes)
@@ -116,10 +116,6 @@ def _known_quality(
         known = worklist.read_known(arguments.calibrate, seen)
         measures = worklist.fit_measures(known, trained.rows)
         model = quality.fit(trained.rows, calibration=known, measures=measures)
-    if model is None or quality.supported_level(model, arguments.level) < (
-        arguments.level
-    ):
-        print(quality.bound_words(model, arguments.level), file=sys.stderr)
     return known, model
 
 
@@ -127,7 +123,7 @@ def _segmented(
     found: Sequence[Scan], segmenter: Segmenter, request: Request
 ) -> Iterator[Row]:
     """Yields the rows of the scans as they come, with their predicted Dice."""
-    progress = Progress("predict", len(found), "cases")
+    progress = Progress("predict", len(found), "case")
     for done, scan in enumerate(found, start=1):
         row = segment_case.finished_row(scan, segmenter, request)
         row = row or _attempt(scan, segmenter, request)

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _score(
     found: Mapping[str, Sequence[Path]], request: score_case.Request
 ) -> list[Row]:
-    rows, progress = [], Progress("score", len(found), "cases")
+    rows, progress = [], Progress("score", len(found), "case")
     for done, (case, paths) in enumerate(found.items(), start=1):
         started = time.perf_counter()
         try:

@@ -81,7 +81,7 @@ def evaluated(
     progress = Progress(
         " ".join(filter(None, [variant.group, variant.name])),
         len(prepared.split.test),
-        "cases",
+        "case",
     )
     return evaluate.evaluate_cases(
         predictor.predict,

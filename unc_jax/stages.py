@@ -14,7 +14,7 @@ from unc_jax.data import cohort, dataset, files, label_names, nifti, split
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.data.prepare_case import Recipe
-from unc_jax.errors import InputError, printable
+from unc_jax.errors import InputError, counted, printable
 from unc_jax.review import novelty, prepare_scan, report, verdict
 from unc_jax.segmentation.fit import check_resumable, fit
 from unc_jax.segmentation.progress import Progress
@@ -224,7 +224,7 @@ def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
             logging.warning("%s: %s", problem.case, problem.message)
     if bad and not config.data.skip_bad_cases:
         raise InputError(
-            f"{len(bad)} of {len(task.training)} cases are refused: "
+            f"refused: {len(bad)} of {counted(len(task.training), 'case')}: "
             f"{'; '.join(errors)}; mend them, or leave them out by "
             "--config.data.skip_bad_cases=True"
         )
@@ -277,12 +277,12 @@ def made_with(
 
 
 def _progress(name: str, total: int) -> Callable[[int, int], None]:
-    progress = Progress(name, total, "cases")
+    progress = Progress(name, total, "case")
     return lambda done, _: progress(done)
 
 
 def _on_row(prepared: Cohort) -> Callable[[int, int, cases_table.Row], None]:
-    progress = Progress("evaluate", len(prepared.ids), "cases")
+    progress = Progress("evaluate", len(prepared.ids), "case")
 
     def on_row(done: int, total: int, row: cases_table.Row) -> None:
         score = "undefined" if row["dice"] is None else f"{row['dice']:.3f}"

@@ -12,7 +12,7 @@ from unc_jax.data.label_names import Names
 from unc_jax.data.layouts import Entry
 from unc_jax.data.nifti import ENDINGS
 from unc_jax.data.verify import Problem, check_case, inside
-from unc_jax.errors import InputError, printable
+from unc_jax.errors import InputError, counted, printable
 
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 
@@ -67,10 +67,11 @@ def read_task(root: Path) -> Task:
     training = [_case(root, e, ids, problems) for e in entries if e.is_training]
     test = [_case(root, e, ids, problems) for e in entries if not e.is_training]
     if (expected := content.get("numTraining", len(training))) != len(training):
-        found = f"numTraining is {expected!a}, but {len(training)} cases are there"
+        cases = counted(len(training), "case")
+        found = f"numTraining is {expected!a}, but it lists {cases}"
         problems.append(Problem("dataset", "warning", f"{file}: {found}"))
     if skipped := len(listed) - len(entries):
-        found = f"{skipped} AppleDouble files (._*) passed over"
+        found = f"passed over: {counted(skipped, 'AppleDouble file')} (._*)"
         problems.append(Problem("dataset", "warning", f"{root}: {found}"))
     return Task(
         root,
@@ -111,18 +112,19 @@ def print_problems(arguments: argparse.Namespace) -> int:
 
     def progress(done: int, total: int) -> None:
         end = "\n" if done == total else "\r"
-        print(f"checked {done} of {total} cases", end=end, file=sys.stderr, flush=True)
+        line = f"checked {done} of {counted(total, 'case')}"
+        print(line, end=end, file=sys.stderr, flush=True)
 
     task = read_task(arguments.folder)
     found = verify(task, progress if sys.stderr.isatty() else None)
     for problem in found:
         print(f"{problem.severity:8} {problem.case}: {printable(problem.message)}")
     errors = sum(problem.severity == "error" for problem in found)
-    cases = f"{len(task.training)} training and {len(task.test)} test cases"
+    cases = f"{len(task.training)} training and {counted(len(task.test), 'test case')}"
     listed = ", ".join(f"{value} {name}" for value, name in task.labels.items())
     print(f"labels: {printable(listed)}")
-    counts = f"{cases}, {errors} errors, {len(found) - errors} warnings"
-    print(f"{printable(task.name)}: {counts}")
+    counts = f"{counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}"
+    print(f"{printable(task.name)}: {cases}, {counts}")
     return 2 if errors else 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unc_jax.data import dicom_file
+from unc_jax.errors import counted
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _CT, _MR, _PET = _STORAGE + "2", _STORAGE + "4", _STORAGE + "128"
@@ -113,8 +114,8 @@ def find_series(paths: Iterable[Path]) -> tuple[list[Series], list[PassedOver]]:
     for path in damaged.keys() - spoiling:
         alone[path.parent][path] = damaged[path][0]
     for folder, why in sorted(alone.items()):
-        problem = f"none of {len(why)} DICOM files can be read: {_names(why)}"
-        problem = f"{folder}: {problem}; copy them again"
+        of = counted(len(why), "DICOM file")
+        problem = f"{folder}: none can be read of {of}: {_names(why)}; copy again"
         identity = ("", str(folder), _DAMAGED)
         found.append(Series(identity, folder.name, tuple(sorted(why)), problem))
     return found, passed
@@ -191,8 +192,8 @@ def _series(
     ]
     if spoilt:
         problem = (
-            f"{len(spoilt)} files of or beside its {len(files)} slices cannot be read: "
-            f"{_names(spoilt)}; copy them again, or move them away"
+            f"cannot be read, of or beside its {counted(len(files), 'slice')}: "
+            f"{_names(spoilt)}; copy again, or move away"
         )
     elif many:
         problem = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unc_jax.data.files import write_json
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 
 _PARTS = ("train", "validation", "test")
 PAPER_SHARES = (63, 13, 55)  # sizes of the paper's parts
@@ -48,7 +48,7 @@ def make_split(
         raise InputError(f"case {twice[0]} occurs twice; give each case its own id")
     if len(ids) < len(_PARTS):
         raise InputError(
-            f"{len(ids)} cases cannot be split in three; at least 3 needed"
+            f"{counted(len(ids), 'case')} cannot be split in three; at least 3 needed"
         )
 
     def draw(case: str) -> bytes:

@@ -16,7 +16,7 @@ from unc_jax.data.files import replacing, sweep, write_json, write_npy
 from unc_jax.data.prepare_case import MAX_FOREGROUND, Recipe
 from unc_jax.data.preprocess import Moments, zscore
 from unc_jax.data.split import Split, write_split
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 
 RECORDS = "cases.json"  # written last: a folder that has it is complete
 _CASES = "parts"  # one file per case, until the arrays of all are written
@@ -75,10 +75,8 @@ def raise_all(problems: Sequence[object], total: int) -> None:
     """Raises one InputError for all problems; nothing when there are none."""
     if problems:
         listed = "; ".join(map(str, problems))
-        raise InputError(
-            f"{len(problems)} problems in {total} cases: {listed}; mend them or leave "
-            "the cases out"
-        )
+        count = f"{counted(len(problems), 'problem')} in {counted(total, 'case')}"
+        raise InputError(f"{count}: {listed}; mend them or leave the cases out")
 
 
 def _mean_shape(

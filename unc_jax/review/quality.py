@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
 from unc_jax.study.run_folder import Run
@@ -253,6 +253,6 @@ def _known(rows: Sequence[Values], measures: Sequence[str]) -> list[Values]:
 def _check_enough(rows: Sequence[Values], what: str) -> None:
     if len(rows) < _FEWEST:
         raise InputError(
-            f"{len(rows)} cases with Dice and measures to {what}, at least {_FEWEST} "
-            "are needed; name more by --calibrate CASES_CSV"
+            f"{counted(len(rows), 'case')} with Dice and measures to {what}, at least "
+            f"{_FEWEST} are needed; name more by --calibrate CASES_CSV"
         )

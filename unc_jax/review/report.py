@@ -171,7 +171,8 @@ def _picture_of(pictures: Path, case: str) -> Picture | None:
 def _counts(rows: Sequence[Row]) -> list[tuple[int, str]]:
     flagged = sum(row["flag"] == "yes" for row in rows)
     share = f" ({100 * flagged / len(rows):.0f} %)" if flagged else ""
-    counts = [(len(rows), "cases"), (flagged, f"to review{share}")]
+    noun = "case" if len(rows) == 1 else "cases"
+    counts = [(len(rows), noun), (flagged, f"to review{share}")]
     counts.append((len(rows) - flagged, "without a flag"))
     failed = sum(_is_failed(row) for row in rows)
     return [*counts, (failed, "failed")] if failed else counts

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 from unc_jax.review import quality, selection
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table
@@ -130,7 +130,7 @@ def release_words(rule: Rule, model: Quality | None, rows: Sequence[Row]) -> str
             f"{fewest} or more"
         )
     count = sum(row["released"] == "yes" for row in rows)
-    return f"{count} of {len(rows)} cases released, by {n} calibration cases"
+    return f"{count} of {counted(len(rows), 'case')} released, by {n} calibration cases"
 
 
 def reasons(row: Row, rule: Rule) -> list[str]:

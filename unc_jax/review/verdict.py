@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from unc_jax.data import files
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 from unc_jax.review import quality, rule
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table, statistics
@@ -176,7 +176,8 @@ def _review_row(row: Row, model: Quality, level: float) -> Row:
 def _verdict(rho: dict[str, Any], skill: dict[str, Any], n: int) -> str:
     if rho["ci95"] is None:
         return (
-            f"It is unknown whether this run's measures rank its cases: {n} test cases."
+            "It is unknown whether this run's measures rank its cases: "
+            f"{counted(n, 'test case')}."
         )
     low, high = rho["ci95"]
     numbers = f"rho {rho['value']:.2f}, 95 % {low:.2f} to {high:.2f}, n = {n}"
@@ -194,7 +195,8 @@ def _verdict(rho: dict[str, Any], skill: dict[str, Any], n: int) -> str:
 
 def _sensitivity_words(found: dict[str, Any]) -> str:
     failures, interval = found["failures"], found["sensitivity_ci95"]
-    words = f"failures (Dice < {found['target_dice']:g}) among {found['n']} test cases"
+    words = f"failures (Dice < {found['target_dice']:g}) among "
+    words += counted(found["n"], "test case")
     if found["few_failures"] or interval is None:
         return f"Too few {words} to judge the flags: {failures}."
     return (

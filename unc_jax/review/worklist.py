@@ -14,7 +14,7 @@ from absl import logging
 from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED
 from unc_jax.data import files, scan_maps
-from unc_jax.errors import InputError, printable
+from unc_jax.errors import InputError, counted, printable
 from unc_jax.review import report, rule, verdict
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
@@ -74,7 +74,8 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
     kept = [{**row, "split": ""} for row in rows if row["case"] not in seen]
     if seen:
         shown = ", ".join(seen[:_SHOWN]) + ", ..." * (len(seen) > _SHOWN)
-        words = f"{path}: {len(seen)} training cases calibrate nothing: {shown}"
+        words = f"{path}: left out, for they calibrate nothing: "
+        words += f"{counted(len(seen), 'training case')}: {shown}"
         if not kept:
             raise InputError(words)
         print(printable(words), file=sys.stderr)
@@ -203,7 +204,8 @@ def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> in
     failed = [r for r in rows if str(r["status"]).startswith(cases_table.FAILED)]
     flagged = sum(row["flag"] == "yes" for row in rows)
     if runtime.is_main():
-        print(f"{len(rows)} cases, {flagged} to review, {len(failed)} failed")
+        cases = counted(len(rows), "case")
+        print(f"{cases}, {flagged} to review, {len(failed)} failed")
         if failed:
             print(printable(f"the first, {failed[0]['case']}: {failed[0]['status']}"))
         print("".join(f"{note}\n" for note in notes), end="")

@@ -106,7 +106,7 @@ class _Run(NamedTuple):
         log = MetricLog(self.workdir / "metrics.jsonl")
         if runtime.is_main():
             log.rewind(step)
-        progress = Progress("train", train.steps, "steps", done=step)
+        progress = Progress("train", train.steps, "step", done=step)
         feed = build_feed(
             self.config, self.cohort, build_train_step(self.config, model)
         )

@@ -10,15 +10,16 @@ from matplotlib.figure import Figure
 
 from unc_jax import runtime
 from unc_jax.data.files import replacing, write_text
-from unc_jax.errors import printable
+from unc_jax.errors import counted, printable
 
 _LINE_EVERY_S = 10.0  # when the output is a file or a pipe
 _REDRAW_EVERY_S = 0.2  # on a terminal
 
 
 class Progress:
-    """Progress line of one job of `total` units; call with the number done so far.
+    """Progress line of one job; call it with the number of units done so far.
 
+    total, unit: how many there are, of what, say "case".
     On a terminal one line is redrawn; elsewhere a plain line comes every ten seconds
     and at the end. Units that were done before this process began count for the per
     cent, not for the rate. Of several processes the main one alone prints.
@@ -58,12 +59,12 @@ class Progress:
 
     def _line(self, done: int, now: float, note: str) -> str:
         share = done / max(self._total, 1)
-        line = f"{self._name} {share:4.0%} {done}/{self._total} {self._unit}"
+        line = f"{self._name} {share:4.0%} {done}/{counted(self._total, self._unit)}"
         elapsed, new = now - self._started, done - self._first
         if new > 0 and elapsed > 0:
             rate = new / elapsed
             speed = (
-                f"{rate:.1f} {self._unit}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+                f"{rate:.1f} {self._unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s each"
             )
             line += f", {speed}, {duration((self._total - done) / rate)} left"
         return f"{line}, {printable(note)}" if note else line

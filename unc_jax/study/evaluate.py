@@ -26,7 +26,7 @@ from absl import logging
 from unc_jax import runtime
 from unc_jax.data import nifti, preprocess, scan_maps
 from unc_jax.data.cohort import Cohort
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 from unc_jax.study import cases_table, metrics, partial_tables
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Panel, Row
 from unc_jax.study.predictor import Predict
@@ -217,7 +217,7 @@ def _panel(cohort: Cohort, index: int, prediction: Prediction) -> Panel:
 def _usable(rows: list[Row]) -> list[Row]:
     if rows and all(row["status"] != OK for row in rows):
         raise InputError(
-            f"none of {len(rows)} cases could be evaluated, the first, "
+            f"none of {counted(len(rows), 'case')} could be evaluated, the first, "
             f"{rows[0]['case']}: {rows[0]['status']}; the log has the details"
         )
     return rows
