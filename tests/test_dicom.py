@@ -229,7 +229,7 @@ def test_damaged_slices_are_named_and_spoil_their_series_alone(series, left):
     torn.write_bytes(torn.read_bytes()[:left])
     spoilt, whole = find_series(p for p in series.rglob("*") if p.is_file())[0]
     assert re.match(
-        r"cannot be read, of or beside its 2 slices: 0\.dcm \(", spoilt.problem
+        r"1 file cannot be read, of or beside its 2 slices: 0\.dcm \(", spoilt.problem
     )
     assert (whole.problem, len(whole.files)) == ("", 3)
 

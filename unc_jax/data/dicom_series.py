@@ -192,8 +192,8 @@ def _series(
     ]
     if spoilt:
         problem = (
-            f"cannot be read, of or beside its {counted(len(files), 'slice')}: "
-            f"{_names(spoilt)}; copy again, or move away"
+            f"{counted(len(spoilt), 'file')} cannot be read, of or beside its "
+            f"{counted(len(files), 'slice')}: {_names(spoilt)}; copy or move them"
         )
     elif many:
         problem = (
