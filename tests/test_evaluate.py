@@ -1,5 +1,7 @@
 import csv
 import json
+import threading
+import time
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -325,6 +327,45 @@ def test_predictions_are_saved_before_their_row(cohort, tmp_path):
 
     evaluate(Predictor(), cohort, tmp_path, on_prediction=save)
     assert saved == [(case, i, SHAPE) for i, case in enumerate("abcdef")]
+
+
+def test_devices_do_not_wait_for_a_case_to_be_finished(cohort, tmp_path):
+    asked, later = [], threading.Event()
+
+    def predict(image, index):
+        asked.append(IDS[index])
+        if len(asked) == 3:
+            later.set()
+        return Predictor()(image, index)
+
+    finished_when_asked = []
+
+    def slowly(index, prediction):
+        assert later.wait(10)  # "a" is finished once "c" is on the devices
+        time.sleep(0.05)
+        finished_when_asked.append(len(asked))
+
+    evaluate(predict, cohort, tmp_path, on_prediction=slowly)
+    # Never further ahead than two that wait and one on the devices.
+    behind = [asked - done for done, asked in enumerate(finished_when_asked)]
+    assert behind == [3, 3, 3, 3, 2, 1]
+
+
+def test_an_error_behind_ends_the_evaluation(cohort, tmp_path):
+    def full(index, prediction):
+        if IDS[index] == "b":
+            raise OSError("no space left")
+
+    asked = Predictor()
+    with pytest.raises(OSError, match="no space"):
+        evaluate(asked, cohort, tmp_path, on_prediction=full)
+    assert asked.asked[:2] == ["a", "b"]
+    assert len(asked.asked) < 6
+    # What was not written is no finished case, nor is any behind it.
+    assert not (tmp_path / "cases.csv").exists()
+    again = Predictor()
+    evaluate(again, cohort, tmp_path)
+    assert again.asked == ["b", "c", "d", "e", "f"]
 
 
 def test_panel_is_the_slice_that_shows_most(cohort, tmp_path):

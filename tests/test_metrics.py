@@ -97,29 +97,42 @@ def test_cross_correlation_within_a_mask():
         metrics.cross_correlation(a, b[0])
 
 
+def energy_distance(samples, raters):
+    packed = (np.packbits(np.asarray(one, bool), axis=-1) for one in (samples, raters))
+    return metrics.generalised_energy_distance(*packed)
+
+
 def test_energy_distance_by_hand():
     one, two, none = [1, 1, 0], [0, 1, 1], [0, 0, 0]  # IoU of one and two: 1/3
     # 2 mean(0, 2/3) - 2 (2/3) / 4 - 0
-    found = metrics.generalised_energy_distance([one, two], [one])
-    assert found == pytest.approx(2 / 3 - 1 / 3)
+    assert energy_distance([one, two], [one]) == pytest.approx(2 / 3 - 1 / 3)
     # Against an empty mask the distance is 1, of two empty ones 0.
-    assert metrics.generalised_energy_distance([one], [none]) == pytest.approx(2)
-    assert metrics.generalised_energy_distance([none], [none]) == 0
+    assert energy_distance([one], [none]) == pytest.approx(2)
+    assert energy_distance([none], [none]) == 0
 
 
 def test_energy_distance_of_equal_sets_is_zero():
     masks = np.random.default_rng(0).random((4, 5, 5, 5)) < 0.5
-    same = metrics.generalised_energy_distance(masks, masks[::-1])
-    assert same == pytest.approx(0, abs=1e-12)
+    assert energy_distance(masks, masks[::-1]) == pytest.approx(0, abs=1e-12)
     # A set that never varies is further from it than one that does.
-    assert metrics.generalised_energy_distance(masks[:1], masks) > 0.1
+    assert energy_distance(masks[:1], masks) > 0.1
+
+
+def test_energy_distance_is_its_formula():
+    s, y = np.split(np.random.default_rng(1).random((7, 6, 5, 11)) < 0.4, [4])
+
+    def mean(a, b):
+        return np.mean([[1 - (p & q).sum() / (p | q).sum() for p in a] for q in b])
+
+    expected = 2 * mean(s, y) - mean(s, s) - mean(y, y)
+    assert energy_distance(s, y) == pytest.approx(expected)
 
 
 def test_energy_distance_needs_masks_of_one_shape():
     with pytest.raises(ValueError, match="one shape"):
-        metrics.generalised_energy_distance(np.ones((2, 3)), np.ones((2, 4)))
+        energy_distance(np.ones((2, 3)), np.ones((2, 9)))
     with pytest.raises(ValueError, match="one shape"):
-        metrics.generalised_energy_distance(np.ones((0, 3)), np.ones((2, 3)))
+        energy_distance(np.ones((0, 3)), np.ones((2, 3)))
 
 
 def test_calibration_by_hand():
@@ -150,6 +163,31 @@ def test_cases_add_up_to_all_voxels():
     assert whole.keys() == parts.keys()
     for name, one in whole.items():
         assert one == pytest.approx(parts[name])
+
+
+@pytest.mark.parametrize("size", [1, 5000, 40_000])
+def test_sums_are_those_of_the_definition(size):
+    """Of more voxels than are summed at once, most of them surely background."""
+    rng = np.random.default_rng(size)
+    p = (rng.random(size) ** 9).astype(np.float32)
+    y = rng.random(size) < p
+    found = metrics.sum_voxels(p, y, bins=4)
+    p = p.astype(float)
+    place = np.minimum((4 * p).astype(int), 3)
+    count, total, true = (
+        [w[place == b].sum() for b in range(4)] for w in (np.ones(size), p, y)
+    )
+    likelihood = np.maximum(np.where(y, p, 1 - p), 1e-7)
+    assert found["count"] == count
+    assert found["foreground"] == true
+    assert found["probability"] == pytest.approx(total, rel=1e-9)
+    assert found["squared_error"] == pytest.approx(((p - y) ** 2).sum(), rel=1e-9)
+    assert found["log_loss"] == pytest.approx(-np.log(likelihood).sum(), rel=1e-9)
+
+
+def test_sure_and_wrong_everywhere():
+    sums = metrics.sum_voxels(np.ones(1000), np.zeros(1000))
+    assert metrics.calibration(sums)["nll"] == pytest.approx(-math.log(1e-7))
 
 
 def test_only_the_voxels_asked_for():

@@ -158,7 +158,7 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.prediction.reduce_maps": call([_MASK, _MEAN, _MEAN]),
     "uncertainty.prediction.dice_table": call(_PACKED),
     "uncertainty.prediction.pack_masks": call(_SAMPLES >= 0.5),
-    "uncertainty.prediction.unpack_masks": call(_PACKED, 4),
+    "uncertainty.prediction.shared_voxels": call(_PACKED),
     "uncertainty.prediction.pairwise_dice_packed": call(_PACKED),
     "study.metrics.dice": call(_MASK, _OTHER),
     "study.distances.surface_distances": call(
@@ -166,10 +166,11 @@ EXAMPLES: dict[str, Call] = {
     ),
     "study.distances.boundary": call(_MASK),
     "study.metrics.volume_ml": call(_MASK, 0.0015),
+    "study.metrics.votes": call(_SAMPLES >= 0.5),
     "study.metrics.disagreement": call(_SAMPLES >= 0.5),
     "study.metrics.cross_correlation": call(_MEAN, _SCAN, within=_MASK),
     "study.metrics.generalised_energy_distance": call(
-        _SAMPLES >= 0.5, _SAMPLES[:2] >= 0.4
+        _PACKED, np.packbits(_SAMPLES[:2] >= 0.4, axis=-1)
     ),
     "study.metrics.sum_voxels": call(_MEAN, _MASK),
     "study.metrics.add_sums": call([_SUMS, _SUMS]),

@@ -13,7 +13,6 @@ from unc_jax.errors import InputError
 from unc_jax.segmentation.sliding import build_features, build_point_prediction
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty import measures, sampling
-from unc_jax.uncertainty.prediction import unpack_masks
 
 MODEL = UNet3D(features=4, depth=2, dropout_rate=0.5)
 PATCH = (8, 8, 4)
@@ -165,7 +164,7 @@ def test_prediction_is_what_the_formulas_say(predict, variables):
     whole = -mean * np.log(mean) - (1 - mean) * np.log1p(-mean)
     np.testing.assert_allclose(prediction.mean, mean, atol=1e-5)
     np.testing.assert_allclose(prediction.uncertainty, term, atol=1e-5)
-    masks = unpack_masks(prediction.masks, VOLUME.shape[2])
+    masks = np.unpackbits(prediction.masks, axis=-1, count=VOLUME.shape[2])
     np.testing.assert_array_equal(masks, samples >= 0.5)
     assert prediction.volumes.tolist() == (samples >= 0.5).sum((1, 2, 3)).tolist()
     found = measures.measure_all(prediction)

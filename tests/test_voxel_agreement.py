@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from test_compare import FAST, command, grouped, write_run
 
 from unc_jax.data import files, nifti, prepare_case
@@ -24,6 +25,17 @@ def test_near_the_boundary_is_four_voxels_to_either_side():
     assert not voxel_agreement.near_boundary(np.zeros((5, 5, 5))).any()
     # What the volume cuts off is no boundary of the organ.
     assert not voxel_agreement.near_boundary(np.ones((12, 12, 12))).any()
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+def test_near_is_within_a_cube_of_both_sides(share):
+    mask = np.random.default_rng(3).random((23, 7, 18)) < share
+    cube = np.ones((9, 9, 9), bool)
+    grown = ndimage.binary_dilation(mask, cube)
+    core = ndimage.binary_erosion(mask, cube, border_value=1)
+    near = voxel_agreement.near_boundary(mask)
+    np.testing.assert_array_equal(near, grown & ~core)
+    assert near.any()
 
 
 def test_cases_add_up_through_their_files(tmp_path):
@@ -62,12 +74,13 @@ def test_rounding_above_one_is_no_error():
 def test_a_map_of_the_raters_disagreement_is_the_best():
     raters = np.stack([a_cube(10, stop) for stop in (18, 20, 20, 22)])
     share = raters.mean(axis=0)
-    same = voxel_agreement.against_raters(share * (1 - share), raters, raters)
+    packed = np.packbits(raters, axis=-1)
+    same = voxel_agreement.against_raters(share * (1 - share), packed, raters)
     assert same["cross_correlation"] == pytest.approx(1)
     assert same["cross_correlation_near"] == pytest.approx(1)
     assert same["energy_distance"] == pytest.approx(0)
     noise = np.random.default_rng(0).random(share.shape)
-    other = voxel_agreement.against_raters(noise, raters[:2], raters)
+    other = voxel_agreement.against_raters(noise, packed[:2], raters)
     assert abs(other["cross_correlation"]) < 0.05
     assert other["energy_distance"] > 0
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from unc_jax.errors import InputError
 
 # Enough places to centre patches on; a 256^3 liver has about twenty times as many.
 MAX_FOREGROUND = 32768
+_READERS = 4  # files of raters at a time; unpacking needs one core each
 
 
 class Recipe(NamedTuple):
@@ -114,8 +116,13 @@ def prepare_raters(
     Cropped to `box` (canonical voxels of the scan) and brought to `shape` by nearest
     voxel, as the label of the cohort was. Raises InputError naming an unreadable file.
     """
-    maps = (nifti.read(file, labels=True).array for file in files)
-    return np.stack([select(resample(one[box], shape, 0), values) for one in maps])
+
+    def prepare(file: Path) -> np.ndarray:
+        labels = nifti.read(file, labels=True).array
+        return select(resample(labels[box], shape, 0), values)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return np.stack(list(pool.map(prepare, files)))
 
 
 def organ_size(case: Case, liver_labels: Sequence[int]) -> tuple[int, int, int]:

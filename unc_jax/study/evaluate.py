@@ -15,10 +15,11 @@ A case that raises, or whose probabilities are not finite, gets the status
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -28,6 +29,7 @@ from unc_jax.data import nifti, preprocess, scan_maps
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError, counted
 from unc_jax.study import cases_table, metrics, partial_tables
+from unc_jax.study.behind import Behind
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Panel, Row
 from unc_jax.study.predictor import Predict
 from unc_jax.uncertainty import measures
@@ -36,6 +38,9 @@ from unc_jax.uncertainty.prediction import Prediction
 # Ten identical float32 do not average to themselves, so that their mutual information,
 # nats, is not quite 0. Dropout at any useful rate stays far above.
 _ROUNDING = 1e-6
+# Cases that are segmented and not finished, while the devices have the next; the
+# prediction of each is 0.3 GB at 256^3 voxels.
+_LAG = 2
 
 
 def evaluate_cases(
@@ -54,6 +59,9 @@ def evaluate_cases(
     """Segments and measures every case of `splits`; returns all rows of cases.csv.
 
     Of P processes, p takes the pending cases p, p + P, ...; all return all rows.
+    While the devices sample a case, the one before it is measured and its files are
+    written; then its row is kept. Whatever ends the evaluation, cases that the devices
+    are done with are finished.
 
     predict: (image float32 (x, y, z), case index) -> Prediction of `samples` samples.
     made_with: content of evaluation.json, as `partial_tables.check_rows` has it.
@@ -62,7 +70,7 @@ def evaluate_cases(
       order; None where it is not at hand. Read while the device samples.
     on_case(done, total, row): called after every case that was evaluated now.
     on_prediction(case index, prediction): called before the case counts as finished;
-      what it raises ends the evaluation.
+      what it raises ends the evaluation. Both are called by a thread, in order.
 
     Raises InputError for fewer than two samples, for rows made with something else,
     when the samples are all identical (dropout is off), and when no case at all could
@@ -78,16 +86,13 @@ def evaluate_cases(
     share = pending[runtime.process_index() :: runtime.process_count()]
     varied = any(_row_varies(row) for row in rows.values())
     own: dict[str, Row] = {}
-    pool = ThreadPoolExecutor(1)  # compares on the scan's grid beside all other work
-    for case in share:
-        index = cohort.ids.index(case)
-        reference = pool.submit(reference_of, case)
-        row, prediction = _evaluate_case(predict, cohort, index, split_of[case])
+
+    def finish(case: str, segmented: _Segmented, reference: Future) -> None:
+        index, prediction = cohort.ids.index(case), segmented.prediction
+        row = _row(cohort, index, split_of[case], segmented)
         if prediction is not None:
             record = cohort.records[index]
-            of_scan = pool.submit(_of_scan, prediction, record, reference)
-            varied = varied or not prediction.identical
-            _check_samples(prediction, samples, varied, case)
+            of_scan = beside.submit(_of_scan, prediction, record, reference)
             panel = _panel(cohort, index, prediction)
             cases_table.write_panel(directory / "panels" / f"{case}.npz", panel)
             if on_prediction is not None:
@@ -99,44 +104,61 @@ def evaluate_cases(
             # Supposing that the other processes keep pace.
             left = max(len(pending) - len(own) * runtime.process_count(), 0)
             on_case(len(wanted) - left, len(wanted), row)
-    pool.shutdown()
+
+    with ThreadPoolExecutor(1) as beside, Behind(_LAG) as behind:
+        ahead = deque(beside.submit(_read, cohort, case) for case in share[:1])
+        for case, *following in (share[i : i + 2] for i in range(len(share))):
+            image = ahead.popleft().result()
+            reference = beside.submit(reference_of, case)
+            ahead.extend(beside.submit(_read, cohort, one) for one in following)
+            segmented = _segment(predict, image, cohort.ids.index(case), case)
+            if segmented.prediction is not None:
+                varied = varied or not segmented.prediction.identical
+                _check_samples(segmented.prediction, samples, varied, case)
+            behind.submit(finish, case, segmented, reference)
     rows = partial_tables.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])
 
 
-def _evaluate_case(
-    predict: Predict, cohort: Cohort, index: int, split: str
-) -> tuple[Row, Prediction | None]:
-    case = cohort.ids[index]
-    image = np.asarray(cohort.images[index], np.float32)
+class _Segmented(NamedTuple):
+    """What the devices made of a case; the prediction is None where they failed."""
+
+    prediction: Prediction | None
+    status: str
+    seconds: float
+
+
+def _read(cohort: Cohort, case: str) -> np.ndarray:
+    return np.asarray(cohort.images[cohort.ids.index(case)], np.float32)
+
+
+def _segment(predict: Predict, image: np.ndarray, index: int, case: str) -> _Segmented:
     started = time.perf_counter()
     try:
         prediction = predict(image, index)
-        if not np.isfinite(prediction.mean).all():
+        if not np.isfinite(np.sum(prediction.mean)):  # NaN and infinity outlast a sum
             raise FloatingPointError("probabilities are not finite")
     except InputError:
         raise
     except Exception as error:
         logging.exception("case %s failed", case)
         words = " ".join(str(error).split())[:200]
-        reason = f"failed: {type(error).__name__}: {words}"
-        return cases_table.new_row(
-            EVALUATION_COLUMNS, case=case, split=split, status=reason
-        ), None
-    seconds = round(time.perf_counter() - started, 3)
-    label, voxel_ml = cohort.labels[index], float(cohort.records[index]["voxel_ml"])
-    mask = np.asarray(prediction.mean) >= measures.THRESHOLD
-    row = cases_table.new_row(
-        EVALUATION_COLUMNS,
-        case=case,
-        split=split,
-        status=OK,
-        dice=metrics.dice(mask, label),
-        reference_ml=metrics.volume_ml(label, voxel_ml),
-        seconds=seconds,
-        **cases_table.measure(prediction, voxel_ml),
-    )
-    return row, prediction
+        return _Segmented(None, f"failed: {type(error).__name__}: {words}", 0.0)
+    return _Segmented(prediction, OK, round(time.perf_counter() - started, 3))
+
+
+def _row(cohort: Cohort, index: int, split: str, segmented: _Segmented) -> Row:
+    values: dict[str, Any] = {"split": split, "status": segmented.status}
+    if (prediction := segmented.prediction) is not None:
+        label, voxel_ml = cohort.labels[index], cohort.records[index]["voxel_ml"]
+        mask = prediction.mean >= measures.THRESHOLD
+        values |= {
+            "dice": metrics.dice(mask, label),
+            "reference_ml": metrics.volume_ml(label, float(voxel_ml)),
+            "seconds": segmented.seconds,
+            **cases_table.measure(prediction, float(voxel_ml)),
+        }
+    return cases_table.new_row(EVALUATION_COLUMNS, case=cohort.ids[index], **values)
 
 
 def _of_scan(

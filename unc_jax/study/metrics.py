@@ -7,16 +7,21 @@ summed case by case and the sums added, so that no more than one case is ever in
 """
 
 import math
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from unc_jax.uncertainty.prediction import shared_voxels
+
 BINS = 15
 # float32 probabilities are exactly 0 or 1 long before the network is certain.
 _FLOOR = 1e-7
+# Voxels at a time: their float64 stay in the cache, and each array is small enough
+# (64 KiB) that the allocator gives the same pages again. 256^3: 0.15 s in place of 1.0.
+_BLOCK = 1 << 13
+_FACTORS = 16  # floors, of likelihoods, whose product is no denormal float64
 
 
 def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
@@ -52,8 +57,13 @@ def disagreement(raters: ArrayLike) -> np.ndarray:
     masks = _stack(raters)
     if len(masks) < 2:
         raise ValueError(f"{len(masks)} rater; a disagreement needs two")
-    share = masks.mean(axis=0)
-    return share * (1.0 - share)
+    share = np.arange(len(masks) + 1) / len(masks)
+    return (share * (1.0 - share))[votes(masks)]
+
+
+def votes(raters: ArrayLike) -> np.ndarray:
+    """Counts the raters (raters, x, y, z) that marked a voxel, -> uint16 (x, y, z)."""
+    return _stack(raters).sum(axis=0, dtype=np.uint16)
 
 
 def cross_correlation(
@@ -65,32 +75,41 @@ def cross_correlation(
     `within`, as in ValUES (Kahl et al., ICLR 2024). None when either map is constant
     there (raters who agree everywhere say nothing of where).
     """
-    a, b = np.asarray(uncertainty, float), np.asarray(disagreed, float)
+    a, b = np.asarray(uncertainty), np.asarray(disagreed)
     if a.shape != b.shape:
         raise ValueError(f"maps of different shapes: {a.shape} and {b.shape}")
-    chosen = np.ones(a.shape, bool) if within is None else np.asarray(within, bool)
-    a, b = a[chosen], b[chosen]
+    a, b = _chosen(a, within), _chosen(b, within)
     if a.size == 0 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    a, b = a - a.mean(), b - b.mean()
-    correlation = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
-    return min(1.0, max(-1.0, correlation))
+    means = np.array([[np.mean(a, dtype=float)], [np.mean(b, dtype=float)]])
+    products = np.zeros((2, 2))
+    for block in _blocks(a.size):
+        apart = np.stack([a[block], b[block]]) - means
+        products += apart @ apart.T
+    correlation = products[0, 1] / math.sqrt(products[0, 0] * products[1, 1])
+    return min(1.0, max(-1.0, float(correlation)))
 
 
-def generalised_energy_distance(samples: ArrayLike, raters: ArrayLike) -> float:
-    """Returns the squared energy distance of two sets of masks, (n, x, y, z) each.
+def generalised_energy_distance(samples: np.ndarray, raters: np.ndarray) -> float:
+    """Returns the squared energy distance of two sets of masks.
 
+    samples, raters: bit-packed along z, uint8 (n, x, y, ceil(z / 8)) each.
     D^2 = 2 E[d(S, Y)] - E[d(S, S')] - E[d(Y, Y')] with d = 1 - IoU, and d = 0 of two
     empty masks (Kohl et al., A probabilistic U-Net, 2018). Expectations are over all
     ordered pairs, a mask with itself included, so D^2 >= 0, and 0 for equal sets.
     Raises ValueError when a set is empty or the shapes differ.
     """
-    s, y = _stack(samples), _stack(raters)
-    if len(s) == 0 or len(y) == 0 or s.shape[1:] != y.shape[1:]:
-        raise ValueError(f"need masks of one shape, got {s.shape} and {y.shape}")
+    if not len(samples) or not len(raters) or samples.shape[1:] != raters.shape[1:]:
+        raise ValueError(
+            f"need masks of one shape, got {samples.shape} and {raters.shape}"
+        )
+    shared = shared_voxels(np.concatenate([samples, raters]))
+    sizes = np.diagonal(shared)
+    union = sizes[:, None] + sizes - shared
+    distance = np.where(union > 0, 1.0 - shared / np.maximum(union, 1), 0.0)
+    s, y = slice(len(samples)), slice(len(samples), None)
     across, of_samples, of_raters = (
-        float(np.mean([_distance(a, b) for a, b in product(*pair)]))
-        for pair in ((s, y), (s, s), (y, y))
+        float(distance[pair].mean()) for pair in ((s, y), (s, s), (y, y))
     )
     return 2 * across - of_samples - of_raters
 
@@ -110,23 +129,30 @@ def sum_voxels(
     last one closed. Raises ValueError when shapes differ or a probability is not within
     0 ... 1.
     """
-    p, y = np.asarray(probabilities), np.asarray(labels) != 0
+    p, y = np.asarray(probabilities), np.asarray(labels)
     if p.shape != y.shape:
         raise ValueError(f"probabilities {p.shape} and labels {y.shape} differ")
-    chosen = np.ones(p.shape, bool) if within is None else np.asarray(within, bool)
-    p, y = p[chosen].astype(np.float64), y[chosen]
-    if not ((p >= 0) & (p <= 1)).all():
+    p, y = _chosen(p, within), _chosen(y, within)
+    if p.size and not (p.min() >= 0 and p.max() <= 1):  # neither holds for NaN
         raise ValueError("a probability is not within 0 ... 1")
-    place = np.minimum((p * bins).astype(int), bins - 1)
-    likelihood = np.clip(np.where(y, p, 1 - p), _FLOOR, 1.0)
-    per_bin = {
-        name: np.bincount(place, weights, minlength=bins).astype(float).tolist()
-        for name, weights in (("count", None), ("probability", p), ("foreground", y))
-    }
+    per_bin, squared_error, log_loss = np.zeros((3, bins)), 0.0, 0.0
+    for block in _blocks(p.size):
+        inside, true = p[block].astype(np.float64), y[block] != 0
+        per_bin += _sum_by_bin(inside, true, bins)
+        likelihood = np.subtract(1.0, inside)
+        np.copyto(likelihood, inside, where=true)
+        missed = np.subtract(1.0, likelihood)
+        squared_error += float(missed @ missed)
+        np.maximum(likelihood, _FLOOR, out=likelihood)
+        # A logarithm takes far longer than a product.
+        whole = likelihood.size // _FACTORS * _FACTORS
+        product = likelihood[:whole].reshape(_FACTORS, -1).prod(axis=0)
+        log_loss -= float(np.log(product).sum() + np.log(likelihood[whole:]).sum())
+    names = ("count", "probability", "foreground")
     return {
-        **per_bin,
-        "squared_error": float(np.sum((p - y) ** 2)),
-        "log_loss": float(-np.log(likelihood).sum()),
+        **dict(zip(names, per_bin.tolist(), strict=True)),
+        "squared_error": squared_error,
+        "log_loss": log_loss,
     }
 
 
@@ -180,9 +206,26 @@ def _mask(values: ArrayLike) -> np.ndarray:
     return array != 0
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> float:
-    union = np.count_nonzero(a | b)
-    return 1.0 - np.count_nonzero(a & b) / union if union else 0.0
+def _sum_by_bin(p: np.ndarray, y: np.ndarray, bins: int) -> np.ndarray:
+    """Returns count, probability and foreground of each bin, (3, bins)."""
+    # Nearly all voxels are background, in the first bin: it gets what the others lack.
+    above = p * bins >= 1
+    high, true = p[above], y[above]
+    place = np.minimum((high * bins).astype(np.intp), bins - 1)
+    weights = (None, high, true)
+    sums = np.zeros((3, bins))  # of nothing, `bincount` makes integers
+    sums[:] = [np.bincount(place, w, minlength=bins) for w in weights]
+    whole = p.size, p.sum(), np.count_nonzero(y)
+    sums[:, 0] = whole - sums.sum(axis=1)
+    return sums
+
+
+def _chosen(values: np.ndarray, within: ArrayLike | None) -> np.ndarray:
+    return values.reshape(-1) if within is None else values[np.asarray(within, bool)]
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, size, _BLOCK))
 
 
 def _stack(values: ArrayLike) -> np.ndarray:

@@ -4,12 +4,12 @@ RUN/voxels/CASE.json holds the sums of one case, RUN/voxels.json those of all.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import ndimage
 
 from unc_jax.data import files, prepare_case, preprocess
 from unc_jax.data.cohort import Cohort
@@ -17,7 +17,7 @@ from unc_jax.errors import InputError
 from unc_jax.study import metrics, statistics
 from unc_jax.study.run_folder import read_object
 from unc_jax.study.tables import Table, number
-from unc_jax.uncertainty.prediction import Prediction, unpack_masks
+from unc_jax.uncertainty.prediction import Prediction
 
 # "near" the target: at most this many voxels (faces, edges, corners) from its boundary.
 NEAR_VOXELS = 4
@@ -34,10 +34,29 @@ def near_boundary(label: ArrayLike) -> np.ndarray:
     The border of the volume is no boundary.
     """
     mask = np.asarray(label) != 0
-    cube = np.ones((3, 3, 3), bool)
-    grown = ndimage.binary_dilation(mask, cube, NEAR_VOXELS)
-    core = ndimage.binary_erosion(mask, cube, NEAR_VOXELS, border_value=1)
-    return np.logical_and(grown, np.logical_not(core))
+    near = np.zeros(mask.shape, bool)
+    if mask.any():
+        box = tuple(
+            slice(max(side.start - NEAR_VOXELS, 0), side.stop + NEAR_VOXELS)
+            for side in preprocess.bounding_box(mask)
+        )
+        near[box] = _grown(mask[box]) & _grown(~mask[box])
+    return near
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """Returns the voxels within NEAR_VOXELS of a mask, by faces, edges and corners."""
+    for axis in range(mask.ndim):
+        grown, reach = np.moveaxis(mask, axis, 0), 0
+        while reach < NEAR_VOXELS:
+            # The widest step that leaves no gap, at the border of the volume neither.
+            step = min(reach + 1, NEAR_VOXELS - reach)
+            before, grown = grown, grown.copy(order="K")
+            grown[step:] |= before[:-step]
+            grown[:-step] |= before[step:]
+            reach += step
+        mask = np.moveaxis(grown, 0, axis)
+    return mask
 
 
 def assess(
@@ -60,19 +79,22 @@ def against_raters(
 ) -> dict[str, float | None]:
     """Compares the uncertainty map and the samples of a case with several raters.
 
-    uncertainty: (x, y, z); samples: masks (n, x, y, z); marked: masks of the raters
-    (r, x, y, z). Cross-correlation of the map with their disagreement everywhere, and
-    among the voxels near the boundary of what most of them marked (there alone "the
-    boundary is uncertain" earns nothing); generalised energy distance.
+    uncertainty: (x, y, z); samples: masks, bit-packed along z, uint8 (n, x, y,
+    ceil(z / 8)); marked: masks of the raters, bool (r, x, y, z). Cross-correlation of
+    the map with their disagreement everywhere, and among the voxels near the boundary
+    of what most of them marked (there alone "the boundary is uncertain" earns nothing);
+    generalised energy distance.
     """
     disagreed = metrics.disagreement(marked)
-    near = near_boundary(np.mean(marked, axis=0) >= 0.5)
+    near = near_boundary(2 * metrics.votes(marked) >= len(marked))
     return {
         "cross_correlation": metrics.cross_correlation(uncertainty, disagreed),
         "cross_correlation_near": metrics.cross_correlation(
             uncertainty, disagreed, within=near
         ),
-        "energy_distance": metrics.generalised_energy_distance(samples, marked),
+        "energy_distance": metrics.generalised_energy_distance(
+            samples, np.packbits(marked, axis=-1)
+        ),
     }
 
 
@@ -96,18 +118,20 @@ def build_assessment(
         case = prepared.ids[index]
         if case not in prepared.split.test:
             return
-        once = single(np.asarray(prepared.images[index], np.float32))
-        found: dict = assess(prediction.mean, once, prepared.labels[index])
-        found["raters"] = None
-        paths = prepare_case.rater_files(raters_of, case)
-        if len(paths) > 1:
-            box = preprocess.box_of(prepared.records[index]["box"])
-            marked = prepare_case.prepare_raters(
-                paths, box=box, shape=shape, values=values
-            )
-            masks = np.asarray(unpack_masks(prediction.masks, shape[2]))
-            found["raters"] = against_raters(prediction.uncertainty, masks, marked)
+        with ThreadPoolExecutor(1) as beside:  # while `single` waits for the device
+            compared = beside.submit(compare, index, prediction)
+            once = single(np.asarray(prepared.images[index], np.float32))
+            found: dict = assess(prediction.mean, once, prepared.labels[index])
+            found["raters"] = compared.result()
         files.write_json(folder / f"{case}.json", found)
+
+    def compare(index: int, prediction: Prediction) -> dict[str, float | None] | None:
+        paths = prepare_case.rater_files(raters_of, prepared.ids[index])
+        if len(paths) < 2:
+            return None
+        box = preprocess.box_of(prepared.records[index]["box"])
+        marked = prepare_case.prepare_raters(paths, box=box, shape=shape, values=values)
+        return against_raters(prediction.uncertainty, prediction.masks, marked)
 
     return assess_case
 

@@ -208,9 +208,13 @@ def _dice_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
 
 
 def _labelled_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
-    samples = prediction.sparse.reshape(len(prediction.sparse), -1)
-    # No other voxel is in a mask of any of them.
-    samples = samples[:, samples.max(axis=0) >= THRESHOLD].astype(np.float32)
+    samples = np.asarray(prediction.sparse, np.float16)
+    samples = samples.reshape(len(samples), -1)
+    # No other voxel is in a mask of any of them. The bits of floats that are not
+    # negative are ordered as they are, and compare many times faster.
+    bits = samples.view(np.uint16).max(axis=0)
+    samples = samples[:, bits >= np.float16(THRESHOLD).view(np.uint16)]
+    samples = samples.astype(np.float32)
     terms = special.entr(samples)
     means = [
         _mean(terms[one].mean(axis=0)[samples[one].mean(axis=0) >= THRESHOLD])

@@ -157,12 +157,6 @@ def pack_masks(masks: ArrayLike) -> Array:
     return jnp.packbits(jnp.asarray(masks, bool), axis=-1)
 
 
-def unpack_masks(packed: ArrayLike, depth: int) -> Array:
-    """Inverts `pack_masks`; `depth` is z, (n, x, y, ceil(z / 8)) -> (n, x, y, z)."""
-    bits = jnp.unpackbits(jnp.asarray(packed, jnp.uint8), axis=-1, count=depth)
-    return bits.astype(bool)
-
-
 def pairwise_dice_packed(packed: np.ndarray) -> float:
     """Returns `mean_pairwise_dice` of masks packed by `pack_masks`, on the host.
 
@@ -175,19 +169,29 @@ def pairwise_dice_packed(packed: np.ndarray) -> float:
 def dice_table(packed: np.ndarray) -> np.ndarray:
     """Returns Dice of every pair of masks packed by `pack_masks`, float64 (n, n).
 
-    Ten masks of 256^3 voxels are 21 MB; temporaries are of the size of one mask. Raises
-    ValueError for fewer than two samples.
+    Raises ValueError for fewer than two samples.
     """
     if len(packed) < 2:
         raise ValueError(f"pairwise Dice needs at least 2 samples, got {len(packed)}")
+    shared = shared_voxels(packed)
+    volumes = np.diagonal(shared)
+    sizes = volumes[:, None] + volumes
+    return np.where(sizes > 0, 2 * shared / np.maximum(sizes, 1), 1.0)
+
+
+def shared_voxels(packed: np.ndarray) -> np.ndarray:
+    """Counts the voxels that each pair of masks packed by `pack_masks` shares.
+
+    uint8 (n, x, y, bytes) -> int64 (n, n), on the diagonal each mask's own. Ten masks
+    of 256^3 voxels are 21 MB; temporaries are at most twice that.
+    """
     words = _words(np.asarray(packed))
-    volumes = [_ones(mask) for mask in words]
-    table = np.ones((len(words), len(words)))
-    for i, j in itertools.combinations(range(len(words)), 2):
-        size = volumes[i] + volumes[j]
-        if size:
-            table[i, j] = table[j, i] = 2 * _ones(words[i] & words[j]) / size
-    return table
+    # Most of a volume is in no mask at all.
+    words = words[:, np.bitwise_or.reduce(words, axis=0) != 0]
+    shared = np.zeros((len(words), len(words)), np.int64)
+    for i, j in itertools.combinations_with_replacement(range(len(words)), 2):
+        shared[i, j] = shared[j, i] = _ones(words[i] & words[j])
+    return shared
 
 
 def _words(packed: np.ndarray) -> np.ndarray:
