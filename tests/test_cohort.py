@@ -1,3 +1,4 @@
+import gzip
 import json
 import multiprocessing
 import os
@@ -164,11 +165,6 @@ def test_auto_shape_is_the_mean_size_of_the_test_cases(task, tmp_path):
 def test_the_second_run_reads_no_scan(task, tmp_path):
     first = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     before = {path: path.stat().st_mtime_ns for path in first.path.iterdir()}
-    for case in task.training:
-        for path in (case.image, case.label):
-            status = path.stat()
-            path.write_bytes(bytes(status.st_size))
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     calls = []
     second = prepare(
         task, SPLIT, tmp_path / "out", TUMOR, on_case=lambda *c: calls.append(c)
@@ -176,6 +172,12 @@ def test_the_second_run_reads_no_scan(task, tmp_path):
     assert not calls
     assert second.path == first.path
     assert {path: path.stat().st_mtime_ns for path in first.path.iterdir()} == before
+    # What is recorded of unchanged files is believed, so they are not read.
+    record = tmp_path / "out" / "digests.json"
+    known = json.loads(record.read_text())
+    known[str(task.training[0].label)][1] = "another"
+    record.write_text(json.dumps(known))
+    assert prepare(task, SPLIT, tmp_path / "out", TUMOR).path != first.path
 
 
 CHANGES = [
@@ -206,15 +208,30 @@ def test_the_fingerprint_follows_content_not_time(task, tmp_path):
     first = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     image = task.training[5].image
     os.utime(image, (1, 1))
-    touched = prepare(task, SPLIT, tmp_path / "out", TUMOR)
-    assert touched.path != first.path
-    assert touched.fingerprint == first.fingerprint
+    assert prepare(task, SPLIT, tmp_path / "out", TUMOR).path == first.path
     scan = nifti.read(image)
     nifti.write(image, scan.array[::-1], scan.geometry, np.int16)
     changed = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     assert changed.fingerprint != first.fingerprint
+    assert changed.path != first.path
     # A test case: the training statistics stay.
     assert changed.statistics == first.statistics
+
+
+@pytest.mark.parametrize("kind", ["image", "label"])
+def test_a_change_that_keeps_size_and_time_is_noticed(task, tmp_path, kind):
+    first = prepare(task, SPLIT, tmp_path / "out", TUMOR)
+    path = getattr(task.training[0], kind)
+    status, scan = path.stat(), nifti.read(path)
+    uncompressed = path.parents[1] / "same_size.nii"
+    nifti.write(uncompressed, scan.array[::-1], scan.geometry, scan.array.dtype)
+    content = gzip.compress(uncompressed.read_bytes(), 9)
+    path.write_bytes(content.ljust(status.st_size, b"\0")[: status.st_size])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    changed = prepare(task, SPLIT, tmp_path / "out", TUMOR)
+    assert changed.path != first.path
+    assert changed.fingerprint != first.fingerprint
 
 
 def prepare_in_child(root, destination):

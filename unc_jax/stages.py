@@ -234,7 +234,9 @@ def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
 def _verified(task: dataset.Task, folder: Path) -> list[dataset.Problem]:
     """Returns the problems of the files; unchanged files are not read again."""
     scans = sorted(p for case in task.training for p in (case.image, case.label) if p)
-    seen = [(str(p), *_stamp(p)) for scan in scans for p in nifti.files_of(scan)]
+    paths = [path for scan in scans for path in nifti.files_of(scan)]
+    # Of a file that is not there, verification itself says what is wrong.
+    seen = [[str(p), *(files.stamp(p) if p.exists() else [])] for p in paths]
     index = (task.root / "dataset.json").read_text(encoding="utf-8", errors="replace")
     content = [_VERIFICATION, str(task.root), index, seen]
     mark = hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -244,15 +246,6 @@ def _verified(task: dataset.Task, folder: Path) -> list[dataset.Problem]:
     problems = dataset.verify(task, _progress("verify", len(task.training)))
     files.write_json(record, problems)
     return problems
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """Returns size and times of change; the last one no tool can set back."""
-    try:
-        status = path.stat()
-    except OSError:  # verification itself says what is wrong
-        return 0, 0, 0
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def made_with(

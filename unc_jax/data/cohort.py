@@ -60,9 +60,10 @@ def prepare(
 ) -> Cohort:
     """Prepares the cases of `split` in destination/TARGET-KEY, and opens the result.
 
-    KEY is a digest of the recipe, the split and each source file's path, size and time
-    of change: what was prepared before is opened without reading a scan, and another
-    recipe never meets old arrays but gets a folder of its own. A killed preparation
+    KEY is a digest of the recipe, the split and the content of the scans: what was
+    prepared before is opened, and another recipe never meets old arrays but gets a
+    folder of its own. destination/digests.json knows the content of unchanged files, so
+    that a second run reads no scan. A killed preparation
     goes on behind the last finished case; until all are done their float32 volumes lie
     in `parts` (5 bytes per voxel beside the final 3). `on_case` is called with
     (done, total) after each case.
@@ -72,11 +73,11 @@ def prepare(
         message, after the others are done), a case without label or unknown, a full
         disk, a training set without any spread, another process at work in the folder.
     """
-    cases = _cases(source, split)
+    cases, destination = _cases(source, split), Path(destination)
     settings = recipe.to_json()
     content = {"format": _FORMAT, "settings": settings, "split": split._asdict()}
-    key = write_cohort.digest({**content, "files": _stamps(source.root, cases)})
-    folder = Path(destination) / f"{recipe.target}-{key[:12]}"
+    key = write_cohort.digest({**content, "files": _digests(cases, destination)})
+    folder = destination / f"{recipe.target}-{key[:12]}"
     if not write_cohort.is_finished(folder):
         with files.hold(folder, "preparation"):
             write_cohort.write_cohort(folder, cases, split, recipe, content, on_case)
@@ -134,17 +135,27 @@ def _cases(source: Task, split: Split) -> list[Case]:
     return cases
 
 
-def _stamps(root: Path, cases: Sequence[Case]) -> list[list[Any]]:
-    """Returns path, size and time of change of each file, for a quick second run."""
-    stamps, problems = [], []
-    scans = (path for case in cases for path in (case.image, case.label) if path)
-    for path in (file for scan in scans for file in nifti.files_of(scan)):
+def _digests(cases: Sequence[Case], destination: Path) -> list[list[str]]:
+    """Returns id and SHA-256 of the image and of the label of each case.
+
+    Files whose size and times stay are not read again: destination/digests.json.
+    """
+    record = destination / "digests.json"
+    try:
+        known = dict(json.loads(record.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):
+        known = {}
+    before, problems = dict(known), []
+    scans = [(case.id, scan) for case in cases for scan in (case.image, case.label)]
+    for name, scan in ((str(scan.absolute()), scan) for _, scan in scans if scan):
+        parts = nifti.files_of(scan)
         try:
-            status = path.stat()
+            stamps = [files.stamp(path) for path in parts]
+            if (known.get(name) or [None])[0] != stamps:
+                known[name] = [stamps, files.digest(parts)]
         except OSError as error:
-            problems.append(f"{path}: {error.strerror}")
-            continue
-        name = path.relative_to(root) if path.is_relative_to(root) else path
-        stamps.append([str(name), status.st_size, status.st_mtime_ns])
+            problems.append(f"{error.filename}: {error.strerror}")
     write_cohort.raise_all(problems, len(cases))
-    return stamps
+    if known != before:
+        files.write_json(record, known)
+    return [[case, known[str(scan.absolute())][1]] for case, scan in scans if scan]

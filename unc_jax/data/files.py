@@ -4,13 +4,14 @@ A file is written under a temporary name, synced, then renamed.
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,21 @@ def write_npy(path: Path, array: np.ndarray) -> None:
     np.save(content, array, allow_pickle=False)
     with replacing(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """Returns the SHA-256 of the content of files, one behind the other."""
+    total = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: total)
+    return total.hexdigest()
+
+
+def stamp(path: Path) -> list[int]:
+    """Returns size and times of change of a file; the last one no tool can set back."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def sweep(folder: Path) -> None:

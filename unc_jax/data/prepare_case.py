@@ -11,7 +11,7 @@ import numpy as np
 
 from unc_jax.data import nifti, preprocess
 from unc_jax.data.dataset import Case
-from unc_jax.data.files import replacing
+from unc_jax.data.files import digest, replacing
 from unc_jax.data.geometry import Geometry
 from unc_jax.data.preprocess import Box, select
 from unc_jax.data.resampling import cropped_affine, resample, resampled_affine
@@ -94,7 +94,10 @@ def prepare_case(case: Case, recipe: Recipe) -> PreparedCase:
         "tumor_free": not select(labels.array, recipe.tumor_labels).any(),
         "foreground_count": count,
         "moments": list(moments),
-        "sha256": {"image": _digest(case.image), "label": _digest(case.label)},
+        "sha256": {
+            "image": digest(nifti.files_of(case.image)),
+            "label": digest(nifti.files_of(case.label)),
+        },
     }
     return PreparedCase(prepared.image, prepared.target, foreground, record)
 
@@ -148,8 +151,8 @@ def draw_foreground(label: np.ndarray, case_id: str) -> tuple[np.ndarray, int]:
     places = np.flatnonzero(label)
     count = int(places.size)
     if count > MAX_FOREGROUND:
-        digest = hashlib.sha256(case_id.encode()).digest()
-        generator = np.random.default_rng([0, int.from_bytes(digest[:8], "big")])
+        own = hashlib.sha256(case_id.encode()).digest()
+        generator = np.random.default_rng([0, int.from_bytes(own[:8], "big")])
         drawn = generator.choice(count, MAX_FOREGROUND, replace=False, shuffle=False)
         places = places[np.sort(drawn)]
     coordinates = np.stack(np.unravel_index(places, label.shape), axis=-1)
@@ -189,11 +192,3 @@ def _grids(geometry: Geometry, box: Box, shape: Sequence[int]) -> dict[str, Any]
         "spacing_mm": np.linalg.norm(affine[:3, :3], axis=0).tolist(),
         "voxel_ml": float(abs(np.linalg.det(affine[:3, :3]))) / 1000.0,
     }
-
-
-def _digest(path: Path) -> str:
-    total = hashlib.sha256()
-    for part in nifti.files_of(path):
-        with open(part, "rb") as file:
-            hashlib.file_digest(file, lambda: total)
-    return total.hexdigest()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from unc_jax.data import dataset, dicom, dicom_series, nifti
+from unc_jax.data import dataset, dicom, dicom_series, files, nifti
 from unc_jax.data.dicom_series import PassedOver
 from unc_jax.data.nifti import ENDINGS
 from unc_jax.errors import InputError, printable
@@ -44,20 +44,10 @@ class Scan(NamedTuple):
         """Reads voxels and geometry; InputError names the file that is at fault."""
         return dicom.read_series(self.series) if self.series else nifti.read(self.path)
 
-    def stamp(self) -> list[list[int]]:
-        """Returns size and time of its files, by which a changed scan is noticed."""
-        files = [path.stat() for path in self.series or nifti.files_of(self.path)]
-        return [[file.st_size, file.st_mtime_ns] for file in files]
-
     def digest(self) -> str:
         """Returns the SHA-256 of its files, one behind the other; "" without them."""
-        total = hashlib.sha256()
-        for path in self.series or nifti.files_of(self.path):
-            if not path.is_file():
-                return ""
-            with open(path, "rb") as file:
-                hashlib.file_digest(file, lambda: total)
-        return total.hexdigest()
+        paths = self.series or nifti.files_of(self.path)
+        return files.digest(paths) if all(path.is_file() for path in paths) else ""
 
 
 class Found(NamedTuple):
@@ -98,10 +88,10 @@ def find_scans(source: Path) -> Found:
         named = [(case.id, case.image) for case in (*task.training, *task.test)]
         passed += [PassedOver(source / p.case, p.message) for p in task.problems]
     elif source.is_dir():
-        files = list(_walk(source, passed))
-        scans = [path for path in files if path.name.endswith(ENDINGS)]
+        paths = list(_walk(source, passed))
+        scans = [path for path in paths if path.name.endswith(ENDINGS)]
         pairs = {path.with_suffix(".img") for path in scans if path.suffix == ".hdr"}
-        others = sorted({*files} - {*scans} - pairs)
+        others = sorted({*paths} - {*scans} - pairs)
         named = _named(source, scans, passed)
         series, without = _find_series(others, needed=not named)
         passed += without
