@@ -1,5 +1,6 @@
 """Numbers, links and commands of the pages agree with their sources."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -97,6 +98,13 @@ def test_the_places_to_change_something_exist():
         assert path.exists(), name
         for symbol in re.findall(r"\b[A-Z]{5,}\b", row):
             assert f"\n{symbol}" in path.read_text(encoding="utf-8"), row
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "unc_jax").rglob("*.py")))
+def test_docstrings_of_functions_start_with_a_verb(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
+            assert re.match(r"[A-Z][a-z]+s\b", text), f"{node.name}: {text}"
 
 
 def test_readme_fits_a_sitting():

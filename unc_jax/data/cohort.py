@@ -46,7 +46,7 @@ class Cohort(NamedTuple):
 
     @property
     def target_labels(self) -> list[int]:
-        """Label values that make up the target."""
+        """Returns the label values that make up the target."""
         name = "liver" if self.settings["target"] == "liver" else "tumor"
         return self.settings[f"{name}_labels"]
 

@@ -40,7 +40,7 @@ class Task(NamedTuple):
 
     @property
     def labels(self) -> dict[int, str]:
-        """A name of each label value."""
+        """Returns a name of each label value."""
         return label_names.by_value(self.names)
 
 

@@ -53,12 +53,12 @@ class Series(NamedTuple):
 
     @property
     def readable(self) -> bool:
-        """False where all of its files are damaged."""
+        """Tells whether any of its files is whole."""
         return self.identity[2] != _DAMAGED
 
     @property
     def folder(self) -> Path:
-        """Deepest folder that holds all of its files."""
+        """Returns the deepest folder that holds all of its files."""
         found = self.files[0].parent
         while not all(file.is_relative_to(found) for file in self.files):
             found = found.parent

@@ -40,28 +40,32 @@ class Geometry:
 
     @property
     def orientation(self) -> np.ndarray:
-        """(3, 2): canonical axis of each scan axis, and -1 where it is flipped."""
+        """Returns the canonical axis of each scan axis, and -1 if flipped, (3, 2)."""
         return nib.orientations.io_orientation(self.affine)
 
     @property
     def canonical_shape(self) -> tuple[int, int, int]:
+        """Returns the numbers of voxels along the canonical axes."""
         x, y, z = np.argsort(self.orientation[:, 0])
         return self.shape[x], self.shape[y], self.shape[z]
 
     @property
     def canonical_affine(self) -> np.ndarray:
-        """4x4, RAS+ voxel -> RAS mm. Oblique grids are reordered, not resampled."""
+        """Returns the 4x4 affine, RAS+ voxel -> RAS mm.
+
+        Oblique grids are reordered, not resampled.
+        """
         return self.affine @ inv_ornt_aff(self.orientation, self.shape)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size along the canonical axes, mm."""
+        """Returns the size of a voxel along the canonical axes, mm."""
         x, y, z = np.linalg.norm(self.canonical_affine[:3, :3], axis=0).tolist()
         return x, y, z
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of one voxel, ml (1 ml = 1000 mm^3)."""
+        """Returns the volume of one voxel, ml (1 ml = 1000 mm^3)."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +74,7 @@ class Geometry:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Geometry":
+        """Returns the grid that `to_json` described."""
         return Geometry(**value)
 
 

@@ -187,7 +187,7 @@ class Moments(NamedTuple):
 
     @property
     def std(self) -> float:
-        """Population standard deviation; NaN of an empty set."""
+        """Returns the population standard deviation; NaN of an empty set."""
         return float(np.sqrt(self.squares / self.count)) if self.count else float("nan")
 
     def merged(self, other: "Moments") -> "Moments":

@@ -24,7 +24,11 @@ class References:
     """
 
     def __init__(self, run: Run, source: Path, folder: Path | None):
-        """run: says which label values it was trained to find."""
+        """Finds where references lie.
+
+        run: says which label values it was trained to find; source: of the scans;
+        folder: of --references, may be None.
+        """
         name = "liver_labels" if run.target == "liver" else "tumor_labels"
         stored = run.preparation or {}
         values = run.config[f"data.{name}"] or stored.get(name) or _LABELS[name]

@@ -200,7 +200,7 @@ def finish(
 
 
 def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:
-    """Prints, in the main process, what was found and where; returns the exit code."""
+    """Prints what was found and where (main process); returns the exit code."""
     failed = [r for r in rows if str(r["status"]).startswith(cases_table.FAILED)]
     flagged = sum(row["flag"] == "yes" for row in rows)
     if runtime.is_main():

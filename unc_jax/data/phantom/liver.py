@@ -33,7 +33,7 @@ class LiverShape(NamedTuple):
 
 
 def draw_shape(seed: int, index: int) -> LiverShape:
-    """Size and form of a liver in the patient frame, mm."""
+    """Draws size and form of a liver in the patient frame, mm."""
     rng = generator(seed, "liver", index)
     u = rng.uniform
     top = float(u(70, 88))
