@@ -4,9 +4,9 @@
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.run [NAME ...]
         [--torch-python PYTHON] [--repeat 5] [--output benchmarks/results/peers]
 
-NAME: conv3d, training, samples, case, whole, measures, cold, growth, gpu; all by
-default, but `gpu` only where there is one. Both sides compute on the first GPU if JAX
-and PyTorch see one.
+NAME: conv3d, training, samples, case, whole, measures, cold, growth; all by default.
+Both sides compute on the first GPU if JAX and PyTorch see one; what a GPU is for,
+`python -m benchmarks.gpu` measures.
 Contenders are processes of their own that take turns, task by task, so that what else
 the machine does hits all alike; a time is the median of the repeats (of a case 2, of
 the whole one 1) after one that warms up. Ratios are peer/ours: above 1, ours is faster.
@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.peers import accelerator, costs, matches
+from benchmarks.peers import costs, matches
 from benchmarks.peers.table import Row, markdown
 from benchmarks.peers.turns import Setting
 
@@ -34,14 +34,13 @@ BENCHMARKS = {
     "measures": matches.measures,
     "cold": costs.cold,
     "growth": costs.growth,
-    "gpu": accelerator.gpu,
 }
 
 
 def main() -> None:
     arguments = _arguments()
     output = Path(arguments.output)
-    for name in arguments.names or _defaults(arguments):
+    for name in arguments.names or BENCHMARKS:
         with tempfile.TemporaryDirectory() as folder:
             weights = f"{folder}/weights.npz"
             setting = Setting(arguments.torch_python, arguments.repeat, weights)
@@ -50,13 +49,6 @@ def main() -> None:
         result = {"benchmark": name, "machine": facts, "rows": rows}
         _write(output, result)
         print(markdown(result), flush=True)
-
-
-def _defaults(arguments: argparse.Namespace) -> list[str]:
-    """Asked of a process of its own: this one must not take a GPU's memory."""
-    machine = Setting(arguments.torch_python, 1, "").once("ours", "machine")
-    on_cpu = machine["answer"]["device"] == "cpu"
-    return [name for name in BENCHMARKS if name != "gpu" or not on_cpu]
 
 
 def _facts(setting: Setting) -> Row:

@@ -4,15 +4,19 @@ Processes live through a whole benchmark, so that contenders can take turns on t
 machine within seconds of each other, each with a peak of memory of its own.
 """
 
+import contextlib
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +26,7 @@ Task = Callable[..., Callable[[], Any]]
 # Of several processes on one GPU none may take its memory beforehand.
 _ONE_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUDA_VISIBLE_DEVICES": "0"}
 _ROOT = Path(__file__).parents[2]
+LATE = "stopped, its time was up"
 
 
 class Device(NamedTuple):
@@ -78,38 +83,68 @@ def serve(tasks: dict[str, Task], device: Device) -> None:
             else:
                 reply["answer"], reply["seconds"] = timed(ready[line])
         except Exception as error:
+            traceback.print_exc()
             reply = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         reply["peak_mb"] = device.peak_mb()
         print(json.dumps(reply), file=answers, flush=True)
 
 
 class Contender:
-    """The other end of `serve`; a fresh process each, with these variables more."""
+    """The other end of `serve`: a fresh process, with these variables more.
 
-    def __init__(self, python: str, module: str, **environment: str) -> None:
+    until: of `time.monotonic`, when it is killed with all that it started; log: the
+    open file for what it says besides its answers.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        module: str,
+        *,
+        until: float | None = None,
+        log: IO[str] | None = None,
+        **environment: str,
+    ) -> None:
         self._process = subprocess.Popen(
             [python, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=log,
             text=True,
             cwd=_ROOT,
             env={**_ONE_GPU, **os.environ, **environment},
+            process_group=0,
         )
+        self._late = False
+        left = threading.TIMEOUT_MAX if until is None else until - time.monotonic()
+        self._alarm = threading.Timer(max(left, 0), self._kill)
+        self._alarm.daemon = True
+        self._alarm.start()
 
     def do(self, task: str, **arguments: Any) -> dict[str, Any]:
         """seconds, answer and peak_mb of a task done once more, or an error."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         line = json.dumps({"task": task, "arguments": arguments})
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        reply = self._process.stdout.readline()
-        return json.loads(reply) if reply else {"error": "the process died"}
+        reply = ""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            reply = self._process.stdout.readline()
+        died = LATE if self._late else "the process died"
+        return json.loads(reply) if reply else {"error": died}
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
+        self._alarm.cancel()
+
+    def _kill(self) -> None:
+        self._late = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def cohort(cases: int, size: list[int]) -> tuple[np.ndarray, np.ndarray]:

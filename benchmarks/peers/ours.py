@@ -83,18 +83,19 @@ def conv(
     return run
 
 
-def weights(features: int, path: str) -> Callable[[], None]:
+def weights(features: int, path: str, depth: int = 4) -> Callable[[], None]:
     """Weights drawn from a seed, for the peer to load; averages far from 0 and 1."""
-    leaves = jax.tree_util.tree_leaves_with_path(_variables(features))
+    leaves = jax.tree_util.tree_leaves_with_path(variables(features, depth))
     arrays = {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in leaves}
     np.savez(path, **arrays)
     return lambda: None
 
 
 @functools.cache
-def _variables(features: int) -> dict[str, Any]:
+def variables(features: int, depth: int = 4) -> dict[str, Any]:
     """Drawn on the host: the peer compiles nothing for its weights either."""
-    state = empty_state(ours_training.config_of(features, PATCH, 1), UNet3D(features))
+    config = ours_training.config_of(features, PATCH, 1, depth)
+    state = empty_state(config, UNet3D(features, depth))
     rng = np.random.default_rng(1)
 
     def draw(path, leaf):
@@ -119,11 +120,15 @@ def samples(
 
 def case(
     features: int, patch, size, overlap: float, windows: int, rate: float, kind: str,
-    count: int, dtype: str = "float32",
+    count: int, dtype: str = "float32", depth: int = 4,
 ):  # fmt: skip
     """`count` samples over a volume with all measures."""
     model = UNet3D(
-        features, dropout_rate=rate, dropout_kind=kind, dtype=jnp.dtype(dtype)
+        features,
+        depth,
+        dropout_rate=rate,
+        dropout_kind=kind,
+        dtype=jnp.dtype(dtype),
     )
     run = build_monte_carlo(
         model,
@@ -138,7 +143,7 @@ def case(
     key = jax.random.key(0)
 
     def once() -> dict[str, float]:
-        found = run(_variables(features), volume, key)
+        found = run(variables(features, depth), volume, key)
         d_pw = pairwise_dice_packed(found.masks)
         return {"d_pw": d_pw, "mean": float(found.mean.mean())}
 
@@ -152,7 +157,7 @@ def plain(features: int, patch: list[int], size: list[int], path: str):
     )
     volume = np.random.default_rng(0).standard_normal(size, np.float32)
     with jax.default_matmul_precision("highest"):
-        np.save(path, np.asarray(predict(_variables(features), volume)))
+        np.save(path, np.asarray(predict(variables(features), volume)))
     return lambda: None
 
 
@@ -178,7 +183,7 @@ TASKS = {
 }
 
 
-def _device() -> Device:
+def device() -> Device:
     """The peak of an accelerator is that of the process: JAX cannot reset it."""
     if jax.default_backend() == "cpu":
         return HOST
@@ -192,4 +197,4 @@ def _device() -> Device:
 
 if __name__ == "__main__":
     with returning_memory():  # as the entry points do
-        serve(TASKS, _device())
+        serve(TASKS, device())

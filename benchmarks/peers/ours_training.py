@@ -11,41 +11,52 @@ from benchmarks.peers.contender import cohort
 from configs import base
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.split import Split
-from unc_jax.segmentation.feed import Feed, build_feed
+from unc_jax.segmentation.feed import Feed, build_feed, repeat
 from unc_jax.segmentation.train import TrainState, build_train_step, create_state
 from unc_jax.segmentation.unet import UNet3D
 
 
-def config_of(features: int, patch, batch: int):
+def config_of(features: int, patch, batch: int, depth: int = 4):
     config = base.get_config()
     config.loss.name = "dice"
-    config.model.features = features
+    config.model.features, config.model.depth = features, depth
     config.train.patch_shape, config.train.batch = tuple(patch), batch
     return config
 
 
 def train(
-    features: int, patch: list[int], batch: int, dtype: str = "float32"
-) -> Callable[[], float]:
-    """One update: forward, gradients, NAdam; dropout and batch statistics on."""
-    config = config_of(features, patch, batch)
-    model = UNet3D(features, dtype=jnp.dtype(dtype))
-    step = jax.jit(build_train_step(config, model), donate_argnums=0)
+    features: int, patch: list[int], batch: int, dtype: str = "float32", steps: int = 1,
+    depth: int = 4,
+) -> Callable[[], float]:  # fmt: skip
+    """Updates, a call each: forward, gradients, NAdam; dropout, batch statistics on."""
+    config = config_of(features, patch, batch, depth)
+    model = UNet3D(features, depth, dtype=jnp.dtype(dtype))
+    step = repeat(build_train_step(config, model), lambda state, data, i: data, 1)
     images = jax.random.normal(jax.random.key(0), (batch, *patch))
     data = images, (images > 1).astype(jnp.uint8)
     held = [create_state(config, model)]
 
     def run() -> float:
-        held[0], loss = step(held[0], data)
-        return float(loss)
+        for _ in range(steps):
+            held[0], losses = step(held[0], data)
+        return float(losses[-1])
 
     return run
 
 
-def fed(features: int, patch, batch: int, cases: int, size) -> Callable[[], float]:
-    """An update on patches drawn from a resident cohort."""
+def fed(
+    features: int, patch, batch: int, cases: int, size, dtype: str = "float32",
+    steps: int = 1, depth: int = 4,
+) -> Callable[[], float]:  # fmt: skip
+    """Updates in one call, on patches drawn from a resident cohort."""
     feed, state = resident_feed(
-        features, patch, batch, *cohort(cases, size), steps_per_call=1
+        features,
+        patch,
+        batch,
+        *cohort(cases, size),
+        steps_per_call=steps,
+        dtype=dtype,
+        depth=depth,
     )
     held = [state]
 
@@ -64,11 +75,13 @@ def resident_feed(
     labels: np.ndarray,
     *,
     steps_per_call: int,
+    dtype: str = "float32",
+    depth: int = 4,
 ) -> tuple[Feed, TrainState]:
     """The training loop's feed over a cohort in the device's memory, and step 0."""
-    config = config_of(features, patch, batch)
+    config = config_of(features, patch, batch, depth)
     config.train.steps_per_call, config.train.residence = steps_per_call, "device"
-    model = UNet3D(features)
+    model = UNet3D(features, depth, dtype=jnp.dtype(dtype))
     cases = len(images)
     foreground = np.argwhere(labels[0])[::7].astype(np.int16)
     ids = tuple(map(str, range(cases)))

@@ -1,0 +1,119 @@
+"""What a GPU is for, on one card in minutes: right, how fast, and where time goes.
+
+    python -m benchmarks.gpu [--seconds 480] [--output benchmarks/results/gpu]
+        [--only PART ...] [--toy]
+
+Parts come in the order of their worth; one that fails is a line of the table, and what
+the time does not suffice for is left out by name. Contenders take turns on the card,
+each in a process of its own; PyTorch's are left out where it is not installed. Needs no
+MONAI. --toy runs every part at sizes that take a CPU a minute or two: its numbers mean
+nothing.
+Writes into OUTPUT: gpu.json (every result, as soon as it is there), gpu.md (the table),
+kernels.txt (the profiles) and log.txt (what the processes said).
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.gpu import parts, runs
+from benchmarks.gpu.bench import Bench, ratio_of
+from benchmarks.gpu.sizes import FULL, TOY
+
+# Seconds that a part needs to be worth beginning, and that it may take.
+PARTS = {
+    "machine": (5, 90),
+    "correctness": (15, 100),
+    "samples": (30, 200),
+    "training": (30, 150),
+    "evaluation": (30, 150),
+    "precision": (20, 90),
+    "same bits": (20, 120),
+    "commands": (25, 120),
+    "profile": (15, 60),
+    "layers": (10, 120),
+    "contiguous": (30, 150),
+}
+
+
+def main() -> int:
+    arguments = _arguments()
+    sizes = TOY if arguments.toy else FULL
+    bench = Bench(sizes, arguments.seconds, Path(arguments.output))
+    try:
+        for name, run in _runs(bench, arguments.only).items():
+            _guarded(bench, name, run)
+        _write(bench, arguments)
+    finally:
+        bench.close()
+    return int(any(row.get("failed") for row in bench.rows))
+
+
+def _runs(bench: Bench, only: list[str]) -> dict[str, Callable[[], None]]:
+    """The parts by name; what a CPU can do for them begins at once."""
+    bench.begin("aside", bench.left())
+    chosen = [name for name in PARTS if not only or name in only]
+    expected = parts.references(bench) if "correctness" in chosen else None
+    needed = {"evaluation", "precision", "commands"}
+    cohorts = runs.cohorts(bench) if needed & set(chosen) else None
+    every = {
+        "machine": lambda: parts.machine(bench),
+        "correctness": lambda: parts.correctness(bench, expected),
+        "samples": lambda: parts.samples(bench),
+        "training": lambda: parts.training(bench),
+        "evaluation": lambda: runs.evaluation(bench, cohorts),
+        "precision": lambda: runs.precision(bench),
+        "same bits": lambda: runs.same_bits(bench),
+        "commands": lambda: runs.commands(bench, cohorts),
+        "profile": lambda: parts.profile(bench),
+        "layers": lambda: parts.layers(bench),
+        "contiguous": lambda: parts.contiguous(bench),
+    }
+    return {name: every[name] for name in chosen}
+
+
+def _guarded(bench: Bench, name: str, run: Callable[[], None]) -> None:
+    least, most = PARTS[name] if bench.sizes is FULL else (1, bench.left())
+    bench.begin(name, most)
+    if bench.left() < least:
+        bench.say(name, "left out: no time", left_out=True)
+        return
+    try:
+        run()
+    except Exception as error:
+        bench.fail(name, f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def _write(bench: Bench, arguments: argparse.Namespace) -> None:
+    """Prints the table and puts it into gpu.md, ratios of what was compared last."""
+    lines = ["| part | what | result |", "| --- | --- | --- |"]
+    lines += [f"| {r['part']} | {r['what']} | {r['told']} |" for r in bench.rows]
+    ratios = ["", "| compared | ours, ms | PyTorch's best, ms | ratio |"]
+    ratios.append("| --- | --- | --- | --- |")
+    for what, times in bench.best.items():
+        if ratio := ratio_of(times):
+            peers = [t for name, t in times.items() if name.startswith("PyTorch")]
+            ours = [t for name, t in times.items() if not name.startswith("PyTorch")]
+            numbers = f"{1e3 * min(ours):.2f} | {1e3 * min(peers):.2f} | {ratio:.2f}"
+            ratios.append(f"| {what} | {numbers} |")
+    assert __doc__ is not None
+    title = "# On a GPU" + (", toy sizes: not a measurement" if arguments.toy else "")
+    text = "\n".join([title, "", *lines, *ratios]) + "\n"
+    (bench.folder / "gpu.md").write_text(text, encoding="utf-8")
+    print(f"\n{text}", flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.gpu", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--seconds", type=float, default=480)
+    parser.add_argument("--output", default="benchmarks/results/gpu")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[], metavar="PART")
+    parser.add_argument("--toy", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

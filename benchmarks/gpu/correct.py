@@ -1,0 +1,95 @@
+"""Answers of single layers and of the network, and how far they are from a CPU's.
+
+The CPU's forms of the convolution are held against float64 by the tests; here what a
+GPU computes is held against them, at full size: libraries have been wrong there alone.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from benchmarks.peers.ours import variables
+from unc_jax.segmentation.sliding import build_point_prediction
+from unc_jax.segmentation.unet import ConvBlock, UNet3D
+
+
+def layer(
+    shape, channels, low: int, batch: int, gradients: bool, dtype: str,
+    path: str, reference: bool,
+) -> Callable[[], float | None]:  # fmt: skip
+    """Relative error of a block's output for the last item, or of its gradients.
+
+    The block is convolution, bias and ReLU; `low` of its input channels are of half the
+    size. Inputs are numbers of bfloat16 whatever the dtype. With `reference` the answer
+    goes to `path`, otherwise it is compared with what is there.
+    """
+    x, y, z = shape
+    sizes = [(z, x, y, channels[0] - low)]
+    if low:
+        sizes.insert(0, (z // 2, x // 2, y // 2, low))
+    # Of a batch too large for the CPU the reference computes the last item alone.
+    items = jnp.arange(batch - 1 if reference and not gradients else 0, batch)
+    inputs = [_draw(i, items, size, dtype) for i, size in enumerate(sizes)]
+    kernel = _draw(2, items[:1] * 0, (3, 3, 3, *channels), dtype)[0]
+    bias = jnp.zeros(channels[1], dtype)
+    block = ConvBlock(channels[1], "none", jnp.dtype(dtype))
+
+    def apply(kernel, *inputs):
+        params = {"kernel": kernel, "bias": bias}
+        return block.apply({"params": params}, *inputs, train=False, drop=None)
+
+    def backward(kernel, *inputs):
+        out, pullback = jax.vjp(apply, kernel, *inputs)
+        return pullback(_draw(3, items, out.shape[1:], dtype))
+
+    def forward(kernel, *inputs):
+        return (apply(kernel, *inputs)[-1],)
+
+    compiled = jax.jit(backward if gradients else forward)
+
+    def run() -> float | None:
+        return _kept_or_compared(compiled(kernel, *inputs), path, reference)
+
+    return run
+
+
+def network(
+    features: int, depth: int, patch, size, dtype: str, path: str, reference: bool
+) -> Callable[[], float | None]:
+    """Relative error of a plain pass: probabilities over a volume, drawn weights."""
+    predict = build_point_prediction(
+        UNet3D(features, depth, dtype=jnp.dtype(dtype)),
+        patch_shape=patch,
+        overlap=0.25,
+        window_batch=2,
+    )
+    volume = np.random.default_rng(0).standard_normal(size, np.float32)
+
+    def run() -> float | None:
+        found = predict(variables(features, depth), volume)
+        return _kept_or_compared((found,), path, reference)
+
+    return run
+
+
+def _draw(seed: int, items: Array, shape: tuple[int, ...], dtype: str) -> Array:
+    """Numbers of -1 to 1, the same for an item on every platform."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), items)
+    drawn = jax.vmap(lambda key: jax.random.uniform(key, shape, minval=-1.0))(keys)
+    return drawn.astype(jnp.bfloat16).astype(dtype)
+
+
+def _kept_or_compared(found, path: str, reference: bool) -> float | None:
+    """Saves arrays, or returns the largest relative error of one of them."""
+    arrays = [np.asarray(array.astype(jnp.float32)) for array in found]
+    if reference:
+        np.savez(path, *arrays)
+        return None
+    with np.load(path) as file:
+        expected = [file[name] for name in file.files]
+    pairs = list(zip(arrays, expected, strict=True))
+    worst = max(np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs)
+    return float(worst) if all(np.isfinite(a).all() for a, _ in pairs) else np.inf

@@ -1,0 +1,54 @@
+"""What runs on the device during a task, by time."""
+
+import collections
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks.peers.contender import Task
+
+
+def profiled(tasks: dict[str, Task], task: str, arguments: dict[str, Any]) -> Callable:
+    """A task under the profiler: its kernels [name, ms, number], the longest first.
+
+    busy_ms: their sum; span_ms: from the first one's begin to the last one's end.
+    """
+    run = tasks[task](**arguments)
+    run()
+
+    def traced() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            with jax.profiler.trace(folder):
+                run()
+            trace = sorted(Path(folder).rglob("*.xplane.pb"))[-1]
+            events = list(_events(jax.profiler.ProfileData.from_file(str(trace))))
+        time, number = collections.Counter(), collections.Counter()
+        for name, _, duration in events:
+            time[name] += duration
+            number[name] += 1
+        first = min((start for _, start, _ in events), default=0)
+        last = max((start + length for _, start, length in events), default=0)
+        return {
+            "kernels": [[name, ms, number[name]] for name, ms in time.most_common(150)],
+            "busy_ms": sum(time.values()),
+            "span_ms": last - first,
+        }
+
+    return traced
+
+
+def _events(data: Any) -> Iterator[tuple[str, float, float]]:
+    """Name, start and duration in ms of what ran on a GPU's streams, or else of XLA's
+    operations on a CPU."""
+    planes = list(data.planes)
+    on_gpu = any("GPU" in plane.name for plane in planes)
+    for plane in planes:
+        for line in plane.lines:
+            if on_gpu and not ("GPU" in plane.name and line.name.startswith("Stream")):
+                continue
+            for event in line.events:
+                if on_gpu or any(name == "hlo_op" for name, _ in event.stats):
+                    yield event.name, event.start_ns / 1e6, event.duration_ns / 1e6

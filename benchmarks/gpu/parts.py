@@ -1,0 +1,228 @@
+"""The parts that compare with PyTorch, or with what is right. `Bench` says results."""
+
+import json
+import platform
+import shutil
+import subprocess
+from concurrent.futures import Future
+from typing import Any
+
+from benchmarks.gpu.bench import NO_TORCH, Bench, checked
+from benchmarks.peers.matches import by, layer_gflop
+from benchmarks.peers.table import Row
+
+# Relative errors against float32 of a CPU. A result of bfloat16 is rounded by 2**-9,
+# and so are a block's sums of kernels and a network's layers; TF32 is near 3e-4.
+_LIMITS = {
+    "bfloat16": {"layer": 1e-2, "network": 5e-2},
+    "float32": {"layer": 1e-3, "network": 5e-3},
+}
+_COMPILED = "compile loop channels_last bfloat16"
+
+
+def machine(bench: Bench) -> None:
+    """Versions, the card, its matrix product; draws the weights for the peer."""
+    sides = ["ours", "peer"] if bench.has_torch else ["ours"]
+    contenders = {side: bench.fresh(side) for side in sides}
+    weights = bench.setting().weights
+    bench.say("python", platform.python_version())
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total"]
+        found = subprocess.run([*query, "--format=csv,noheader"], capture_output=True)
+        bench.say("card", found.stdout.decode().strip())
+    for side, contender in contenders.items():
+        facts = contender.do("machine")
+        if side == "ours":
+            drawn = contender.do("weights", path=weights, **_network(bench))
+        contender.close()
+        answer = checked(facts)["answer"]
+        peak = answer["peak_gflops"] / 1e3
+        version = " ".join(f"{k} {v}" for k, v in answer.items() if k != "peak_gflops")
+        bench.say(version, f"matrix product {peak:.1f} TFLOP/s", **answer)
+    checked(drawn)
+    if not bench.has_torch:
+        bench.say("PyTorch", NO_TORCH, left_out=True)
+
+
+def references(bench: Bench) -> Future[list[Row]]:
+    """What the checks are compared with: computed by a CPU while other parts run."""
+    tasks = [(task, {**given, "dtype": "float32", "reference": True, "once": True})
+             for _, task, given in _checks(bench)]  # fmt: skip
+    return bench.aside(*tasks)
+
+
+def correctness(bench: Bench, expected: Future[list[Row]]) -> None:
+    expected.result()
+    contender = bench.fresh()
+    for dtype, limits in _LIMITS.items():
+        for what, task, given in _checks(bench):
+            fields = {**given, "dtype": dtype, "reference": False, "once": True}
+            reply = contender.do(task, **fields)
+            if "error" in reply:
+                bench.fail(f"{what}, {dtype}", reply["error"])
+                continue
+            error, limit = reply["answer"], limits[task]
+            wrong = not error <= limit
+            told = f"relative error {error:.1e}, limit {limit:.0e}"
+            told = f"FAILED: {told}" if wrong else told
+            bench.say(f"{what}, {dtype}", told, error=error, failed=wrong)
+    contender.close()
+
+
+def _checks(bench: Bench) -> list[tuple[str, str, dict[str, Any]]]:
+    """Name, task and arguments: outputs of the windows of a case, gradients of the
+    patches of a step, and the whole network."""
+    sizes, checks = bench.sizes, []
+    for _, channels, low in sizes.layers[:2]:
+        for gradients in (False, True):
+            place = sizes.patch if gradients else sizes.plane
+            batch = sizes.batch if gradients else sizes.samples
+            given = {"shape": place, "channels": channels, "low": low, "batch": batch}
+            kind = "gradients" if gradients else "output"
+            what = f"{kind} of {_layer_name(place, channels, low)}, {batch} of them"
+            given |= {"gradients": gradients}
+            checks.append((what, "layer", given))
+    given = {**_network(bench), "patch": sizes.patch, "size": sizes.checked}
+    checks.append((f"whole network, {by(sizes.checked)}", "network", given))
+    for number, (_, _, given) in enumerate(checks):
+        given["path"] = str(bench.scratch / f"expected{number}.npz")
+    return checks
+
+
+def samples(bench: Bench) -> None:
+    """Ten samples with all measures: equal windows, then each by its own."""
+    sizes = bench.sizes
+    ours, peer = _case_fields(bench)
+    bench.race(
+        _case_name(bench, "equal windows"),
+        "case",
+        ours={"ours": ours},
+        peer={_COMPILED: {**peer, "form": _COMPILED}},
+        repeat=sizes.repeat[0],
+    )
+    own = {name: ours[name] for name in ("features", "depth", "size", "rate", "kind")}
+    own |= {"count": sizes.samples, "dtype": "bfloat16"}
+    bench.race(
+        _case_name(bench, "own windows"),
+        "case_by_default",
+        ours={"ours": own},
+        peer={},
+        repeat=sizes.repeat[0],
+    )
+    eager = _COMPILED.removeprefix("compile ")
+    patch, windows = sizes.own_windows
+    for what, fields, forms in (
+        ("equal windows", peer, (eager, _COMPILED.replace("loop", "batch"))),
+        ("own windows", {**peer, "patch": patch, "windows": windows}, (_COMPILED,)),
+    ):
+        peers = {form: {**fields, "form": form} for form in forms}
+        bench.race(_case_name(bench, what), "case", ours={}, peer=peers, repeat=2)
+
+
+def training(bench: Bench) -> None:
+    """Updates by the product, a call each and many a call, and by PyTorch."""
+    sizes = bench.sizes
+    fields = _training_fields(bench)
+    resident = {**fields, "dtype": "bfloat16"}
+    resident |= {"cases": sizes.resident, "size": sizes.volume}
+    compiled = "compile channels_last bfloat16"
+    what = _training_name(bench)
+    for task, ours, forms in (
+        ("train", {"ours, a call each": {**fields, "dtype": "bfloat16"}}, [compiled]),
+        ("fed", {f"ours, {sizes.steps} a call, resident": resident}, []),
+        ("train", {}, ["channels_last bfloat16"]),
+    ):
+        peer = {form: {**fields, "form": form} for form in forms}
+        repeat = sizes.repeat[1]
+        bench.race(what, task, ours=ours, peer=peer, repeat=repeat, per=sizes.steps)
+
+
+def contiguous(bench: Bench) -> None:
+    """PyTorch in its other layout; it was slower where it was tried."""
+    sizes = bench.sizes
+    _, peer = _case_fields(bench)
+    fields = _training_fields(bench)
+    for what, task, given, repeat, per in (
+        (_case_name(bench, "equal windows"), "case", peer, 2, 1),
+        (_training_name(bench), "train", fields, sizes.repeat[1], sizes.steps),
+    ):
+        loop = "loop " if task == "case" else ""
+        forms = (f"compile {loop}bfloat16", f"{loop}bfloat16")
+        peer_forms = {form: {**given, "form": form} for form in forms}
+        bench.race(what, task, ours={}, peer=peer_forms, repeat=repeat, per=per)
+
+
+def layers(bench: Bench) -> None:
+    """Single layers by every form of ours and by PyTorch, forward, then gradients."""
+    sizes = bench.sizes
+    for gradients in (False, True):
+        for shape, channels, low in sizes.layers:
+            fields = {"shape": shape, "channels": channels, "low": low}
+            fields |= {"gradients": gradients, "batch": sizes.layer_batch}
+            forms = {form: {**fields, "form": form, "dtype": "bfloat16"}
+                     for form in ("ours", "xla")}  # fmt: skip
+            peer = "channels_last bfloat16"
+            work = layer_gflop(shape, channels) * (3 if gradients else 1) / 1e3
+            what = f"{sizes.layer_batch} of {_layer_name(shape, channels, low)}"
+            what += ", forward and gradients" if gradients else ", forward"
+            bench.race(
+                f"{what}, {sizes.layer_batch * work:.2f} TFLOP",
+                "conv",
+                ours=forms,
+                peer={peer: {**fields, "form": peer}},
+                repeat=5,
+            )
+
+
+def profile(bench: Bench) -> None:
+    """Kernels of a case and of a training step by time, into kernels.txt."""
+    case, _ = _case_fields(bench)
+    fields = {**_training_fields(bench), "dtype": "bfloat16"}
+    for what, task, given in (
+        (_case_name(bench, "equal windows"), "case", case),
+        (f"{bench.sizes.steps} training steps", "train", fields),
+    ):
+        try:
+            reply = bench.once("profiled", task=task, arguments=given, once=True)
+        except RuntimeError as error:
+            bench.fail(f"profile of {what}", str(error))
+            continue
+        found = reply["answer"]
+        kernels = found.pop("kernels")
+        lines = [f"{ms:10.2f} ms {number:6d} x {name}" for name, ms, number in kernels]
+        with (bench.folder / "kernels.txt").open("a") as file:
+            file.write("\n".join([what, json.dumps(found), *lines, "", ""]))
+        print("\n".join(line[:110] for line in lines[:15]), flush=True)
+        busy, span = found["busy_ms"], found["span_ms"]
+        bench.say(f"profile of {what}", f"busy {busy:.1f} of {span:.1f} ms", **found)
+
+
+def _case_fields(bench: Bench) -> tuple[Row, Row]:
+    sizes = bench.sizes
+    both = {**_network(bench), "patch": sizes.plane, "size": sizes.volume}
+    both |= {"overlap": 0.25, "windows": 1, "rate": 0.1, "count": sizes.samples}
+    ours = {**both, "kind": "spatial", "dtype": "bfloat16"}
+    return ours, {**both, "path": bench.setting().weights}
+
+
+def _case_name(bench: Bench, windows: str) -> str:
+    return f"{bench.sizes.samples} samples of {by(bench.sizes.volume)}, {windows}"
+
+
+def _training_fields(bench: Bench) -> Row:
+    sizes = bench.sizes
+    fields = {**_network(bench), "patch": sizes.patch, "batch": sizes.batch}
+    return {**fields, "steps": sizes.steps}
+
+
+def _network(bench: Bench) -> Row:
+    return {"features": bench.sizes.features, "depth": bench.sizes.depth}
+
+
+def _training_name(bench: Bench) -> str:
+    return f"training step, {bench.sizes.batch} of {by(bench.sizes.patch)}"
+
+
+def _layer_name(shape, channels, low: int) -> str:
+    name = f"{by(shape)} {channels[0]}->{channels[1]}"
+    return f"{name} ({low} upsampled)" if low else name
