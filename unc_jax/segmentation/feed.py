@@ -3,6 +3,7 @@
 Both give the same patches for the same step, so a run may change between them.
 """
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -167,9 +168,12 @@ def repeat(
         places = jnp.arange(length)
         return lax.scan(lambda state, i: one_step(state, data, i), state, places)
 
+    jit = functools.partial(
+        jax.jit, donate_argnums=0, compiler_options=devices.compiler_options()
+    )
     if jax.default_backend() != "cpu" if scanned is None else scanned:
-        return jax.jit(in_one, donate_argnums=0)
-    step = jax.jit(one_step, donate_argnums=0)
+        return jit(in_one)
+    step = jit(one_step)
 
     def one_by_one(state: TrainState, data):
         losses = []

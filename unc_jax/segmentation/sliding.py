@@ -45,8 +45,7 @@ def build_sweep(
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         if not isinstance(volume, Array):  # else it lies on the devices already
             volume = devices.replicate(np.asarray(volume, np.float32), own=True)
-        total = np.zeros((outputs, *volume.shape), np.float32)
-        total = devices.replicate(total, own=True)
+        total = devices.zeros((outputs, *volume.shape), own=True)
         # As few idle windows as the number of calls allows: 5 in fours are 3 + 2.
         calls = -(-len(corners) // window_batch)
         size = devices.rounded_up(-(-len(corners) // calls), own=True)
@@ -80,7 +79,9 @@ def _build_accumulate(
         by_window = values.swapaxes(0, 1).astype(jnp.float32)
         return lax.scan(add, total, (by_window, corners, counts))[0]
 
-    return jax.jit(accumulate, donate_argnums=0)
+    return jax.jit(
+        accumulate, donate_argnums=0, compiler_options=devices.compiler_options()
+    )
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -159,7 +160,7 @@ def build_features(
     """
     patch_shape = tuple(patch_shape)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=devices.compiler_options())
     def of_windows(variables, volume: Array, corners: Array) -> Array:
         windows = patches.extract(volume, corners, patch_shape)[..., None]
         _, sown = model.apply(

@@ -9,18 +9,20 @@ platforms XLA's own convolution is used. Both compute the same function up to ro
 Arrays are z-first, (b, z, x, y, c); kernels are (3, 3, 3, c_in, c_out) over (x, y, z).
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from unc_jax.segmentation import gpu_conv
 from unc_jax.segmentation.cpu_conv import winograd
 from unc_jax.segmentation.cpu_conv.winograd import conv2d, pad_z
 
 # Products of input values and output channels below which compiling takes longer than
 # the faster form saves.
 _SMALL_WORK = 2**21
-_XLA_3D = ("NDHWC", "DHWIO", "NDHWC")
 
 
 @jax.custom_vjp
@@ -37,7 +39,9 @@ def conv3d(x: Array, kernel: Array) -> Array:
 
     Only reverse-mode differentiation is defined.
     """
-    return lax.platform_dependent(x, kernel, cpu=_forward_cpu, default=_forward_xla)
+    return lax.platform_dependent(
+        x, kernel, cpu=_forward_cpu, cuda=_forward_cuda, default=gpu_conv.convolve
+    )
 
 
 def _conv3d_fwd(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -49,7 +53,11 @@ def _conv3d_bwd(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array,
     # The gradient by the input is the same convolution with the kernel turned round.
     turned = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
     by_kernel = lax.platform_dependent(
-        x, gradient, cpu=_kernel_gradient_cpu, default=_kernel_gradient_xla
+        x,
+        gradient,
+        cpu=_kernel_gradient_cpu,
+        cuda=_kernel_gradient(_forward_cuda),
+        default=_kernel_gradient(gpu_conv.convolve),
     )
     return conv3d(gradient, turned), by_kernel.astype(kernel.dtype)
 
@@ -57,19 +65,20 @@ def _conv3d_bwd(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array,
 conv3d.defvjp(_conv3d_fwd, _conv3d_bwd)
 
 
-def _forward_xla(x: Array, kernel: Array) -> Array:
-    z_first = kernel.transpose(2, 0, 1, 3, 4)
-    return lax.conv_general_dilated(
-        x, z_first, (1, 1, 1), "SAME", dimension_numbers=_XLA_3D
-    )
+def _forward_cuda(x: Array, kernel: Array) -> Array:
+    form = gpu_conv.convolve_image if x.shape[-1] == 1 else gpu_conv.convolve
+    return form(x, kernel)
 
 
-def _kernel_gradient_xla(x: Array, gradient: Array) -> Array:
-    shape = (3, 3, 3, x.shape[-1], gradient.shape[-1])
-    _, pullback = jax.vjp(
-        lambda kernel: _forward_xla(x, kernel), jnp.zeros(shape, x.dtype)
-    )
-    return pullback(gradient)[0]
+def _kernel_gradient(form: Callable[[Array, Array], Array]) -> Callable:
+    """Returns a function (x, gradient) -> the kernel's gradient of a form."""
+
+    def kernel_gradient(x: Array, gradient: Array) -> Array:
+        shape = (3, 3, 3, x.shape[-1], gradient.shape[-1])
+        _, pullback = jax.vjp(lambda kernel: form(x, kernel), jnp.zeros(shape, x.dtype))
+        return pullback(gradient)[0]
+
+    return kernel_gradient
 
 
 def _forward_cpu(x: Array, kernel: Array) -> Array:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from unc_jax.segmentation import gpu_conv
 from unc_jax.segmentation.cpu_conv.conv3d import conv3d, is_small
 
 # Kernels of the three products along z, from the taps.
@@ -54,7 +55,9 @@ def conv3d_joined(low: Array, skip: Array, kernel: Array) -> Array:
       part of `low` is computed on the small volume. Only reverse-mode differentiation
       is defined.
     """
-    return lax.platform_dependent(low, skip, kernel, cpu=_joined_cpu, default=_joined)
+    return lax.platform_dependent(
+        low, skip, kernel, cpu=_joined_cpu, cuda=_joined_cuda, default=_joined
+    )
 
 
 def _conv3d_joined_fwd(low: Array, skip: Array, kernel: Array):
@@ -69,6 +72,7 @@ def _conv3d_joined_bwd(residuals: tuple[Array, ...], gradient: Array):
         *residuals,
         gradient,
         cpu=pullback_of(_apart),
+        cuda=pullback_of(_joined_cuda),
         default=pullback_of(_joined),
     )
 
@@ -78,6 +82,11 @@ conv3d_joined.defvjp(_conv3d_joined_fwd, _conv3d_joined_bwd)
 
 def _joined(low: Array, skip: Array, kernel: Array) -> Array:
     return conv3d(jnp.concatenate([upsample(low), skip], axis=-1), kernel)
+
+
+def _joined_cuda(low: Array, skip: Array, kernel: Array) -> Array:
+    of_low, of_skip = _halves(low, kernel)
+    return gpu_conv.convolve_upsampled(low, of_low) + conv3d(skip, of_skip)
 
 
 def _joined_cpu(low: Array, skip: Array, kernel: Array) -> Array:
