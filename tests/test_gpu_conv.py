@@ -1,4 +1,4 @@
-"""Forms for GPUs: the same function as XLA's own convolution, computed on any device."""
+"""Forms for GPUs: the function of XLA's own convolution, computed on any device."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def test_image_with_its_neighbours_as_channels(shape):
     same_with_gradients(gpu_conv.convolve_image, gpu_conv.convolve, *arrays)
 
 
-@pytest.mark.parametrize("channels", (1, 3))
+@pytest.mark.parametrize("channels", [1, 3])
 def test_kernel_gradient_of_the_form_chosen_by_channels(shape, channels):
     x, gradient = draw(0, *shape, channels), draw(1, *shape, 4)
     found = conv3d._kernel_gradient(conv3d._forward_cuda)(x, gradient)
