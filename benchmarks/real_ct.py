@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("folders", type=Path, nargs="+")
     arguments = parser.parse_args()
-    print(f"| case | Dice | {' | '.join(_COLUMNS)} |")
-    print(f"|{' --- |' * (2 + len(_COLUMNS))}")
+    print(f"| case | Dice | {' | '.join(_COLUMNS)} | unlike |")
+    print(f"|{' --- |' * (3 + len(_COLUMNS))}")
     for folder in arguments.folders:
         folder = folder.resolve()
         task = dataset.read_task(folder)
@@ -56,8 +56,11 @@ def main() -> None:
             output = Path(name)
             rows = review(arguments.run.resolve(), folder, output)
             for case in (*task.training, *task.test):
-                numbers = [f"{rows[case.id][column]:.4g}" for column in _COLUMNS]
-                cells = [f"{folder.name}/{case.id}", dice_of(case, output), *numbers]
+                row = rows[case.id]
+                found = [row[column] for column in _COLUMNS]
+                numbers = ["-" if one is None else f"{one:.4g}" for one in found]
+                name = f"{folder.name}/{case.id}"
+                cells = [name, dice_of(case, output), *numbers, str(row["unlike"])]
                 print(f"| {' | '.join(cells)} |", flush=True)
 
 

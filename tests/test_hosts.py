@@ -438,8 +438,22 @@ predict.main(sys.argv[1:])
         output = tmp_path / f"predicted_{workdir}"
         arguments = ["--run", str(run), "--input", scans, "--output", str(output)]
         arguments += ["--review-fraction=0.5", *flags]
+        kept = {}
+        if flags:  # killed once some case is done, the same command goes on
+            killed = start_code(code, environments, *arguments)
+            while not (done := list(output.glob("*/case.json"))):
+                assert all(one.poll() is None for one in killed), ends(killed)
+                time.sleep(0.01)
+            for one in killed:
+                one.kill()
+            ends(killed)
+            assert not (output / "cases.csv").exists()
+            kept = {path: path.stat().st_mtime_ns for path in done}
+            environments = of_processes(tmp_path / "programs")
         codes, errors = ends(start_code(code, environments, *arguments))
         assert codes == [0] * len(environments), errors
+        assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
+        assert not list(output.rglob(".tmp-*"))
     tables = []
     for workdir in ("alone", "run"):
         table = cases_table.read_rows(

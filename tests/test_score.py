@@ -189,6 +189,33 @@ def test_one_bad_case_never_ends_the_run(tmp_path, capsys):
     )  # fmt: skip
 
 
+def test_killed_and_run_again_is_the_undisturbed_output(tmp_path, capsys):
+    write_cases(tmp_path / "samples")
+    whole, output = tmp_path / "whole", tmp_path / "out"
+    flags = ("--samples", tmp_path / "samples", "--review-fraction", "0.5", "--output")
+    assert run(capsys, *flags, whole)[0] == 0
+
+    def made(folder):
+        paths = [*folder.rglob("*.nii.gz"), *folder.rglob("*.png")]
+        own = (path for path in paths if not path.name.startswith(".tmp"))
+        return {path.relative_to(folder): path.read_bytes() for path in own}
+
+    command = [sys.executable, "-m", "unc_jax.score", *flags, output]
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE) as process:
+        while not any(output.rglob(".tmp-*.nii.gz")):
+            assert process.poll() is None, process.communicate()
+        process.kill()
+    assert not (output / "cases.csv").exists()
+    assert made(output).items() < made(whole).items()  # nothing is half there
+    assert run(capsys, *flags, output)[0] == 0
+    assert made(output) == made(whole)
+    assert not list(output.rglob(".tmp-*"))
+    tables = [rows_of(folder) for folder in (whole, output)]
+    for row in itertools.chain(*(table.values() for table in tables)):
+        row["seconds"] = 0
+    assert tables[0] == tables[1]
+
+
 def test_scored_cases_calibrate_others(tmp_path, capsys):
     cases = [f"c{i}" for i in range(8)]
     arrays = write_cases(tmp_path / "s", cases, hard=True)

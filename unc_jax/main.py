@@ -73,8 +73,6 @@ def run(argv: list[str]) -> int:
     )
     doing = f"unc_jax.main --stage {_STAGE.value}"
     with files.hold_for_all(workdir, doing), compilation.cache_compilations(workdir):
-        if runtime.is_main():
-            files.sweep(workdir)
         try:
             _run_stages(config, prepared, workdir)
         except Stopped as stop:

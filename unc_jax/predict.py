@@ -64,7 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         if runtime.is_main():
             print(bounds, file=sys.stderr)  # now: it may make the wait pointless
-            files.sweep(output)
             _print_passed_over(found)
         liver = None
         if arguments.liver_run and trained.target == "tumor":

@@ -104,6 +104,7 @@ def sweep(folder: Path) -> None:
 def hold(folder: Path, doing: str) -> Iterator[None]:
     """Holds `folder` for this process; its .lock-holder says who holds it since when.
 
+    What killed processes left half-written there is removed first.
     The system frees the lock of a dead process, however it died. Raises InputError
     with the holder's identity when another process holds it, and for a lock that is a
     link or no file: it would be written to.
@@ -129,6 +130,7 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
             encoding="utf-8",
         )
         try:
+            sweep(folder)
             yield
         finally:
             holder.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from unc_jax.data import prepare_case
 from unc_jax.data.dataset import Case
-from unc_jax.data.files import replacing, sweep, write_json, write_npy
+from unc_jax.data.files import replacing, write_json, write_npy
 from unc_jax.data.prepare_case import MAX_FOREGROUND, Recipe
 from unc_jax.data.preprocess import Moments, zscore
 from unc_jax.data.split import Split, write_split
@@ -47,7 +47,6 @@ def write_cohort(
     Args:
       content: what the arrays depend on beside the scans, for their description.
     """
-    sweep(folder)
     if not (folder / RECORDS).exists():
         if recipe.shape == "auto":
             shape = _mean_shape(folder, cases, split, recipe.liver_labels)
