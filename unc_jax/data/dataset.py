@@ -1,16 +1,18 @@
 """Data sets in the Medical Segmentation Decathlon's format, or nnU-Net's raw one."""
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unc_jax.data import label_names, layouts
+from unc_jax.data import label_names, layouts, nifti
 from unc_jax.data.label_names import Names
 from unc_jax.data.layouts import Entry
 from unc_jax.data.nifti import ENDINGS
+from unc_jax.data.parallel import map_cases
 from unc_jax.data.verify import Problem, check_case, inside
 from unc_jax.errors import InputError, counted, printable
 
@@ -94,17 +96,24 @@ def verify(
 ) -> list[Problem]:
     """Returns every problem of the whole set, however many files are broken.
 
-    Reads every training and test file to its end (`check_case`), one case at a time,
-    and calls `on_case(done, total)` after each. Allowed label values are the keys of
-    `task.labels`. A task without `test` (task._replace(test=())) skips those scans.
+    Reads every training and test file to its end (`check_case`), large ones in several
+    processes, and calls `on_case(done, total)` after each. Allowed label values are the
+    keys of `task.labels`. A task without `test` (task._replace(test=())) skips those
+    scans.
     """
     found = list(task.problems)
     cases = task.training + task.test
-    for done, case in enumerate(cases, start=1):
-        found += check_case(case.id, case.image, case.label, task.labels)
+    check = functools.partial(_check, task.labels)
+    voxels = nifti.largest_grid([case.image for case in cases])
+    for done, problems in enumerate(map_cases(check, cases, voxels=voxels), start=1):
+        found += problems
         if on_case:
             on_case(done, len(cases))
     return found
+
+
+def _check(labels: dict[int, str], case: Case) -> list[Problem]:
+    return check_case(case.id, case.image, case.label, labels)
 
 
 def print_problems(arguments: argparse.Namespace) -> int:

@@ -2,8 +2,9 @@
 
 import contextlib
 import gzip
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -81,6 +82,15 @@ def read(path: Path, *, labels: bool = False) -> Scan:
 def read_geometry(path: Path) -> Geometry:
     """Reads the header alone; raises InputError where `read` would refuse it."""
     return _read_header(Path(path))[1]
+
+
+def largest_grid(paths: Sequence[Path]) -> int:
+    """Returns the voxels of the largest scan whose header can be read, 0 for none."""
+    sizes = [0]
+    for path in paths:
+        with contextlib.suppress(InputError):
+            sizes.append(math.prod(read_geometry(path).shape))
+    return max(sizes)
 
 
 def write(path: Path, array_ras: np.ndarray, geometry: Geometry, dtype: Any) -> None:

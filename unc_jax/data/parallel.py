@@ -31,8 +31,8 @@ def map_cases(
     """Yields function(case) of each case, in order, by processes where they pay.
 
     voxels: of the largest case. There are as many processes as cores, fewer where
-    memory or the work is too small for so many; one works here, as `map` does. Both
-    `function` and the cases must be of a kind that pickles. What a call raises is
+    memory or the work is too small for so many; a single one works here, as `map`
+    does. `function` and the cases must be of a kind that pickles. What a call raises is
     raised here, and the cases behind it are left out.
     Raises InputError when a process was ended from outside.
     """

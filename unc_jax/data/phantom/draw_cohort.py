@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import functools
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from unc_jax.data import files, nifti
+from unc_jax.data.parallel import map_cases
 from unc_jax.data.phantom.grid import grid_of, grid_on
 from unc_jax.data.phantom.mask import mask_files, read_mask
 from unc_jax.data.phantom.patient import draw_patient, facts
@@ -21,6 +24,7 @@ from unc_jax.errors import InputError
 Size = tuple[int, int, int]
 _VERSION = 3  # of the drawing; a cohort of another version is not continued
 _SMALLEST = 16
+_USUAL = (512, 512, 250)  # the grid of most scans that are drawn without a size
 
 
 class PhantomCase(NamedTuple):
@@ -76,6 +80,7 @@ def write_cohort(
 
     Beside imagesTr and labelsTr: raters/liver_N_rK.nii.gz, facts/liver_N.json and
     phantom.json, the settings. dataset.json comes last: a set without it is unfinished.
+    All cores share the cases of a large cohort (`parallel`).
     `on_case(done, cases)` is called after each case that was drawn now.
     Raises InputError if the folder holds something else or a cohort of other settings.
     """
@@ -89,13 +94,19 @@ def write_cohort(
         "livers": None if livers is None else str(livers),
     }
     _claim(output, settings)
-    for index in range(cases):
-        if not _finished(output, index, raters):
-            case = draw_case(seed, index, size=size, raters=raters, livers=livers)
-            _write_case(output, index, case)
-            if on_case is not None:
-                on_case(index + 1, cases)
+    left = [i for i in range(cases) if not _finished(output, i, raters)]
+    draw = functools.partial(
+        _draw_into, output, seed, size=size, raters=raters, livers=livers
+    )
+    for index in map_cases(draw, left, voxels=math.prod(size or _USUAL)):
+        if on_case is not None:
+            on_case(index + 1, cases)
     files.write_json(output / "dataset.json", _dataset(cases))
+
+
+def _draw_into(output: Path, seed: int, index: int, **options: Any) -> int:
+    _write_case(output, index, draw_case(seed, index, **options))
+    return index
 
 
 def _checked(size: Size | None) -> Size | None:

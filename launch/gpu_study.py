@@ -1,0 +1,257 @@
+"""Runs the study at the paper's size in slices, on a machine that is lent for minutes.
+
+python -m launch.gpu_study --seconds 540 --output FOLDER [--archive OLD.tar.xz]
+    [--work DIR] [--cases 131] [--max-mb 15] [--toy]
+
+Draws and prepares the synthetic cohort, then trains and evaluates the six models one
+after the other. Ends by itself before `--seconds` are over: a stage that would not fit
+is not begun, and one that takes longer than expected is stopped, so that it saves.
+FOLDER/study.tar.xz holds the finished models without weights; given it as --archive,
+the next call goes on behind them. DIR holds everything else: with the same DIR a call
+also goes on with unfinished models.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from launch.commands import STUDIES
+from launch.study_archive import TIMES, is_finished, pack, read_times, unpack
+from unc_jax import cli
+from unc_jax.data.files import write_json
+from unc_jax.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+# The first two answer the paper's question; then the rest of its Table 1, then Table 2.
+ORDER = (
+    *("liver_large_wcc", "liver_large_dice", "liver_small_wcc", "liver_small_dice"),
+    *("tumor_large_wcc", "tumor_large_dice"),
+)
+# A tenth of the paper's updates, at a rate and with a schedule that make up for it:
+# results/synthetic_full.
+FULL = {
+    "train.steps": "2000",
+    "train.learning_rate": "5e-4",
+    "train.schedule": "cosine",
+    "evaluate.mask_scope": "volume",
+}
+TOY = {
+    "model.features": "4",
+    "model.depth": "2",
+    "data.shape": "(32, 32, 16)",
+    "train.patch_shape": "(16, 16, 8)",
+    "train.batch": "2",
+    "train.steps": "20",
+    "train.learning_rate": "5e-3",
+    "train.steps_per_call": "10",
+    "train.validate_every_steps": "20",
+    "train.checkpoint_every_steps": "10",
+    "evaluate.samples": "4",
+    "evaluate.bootstrap": "1000",
+}
+SIZES = {False: "256,256,200", True: "32,32,16"}
+# Seconds, until they were measured: 131 cases on 16 cores, a model on an H100.
+EXPECTED = {"draw": 60.0, "split": 3.0, "prepare": 60.0, "model": 230.0}
+TOY_EXPECTED = dict.fromkeys(EXPECTED, 5.0)
+SAVING_S = 20.0  # from SIGTERM until a training has saved its state
+PACKING_S = 10.0
+
+
+class Stage(NamedTuple):
+    """One command; `kind` says which stages take as long, `model` is its run or ""."""
+
+    kind: str
+    command: list[str]
+    model: str = ""
+
+
+def stages(options: argparse.Namespace) -> list[Stage]:
+    """Returns what is left to do, in order; a target is prepared when it is needed."""
+    work: Path = options.work
+    left = [model for model in ORDER if not is_finished(work / "runs" / model)]
+    if not left:
+        return []
+    root, split = str(work / "scans"), str(work / "split.json")
+    python = [sys.executable, "-m"]
+    size = SIZES[options.toy]
+    found = [
+        Stage(
+            "draw",
+            [
+                *python, "unc_jax.data.phantom", "--output", root,
+                "--cases", str(options.cases), "--seed", "0", "--size", size,
+            ],
+        ),
+        Stage("split", [*python, "launch.split", root, "--output", split]),
+    ]  # fmt: skip
+    prepared = set()
+    fields = {
+        "data.root": root,
+        "data.split_file": split,
+        "data.prepared": str(work / "prepared"),
+        **FULL,
+        **(TOY if options.toy else {}),
+    }
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    for model in left:
+        config = STUDIES["liver"][model]
+        run = ["--workdir", str(work / "runs" / model), *flags]
+        main = [*python, "unc_jax.main", "--config", config, *run]
+        if (target := model.split("_")[0]) not in prepared:
+            prepared.add(target)
+            found.append(Stage("prepare", [*main, "--stage", "prepare"]))
+        found.append(Stage("model", main, model))
+    return found
+
+
+def expected_seconds(kind: str, times: Sequence[dict[str, Any]], toy: bool) -> float:
+    """Returns what a stage will take: the longest that one of its kind has taken."""
+    known = [one["seconds"] for one in times if one["kind"] == kind and one["done"]]
+    return max(known) if known else (TOY_EXPECTED if toy else EXPECTED)[kind]
+
+
+def run_stages(
+    todo: Sequence[Stage],
+    machine: str,
+    times: list[dict[str, Any]],
+    *,
+    deadline: float,
+    expected: Callable[[str], float],
+    run: Callable[[Stage, float], int],
+    finished: Callable[[], None],
+    now: Callable[[], float] = time.monotonic,
+) -> str:
+    """Runs stages until one does not fit, fails or is stopped; returns the reason.
+
+    deadline, now: seconds of one clock. expected(kind): seconds. run(stage, seconds):
+    the exit code of a stage, which it stops after so many. Each stage becomes an entry
+    of `times`; finished() is called after each.
+    """
+    for stage in todo:
+        name, started = stage.model or stage.kind, now()
+        left = deadline - started - SAVING_S - PACKING_S
+        if expected(stage.kind) > left:
+            return f"{name} needs about {expected(stage.kind):.0f} s of {left:.0f} s"
+        code = run(stage, left)
+        seconds = round(now() - started, 1)
+        times.append(
+            {
+                **{"kind": stage.kind, "name": name, "seconds": seconds},
+                **{"done": code == 0, "machine": machine},
+            }
+        )
+        print(f"{name}: {seconds} s, exit code {code}", flush=True)
+        finished()
+        # Another model may succeed where one has failed by itself.
+        if code and (stage.kind != "model" or seconds >= left):
+            return f"{name} ended with exit code {code}"
+    return "some models failed"
+
+
+def run_command(stage: Stage, seconds: float, log: Path) -> int:
+    """Runs a stage, its output in `log`; after `seconds` it is told to save and end."""
+    environment = {
+        **os.environ,
+        # One cache for all models: they share most programs.
+        "JAX_COMPILATION_CACHE_DIR": str(log.parent / "cache"),
+    }
+    with open(log, "a", encoding="utf-8") as file:
+        print(f"$ {shlex.join(stage.command)}", file=file, flush=True)
+        process = subprocess.Popen(
+            stage.command,
+            cwd=ROOT,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:  # of an interrupt as well
+            process.terminate()
+            try:
+                process.wait(SAVING_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        return process.wait()
+
+
+def device() -> str:
+    """Returns the names of the accelerators, as nvidia-smi has them."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "no NVIDIA GPU"
+    return "; ".join(found.stdout.split("\n")).strip("; ")
+
+
+def study(options: argparse.Namespace) -> None:
+    """Goes on with the study for a while; packs what is finished."""
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    work, archive = options.work, options.output / "study.tar.xz"
+    work.mkdir(parents=True, exist_ok=True)
+    if options.archive:
+        unpack(options.archive, work)
+    cohort = {"cases": options.cases, "toy": options.toy}
+    before = read_times(work)
+    if before.get("cohort", cohort) != cohort:
+        raise InputError(
+            f"{work} is of the study of {before['cohort']}, not of {cohort}; choose "
+            "another --work, or give the same --cases and --toy"
+        )
+    times, log = before.get("stages", []), work / "log.txt"
+
+    def keep() -> None:
+        write_json(work / TIMES, {"cohort": cohort, "stages": times})
+        left_out = pack(work, archive, ORDER, max_bytes=options.max_mb * 1_000_000)
+        if left_out:
+            print(f"left out of {archive}: {', '.join(left_out)}", flush=True)
+
+    left = run_stages(
+        stages(options),
+        f"{device()}, {os.cpu_count()} CPU cores",
+        times,
+        deadline=started + options.seconds,
+        expected=lambda kind: expected_seconds(kind, times, options.toy),
+        run=lambda stage, seconds: run_command(stage, seconds, log),
+        finished=keep,
+    )
+    keep()
+    done = [model for model in ORDER if is_finished(work / "runs" / model)]
+    print(f"{len(done)} of {len(ORDER)} models: {', '.join(done) or 'none'}")
+    if len(done) < len(ORDER):
+        print(f"{left}; output of the stages: {log}; go on with --archive {archive}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits with 2 and one line on wrong input."""
+    parser = cli.Parser(
+        "launch.gpu_study",
+        "Runs the study at the paper's size in slices.",
+        example="--seconds 540 --output slice1",
+    )
+    parser.add_argument("--seconds", type=float, required=True, help="to be ended by")
+    parser.add_output("folder for study.tar.xz")
+    parser.add_argument("--archive", type=Path, help="of an earlier call")
+    parser.add_argument("--work", type=Path, help="for all else; OUTPUT/work")
+    parser.add_argument("--cases", type=int, help="scans to draw: 131, as a toy 12")
+    parser.add_argument("--max-mb", type=float, default=15, help="of study.tar.xz")
+    parser.add_argument("--toy", action="store_true", help="small, for a CPU")
+    options = parser.parse_args(argv)
+    options.cases = options.cases or (12 if options.toy else 131)
+    options.work = (options.work or options.output / "work").resolve()
+    cli.run_guarded(lambda: study(options), debug=options.debug, output=options.output)
+
+
+if __name__ == "__main__":
+    main()

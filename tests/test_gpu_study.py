@@ -1,0 +1,219 @@
+"""The study in slices: what fits into the time, what is packed, and that it goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_compare import write_run
+
+from launch import gpu_study, study_archive
+from unc_jax.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+class Clock:
+    """Stages that take 10 s each, the clock that shows it, and what was run."""
+
+    def __init__(self, codes=()):
+        self.time, self.codes, self.limits = 100.0, dict(codes), {}
+
+    def now(self):
+        return self.time
+
+    def run(self, stage, seconds):
+        self.limits[stage.model or stage.kind] = seconds
+        self.time += min(10, seconds)
+        return self.codes.get(stage.model, 0)
+
+
+def plan(clock, times, *, seconds, expected=lambda kind: 10):
+    todo = [
+        gpu_study.Stage("draw", ["d"]),
+        *(gpu_study.Stage("model", ["m"], name) for name in ("a", "b", "c")),
+    ]
+    return gpu_study.run_stages(
+        todo,
+        "a card",
+        times,
+        deadline=clock.now() + seconds,
+        expected=expected,
+        run=clock.run,
+        finished=lambda: None,
+        now=clock.now,
+    )
+
+
+SPARE = gpu_study.SAVING_S + gpu_study.PACKING_S
+
+
+def test_what_does_not_fit_is_not_begun():
+    clock, times = Clock(), []
+    reason = plan(clock, times, seconds=SPARE + 35)
+    assert reason == "c needs about 10 s of 5 s"
+    assert clock.limits == {"draw": 35, "a": 25, "b": 15}
+    assert [one["name"] for one in times] == ["draw", "a", "b"]
+    assert times[1] == {
+        **{"kind": "model", "name": "a", "seconds": 10, "done": True},
+        "machine": "a card",
+    }
+
+
+def test_a_model_that_failed_does_not_stop_the_others():
+    clock, times = Clock({"a": 3}), []
+    plan(clock, times, seconds=SPARE + 100)
+    assert [one["done"] for one in times] == [True, False, True, True]
+
+
+def test_a_model_stopped_for_want_of_time_is_the_last():
+    clock, times = Clock({"a": 143}), []
+    reason = plan(clock, times, seconds=SPARE + 15, expected=lambda kind: 1)
+    assert reason == "a ended with exit code 143"
+    assert list(clock.limits) == ["draw", "a"]
+
+
+def test_expected_is_the_longest_that_was_measured():
+    times = [
+        {"kind": "model", "seconds": 90.0, "done": True},
+        {"kind": "model", "seconds": 120.0, "done": True},
+        {"kind": "model", "seconds": 500.0, "done": False},
+    ]
+    assert gpu_study.expected_seconds("model", times, False) == 120
+    assert gpu_study.expected_seconds("draw", times, False) == 60
+
+
+def test_a_stage_that_takes_too_long_is_stopped(tmp_path):
+    program = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "print('begun', flush=True); time.sleep(60)"
+    )
+    stage = gpu_study.Stage("model", [sys.executable, "-c", program], "a")
+    started = time.monotonic()
+    assert gpu_study.run_command(stage, 2, tmp_path / "log.txt") == 143
+    assert time.monotonic() - started < 20
+    assert "begun" in (tmp_path / "log.txt").read_text()
+
+
+def write_finished(folder):
+    write_run(folder, panels=True)
+    (folder / "table.md").write_text("| a |\n")
+    return folder
+
+
+def test_stages_are_those_of_unfinished_models(tmp_path):
+    write_finished(tmp_path / "runs" / "liver_large_wcc")
+    options = Namespace(work=tmp_path, toy=True, cases=12)
+    found = gpu_study.stages(options)
+    assert [stage.model or stage.kind for stage in found] == [
+        *("draw", "split", "prepare", "liver_large_dice", "liver_small_wcc"),
+        *("liver_small_dice", "prepare", "tumor_large_wcc", "tumor_large_dice"),
+    ]
+
+
+def filled(work):
+    for name in ("liver_large_wcc", "liver_large_dice", "liver_small_wcc"):
+        run = write_finished(work / "runs" / name)
+        (run / "checkpoints" / "5").mkdir(parents=True)
+        (run / "checkpoints" / "5" / "weights").write_bytes(bytes(1000))
+        noise = np.random.default_rng(len(name)).bytes(20_000)
+        (run / "report.html").write_bytes(noise)
+    (run / "table.md").unlink()  # of the third: not finished
+    (work / study_archive.TIMES).write_text("{}")
+    return gpu_study.ORDER
+
+
+def test_finished_models_are_packed_without_weights(tmp_path):
+    models = filled(tmp_path / "work")
+    archive = tmp_path / "out" / "study.tar.xz"
+    assert study_archive.pack(tmp_path / "work", archive, models, max_bytes=1e6) == []
+    study_archive.unpack(archive, tmp_path / "again")
+    names = {p.name for p in (tmp_path / "again" / "runs").iterdir()}
+    assert names == {"liver_large_wcc", "liver_large_dice"}
+    for name in names:
+        run, again = (tmp_path / w / "runs" / name for w in ("work", "again"))
+        assert not (again / "checkpoints").exists()
+        assert study_archive.is_finished(again)
+        for file in ("cases.csv", "config.json", "report.html"):
+            assert (again / file).read_bytes() == (run / file).read_bytes()
+        # Slices of the best, the median and the worst test case.
+        assert len(list((run / "panels").iterdir())) > 3
+        assert len(list((again / "panels").iterdir())) == 3
+    assert len({*map(slices, (tmp_path / "again" / "runs").iterdir())}) == 1
+
+
+def slices(run):
+    return tuple(sorted(path.name for path in (run / "panels").iterdir()))
+
+
+def test_an_archive_keeps_its_size(tmp_path):
+    models = filled(tmp_path / "work")
+    archive = tmp_path / "study.tar.xz"
+    left_out = study_archive.pack(tmp_path / "work", archive, models, max_bytes=30_000)
+    assert left_out[0] == "report.html"
+    assert archive.stat().st_size <= 30_000
+    before = archive.read_bytes()
+    with pytest.raises(InputError, match="tables alone"):
+        study_archive.pack(tmp_path / "work", archive, models, max_bytes=100)
+    assert archive.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_broken_archive_is_one_line(tmp_path):
+    path = tmp_path / "study.tar.xz"
+    path.write_bytes(b"half")
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        study_archive.unpack(path, tmp_path / "work")
+
+
+def call(*words):
+    return subprocess.Popen(
+        ["bash", str(ROOT / "launch" / "gpu_study.sh"), "--toy", *map(str, words)],
+        env={**os.environ, "PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_from_its_archive(tmp_path):
+    first = call("--seconds", 900, "--output", tmp_path / "a")
+    archive = tmp_path / "a" / "study.tar.xz"
+    while first.poll() is None:
+        if archive.exists() and any("cases.csv" in n for n in names_in(archive)):
+            break
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    kept = {name for name in names_in(archive) if name.endswith("cases.csv")}
+    assert 0 < len(kept) < 6
+    with tarfile.open(archive) as tar:
+        rows = {name: tar.extractfile(name).read() for name in kept}
+    second = call("--seconds", 900, "--output", tmp_path / "b", "--archive", archive)
+    said = second.communicate()[0]
+    assert second.returncode == 0, said
+    assert "6 of 6 models" in said
+    for name, content in rows.items():  # with the times of the first call
+        assert (tmp_path / "b" / "work" / name).read_bytes() == content
+    names = names_in(tmp_path / "b" / "study.tar.xz")
+    assert sum(name.endswith("cases.csv") for name in names) == 6
+    third = call(
+        "--seconds", 60, "--output", tmp_path / "c",
+        "--archive", tmp_path / "b" / "study.tar.xz", "--cases", "11",
+    )  # fmt: skip
+    assert "not of {'cases': 11" in third.communicate()[0]
+    assert third.returncode == 2
+
+
+def names_in(archive):
+    with tarfile.open(archive) as tar:
+        return tar.getnames()
