@@ -79,13 +79,13 @@ def test_a_model_stopped_for_want_of_time_is_the_last():
     assert list(clock.limits) == ["draw", "a"]
 
 
-def test_expected_is_the_longest_that_was_measured():
+def test_expected_is_a_little_more_than_was_measured():
     times = [
+        {"kind": "model", "seconds": 120.0, "done": True},  # it compiled
         {"kind": "model", "seconds": 90.0, "done": True},
-        {"kind": "model", "seconds": 120.0, "done": True},
         {"kind": "model", "seconds": 500.0, "done": False},
     ]
-    assert gpu_study.expected_seconds("model", times, False) == 120
+    assert gpu_study.expected_seconds("model", times, False) == pytest.approx(99)
     assert gpu_study.expected_seconds("draw", times, False) == 60
 
 

@@ -21,8 +21,8 @@ Result = TypeVar("Result")
 # Of all cases together, for each process: some ten seconds of drawing or preparing,
 # against one or two for the start of a process.
 _VOXELS_EACH = 1 << 25
-# A process that prepares 256^3 voxels has 0.9 GB at its peak.
-_BYTES_PER_VOXEL = 64
+# A process that draws or prepares 256^3 voxels has 0.47 GB at its peak.
+_BYTES_PER_VOXEL = 32
 
 
 def map_cases(
