@@ -197,7 +197,8 @@ def test_a_killed_study_goes_on_from_its_archive(tmp_path):
     kept = {name for name in names_in(archive) if name.endswith("cases.csv")}
     assert 0 < len(kept) < 6
     with tarfile.open(archive) as tar:
-        rows = {name: tar.extractfile(name).read() for name in kept}
+        tar.extractall(tmp_path / "kept", filter="data")
+    rows = {name: (tmp_path / "kept" / name).read_bytes() for name in kept}
     second = call("--seconds", 900, "--output", tmp_path / "b", "--archive", archive)
     said = second.communicate()[0]
     assert second.returncode == 0, said
