@@ -17,7 +17,7 @@ from typing import IO, Any
 from benchmarks.gpu.sizes import FULL, Sizes
 from benchmarks.peers.contender import LATE, Contender
 from benchmarks.peers.table import Row
-from benchmarks.peers.turns import Setting, take_turns
+from benchmarks.peers.turns import Setting, take_turns, turns_of
 
 _MODULES = {"ours": "benchmarks.gpu.tasks", "peer": "benchmarks.peers.torch_alone"}
 NO_TORCH = "left out: PyTorch is not installed here"
@@ -110,14 +110,28 @@ class Bench:
         return self._pool.submit(run)
 
     def race(
-        self, what: str, task: str, *, ours: Row, peer: Row, repeat: int, per: int = 1
+        self,
+        what: str,
+        task: str,
+        *,
+        ours: Row,
+        peer: Row,
+        repeat: int,
+        per: int = 1,
+        held: dict[str, Contender] | None = None,
     ) -> None:
-        """Times forms taking turns; `per` of the things that are told are one run."""
+        """Times forms taking turns; `per` of the things that are told are one run.
+
+        held: contenders by form, which live on; else each is a process of its own.
+        """
         if peer and not self.has_torch:
             for form in peer:
                 self.say(f"{what}, PyTorch {form}", NO_TORCH, left_out=True)
             peer = {}
-        replies = take_turns(self.setting(repeat), task, ours=ours, peer=peer)
+        if held is None:
+            replies = take_turns(self.setting(repeat), task, ours=ours, peer=peer)
+        else:
+            replies = turns_of(held, task, {**ours, **peer}, repeat)
         for form, reply in replies.items():
             name = form if form in ours else f"PyTorch {form}"
             self.time(f"{what}, {name}", reply, per)

@@ -11,12 +11,12 @@ import jax
 from benchmarks.peers.contender import Task
 
 
-def profiled(tasks: dict[str, Task], task: str, arguments: dict[str, Any]) -> Callable:
+def profiled(task: Task, arguments: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """A task under the profiler: its kernels [name, ms, number], the longest first.
 
     busy_ms: their sum; span_ms: from the first one's begin to the last one's end.
     """
-    run = tasks[task](**arguments)
+    run = task(**arguments)
     run()
 
     def traced() -> dict[str, Any]:

@@ -154,24 +154,24 @@ def contiguous(bench: Bench) -> None:
 
 def layers(bench: Bench) -> None:
     """Single layers by every form of ours and by PyTorch, forward, then gradients."""
-    sizes = bench.sizes
+    sizes, rival = bench.sizes, "channels_last bfloat16"
+    held = {form: bench.fresh() for form in ("ours", "xla")}
+    if bench.has_torch:
+        held[rival] = bench.fresh("peer")
     for gradients in (False, True):
         for shape, channels, low in sizes.layers:
             fields = {"shape": shape, "channels": channels, "low": low}
             fields |= {"gradients": gradients, "batch": sizes.layer_batch}
             forms = {form: {**fields, "form": form, "dtype": "bfloat16"}
                      for form in ("ours", "xla")}  # fmt: skip
-            peer = "channels_last bfloat16"
+            peer = {rival: {**fields, "form": rival}} if bench.has_torch else {}
             work = layer_gflop(shape, channels) * (3 if gradients else 1) / 1e3
             what = f"{sizes.layer_batch} of {_layer_name(shape, channels, low)}"
             what += ", forward and gradients" if gradients else ", forward"
-            bench.race(
-                f"{what}, {sizes.layer_batch * work:.2f} TFLOP",
-                "conv",
-                ours=forms,
-                peer={peer: {**fields, "form": peer}},
-                repeat=5,
-            )
+            what += f", {sizes.layer_batch * work:.2f} TFLOP"
+            bench.race(what, "conv", ours=forms, peer=peer, repeat=5, held=held)
+    for contender in held.values():
+        contender.close()
 
 
 def profile(bench: Bench) -> None:
@@ -183,7 +183,7 @@ def profile(bench: Bench) -> None:
         (f"{bench.sizes.steps} training steps", "train", fields),
     ):
         try:
-            reply = bench.once("profiled", task=task, arguments=given, once=True)
+            reply = bench.once("profiled", of=task, arguments=given, once=True)
         except RuntimeError as error:
             bench.fail(f"profile of {what}", str(error))
             continue

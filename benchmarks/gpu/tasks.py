@@ -35,7 +35,7 @@ TASKS: dict[str, Task] = {
     "steps": bits.steps,
     **study.TASKS,
 }
-TASKS["profiled"] = lambda task, arguments: kernels.profiled(TASKS, task, arguments)
+TASKS["profiled"] = lambda of, arguments: kernels.profiled(TASKS[of], arguments)
 
 
 if __name__ == "__main__":

@@ -56,24 +56,30 @@ def take_turns(
 
     ours, peer: arguments of the task by the form's name. most: repeats at most.
     """
-    sides = [
-        (setting.fresh(side), form, fields)
-        for side, forms in (("ours", ours), ("peer", peer))
-        for form, fields in forms.items()
-    ]
-    times: dict[str, list[float]] = {form: [] for _, form, _ in sides}
+    contenders = {form: setting.fresh("ours") for form in ours}
+    contenders |= {form: setting.fresh("peer") for form in peer}
+    repeat = min(setting.repeat, most or setting.repeat)
+    replies = turns_of(contenders, task, {**ours, **peer}, repeat)
+    for contender in contenders.values():
+        contender.close()
+    return replies
+
+
+def turns_of(
+    contenders: dict[str, Contender], task: str, fields: dict[str, Row], repeat: int
+) -> dict[str, Row]:
+    """`take_turns` of contenders that live on; fields: arguments by the form's name."""
+    times: dict[str, list[float]] = {form: [] for form in fields}
     replies: dict[str, Row] = {}
-    for _ in range(min(setting.repeat, most or setting.repeat)):
-        for contender, form, fields in sides:
+    for _ in range(repeat):
+        for form, arguments in fields.items():
             before = replies.get(form, {})
             if "error" in before:
                 continue
-            reply = contender.do(task, **fields)
+            reply = contenders[form].do(task, **arguments)
             replies[form] = {**before, **reply}
             if "seconds" in reply:
                 times[form].append(reply["seconds"])
-    for contender, _, _ in sides:
-        contender.close()
     for form, seconds in times.items():
         if seconds:
             replies[form]["seconds"] = statistics.median(seconds)
