@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from benchmarks.peers.ours import variables
+from unc_jax.segmentation import devices
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.unet import ConvBlock, UNet3D
 
@@ -48,7 +49,8 @@ def layer(
     def forward(kernel, *inputs):
         return (apply(kernel, *inputs)[-1],)
 
-    compiled = jax.jit(backward if gradients else forward)
+    function = backward if gradients else forward
+    compiled = jax.jit(function, compiler_options=devices.compiler_options())
 
     def run() -> float | None:
         return _kept_or_compared(compiled(kernel, *inputs), path, reference)

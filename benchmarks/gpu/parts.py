@@ -153,7 +153,10 @@ def contiguous(bench: Bench) -> None:
 
 
 def layers(bench: Bench) -> None:
-    """Single layers by every form of ours and by PyTorch, forward, then gradients."""
+    """Single layers by every form of ours and by PyTorch, forward, then gradients.
+
+    "xla" is the plain convolution, where a GPU has another form.
+    """
     sizes, rival = bench.sizes, "channels_last bfloat16"
     held = {form: bench.fresh() for form in ("ours", "xla")}
     if bench.has_torch:
@@ -162,8 +165,9 @@ def layers(bench: Bench) -> None:
         for shape, channels, low in sizes.layers:
             fields = {"shape": shape, "channels": channels, "low": low}
             fields |= {"gradients": gradients, "batch": sizes.layer_batch}
+            names = ("ours", "xla") if low or channels[0] == 1 else ("ours",)
             forms = {form: {**fields, "form": form, "dtype": "bfloat16"}
-                     for form in ("ours", "xla")}  # fmt: skip
+                     for form in names}  # fmt: skip
             peer = {rival: {**fields, "form": rival}} if bench.has_torch else {}
             work = layer_gflop(shape, channels) * (3 if gradients else 1) / 1e3
             what = f"{sizes.layer_batch} of {_layer_name(shape, channels, low)}"

@@ -13,6 +13,7 @@ from jax import Array, lax
 from benchmarks.peers import ours_training
 from benchmarks.peers.contender import HOST, Device, serve
 from unc_jax.compilation import returning_memory
+from unc_jax.segmentation import devices
 from unc_jax.segmentation.cpu_conv.conv3d import conv3d
 from unc_jax.segmentation.cpu_conv.upsampled import conv3d_joined, upsample
 from unc_jax.segmentation.sliding import build_point_prediction
@@ -75,7 +76,7 @@ def conv(
     if gradients:
         numbers = tuple(range(len(arrays)))
         function = jax.grad(lambda *a, f=function: jnp.sum(f(*a) ** 2), numbers)
-    compiled = jax.jit(function)
+    compiled = jax.jit(function, compiler_options=devices.compiler_options())
 
     def run() -> None:
         jax.block_until_ready(compiled(*arrays))

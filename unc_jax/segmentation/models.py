@@ -1,5 +1,6 @@
 """Networks that a configuration can name: the table MODELS."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,16 @@ def compute_dtype(name: str) -> Any:
     if name != "auto":
         return jnp.dtype(name)
     device = jax.devices()[0]
-    if device.platform == "tpu":
-        return jnp.dtype("bfloat16")
-    capability = getattr(device, "compute_capability", "0")
-    return jnp.dtype("bfloat16" if float(capability) >= 8 else "float32")
+    capability = getattr(device, "compute_capability", "")
+    half = device.platform == "tpu" or multiplies_bfloat16(capability)
+    return jnp.dtype("bfloat16" if half else "float32")
+
+
+def multiplies_bfloat16(capability: str) -> bool:
+    """Tells whether a GPU's matrix units do: NVIDIA's from 8.0 on, AMD's CDNA.
+
+    capability: as JAX has it, a number of NVIDIA's, a name of AMD's: "9.0", "gfx90a".
+    Of AMD's all gfx9 that ROCm still supports are CDNA; "" is no GPU.
+    """
+    number = re.fullmatch(r"\d+(\.\d+)?", capability)
+    return float(capability) >= 8 if number else capability.startswith("gfx9")
