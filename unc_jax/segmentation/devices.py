@@ -53,8 +53,8 @@ def replicate(tree: Any, *, own: bool = False) -> Any:
 def zeros(shape: tuple[int, ...], *, own: bool = False) -> Array:
     """Returns float32 zeros, made on every device and never on the host."""
     sharding = NamedSharding(mesh(own=own), PartitionSpec())
-    where = {} if jax.device_count() == 1 else {"out_shardings": sharding}
-    return jax.jit(lambda: jnp.zeros(shape, jnp.float32), **where)()
+    where = None if jax.device_count() == 1 else sharding
+    return jnp.zeros(shape, jnp.float32, device=where)
 
 
 @functools.cache
