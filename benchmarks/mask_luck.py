@@ -18,7 +18,7 @@ from unc_jax.data.cohort import open_cohort
 from unc_jax.keys import key_for
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study.metrics import dice
-from unc_jax.study.predictor import load_predictor, window_shape
+from unc_jax.study.predictor import chunk_of, load_predictor, window_shape
 from unc_jax.study.tables import Table, markdown
 from unc_jax.uncertainty.measures import (
     MEASURES,
@@ -26,7 +26,7 @@ from unc_jax.uncertainty.measures import (
     THRESHOLD,
     standard_error,
 )
-from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk, volume_key
+from unc_jax.uncertainty.sampling import build_monte_carlo, volume_key
 
 SCOPES = ("volume", "cohort")
 DRAWS = (0, 1)
@@ -45,7 +45,7 @@ def measured(run: Path, cohort: Path) -> dict[str, np.ndarray]:
             predictor.model,
             samples=evaluation.samples,
             mask_scope=scope,
-            chunk=default_chunk(evaluation.chunk, evaluation.samples),
+            chunk=chunk_of(config, window_shape(config, shape)),
             patch_shape=window_shape(config, shape),
             overlap=evaluation.overlap,
             window_batch=evaluation.window_batch,

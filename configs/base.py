@@ -111,7 +111,7 @@ def _evaluate() -> ConfigDict:
     evaluate.window_shape = ()
     evaluate.overlap = (0.25, 0.25, 0.25)  # of neighbouring windows, fraction per axis
     evaluate.window_batch = 1  # windows per call of the device
-    evaluate.chunk = 0  # samples at a time; 0: all on an accelerator, one on a CPU
+    evaluate.chunk = 0  # samples at a time; 0: as many as fit a GPU, one on a CPU
     # "latest" | the "best" by validation Dice, which costs the bounds some coverage.
     evaluate.checkpoint = "latest"
     evaluate.save_predictions = False  # NIfTI mean, uncertainty and mask of every case

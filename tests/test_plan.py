@@ -81,7 +81,7 @@ def test_the_disk_of_the_plan_is_what_preparation_asks_for(
 def test_what_cannot_fit_names_its_field(
     tiny_config, tmp_path, monkeypatch, there, field
 ):
-    monkeypatch.setattr(plan, "memory_bytes", lambda: there)
+    monkeypatch.setattr(plan.devices, "memory_bytes", lambda: there)
     with tiny_config.unlocked():
         tiny_config.data.shape = (64, 64, 64)
     tiny_config.train.residence = "device"

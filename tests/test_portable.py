@@ -21,7 +21,7 @@ for module in pkgutil.walk_packages(unc_jax.__path__, "unc_jax."):
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.segmentation.feed import memory_bytes
+from unc_jax.segmentation.devices import memory_bytes
 folder = Path(sys.argv[1])
 with files.hold(folder, "the first"):
     files.write_text(folder / "text", "whole")

@@ -260,3 +260,19 @@ def test_a_network_without_features_has_none():
 
     grid = {"patch_shape": PATCH, "overlap": 0.25, "window_batch": 2}
     assert build_features(Plain(), **grid)({}, VOLUME).shape == (0,)
+
+
+def test_samples_per_pass_by_the_memory_of_an_accelerator(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    window = 256 * 256 * 16 * 32 * 2  # bytes of 32 channels in bfloat16
+    found = [
+        sampling.default_chunk(10, activations=window, memory=gigabytes * 10**9)
+        for gigabytes in (80, 6, 1, 0)
+    ]
+    assert found == [10, 5, 1, 1]
+    whole = sampling.default_chunk(10, activations=16 * window, memory=80 * 10**9)
+    assert whole == 4
+
+
+def test_one_sample_per_pass_on_a_cpu():
+    assert sampling.default_chunk(10, activations=1.0, memory=10**12) == 1

@@ -19,12 +19,11 @@ from unc_jax.data import dataset, patches, split
 from unc_jax.data.write_cohort import bytes_needed
 from unc_jax.errors import InputError, counted
 from unc_jax.segmentation import devices
-from unc_jax.segmentation.feed import memory_bytes
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.progress import duration
 from unc_jax.segmentation.train import build_train_step, create_state, variables_of
-from unc_jax.study.predictor import window_shape
-from unc_jax.uncertainty.sampling import default_chunk, sample_windows
+from unc_jax.study.predictor import chunk_of, window_shape
+from unc_jax.uncertainty.sampling import sample_windows
 
 _PAPERS_CASES = 131
 _PAPERS_TUMOUR_SHAPE = (284, 256, 133)
@@ -56,7 +55,7 @@ def plan(config: Config, workdir: Path) -> Iterator[str]:
     """
     work = work_of(config)
     yield f"cases:    {work.cases} ({work.known}), {work.train_cases} of them to train"
-    there = memory_bytes()
+    there = devices.memory_bytes()
     kind = jax.local_devices()[0].device_kind
     which = "available, shared" if jax.default_backend() == "cpu" else "each"
     yield f"devices:  {jax.device_count()} x {kind}, {_gb(there)} {which}"
@@ -147,7 +146,7 @@ def _training(config: Config, work: Work, there: int) -> Iterator[str]:
 
 def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
     evaluation = config.evaluate
-    chunk = default_chunk(evaluation.chunk, evaluation.samples)
+    chunk = chunk_of(config, work.window)
     calls = -(-work.windows // evaluation.window_batch)
     batch = devices.rounded_up(-(-work.windows // calls), own=True)
     batch //= jax.local_device_count()
@@ -225,7 +224,9 @@ def footprint(
     arguments: a tuple of trees of jax.ShapeDtypeStruct. donate: see jax.jit.
     """
     started = time.perf_counter()
-    program = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    options = devices.compiler_options()
+    jitted = jax.jit(function, donate_argnums=donate, compiler_options=options)
+    program = jitted.lower(*arguments).compile()
     compile_s = time.perf_counter() - started
     found: Any = program.memory_analysis()
     memory = 0

@@ -1,6 +1,7 @@
 """The tasks of the benchmark, done by this package."""
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -138,7 +139,11 @@ def case(
         overlap=overlap,
         mask_scope="volume",
         window_batch=windows,
-        chunk=default_chunk(0, count),
+        chunk=default_chunk(
+            count,
+            activations=windows * math.prod(patch) * features * model.dtype.itemsize,
+            memory=devices.memory_bytes(),
+        ),
     )
     volume = np.random.default_rng(0).standard_normal(size, np.float32)
     key = jax.random.key(0)

@@ -13,6 +13,7 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -73,6 +74,12 @@ def compiler_options() -> dict[str, bool]:
     except jax.errors.JaxRuntimeError:
         return {}
     return options
+
+
+def memory_bytes() -> int:
+    """Returns the memory of a device; of a CPU, what the system can spare now."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit", psutil.virtual_memory().available)
 
 
 def rounded_up(count: int, *, own: bool = False) -> int:

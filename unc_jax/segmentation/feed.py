@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
 from jax import Array, lax
 
 from unc_jax import runtime
@@ -31,13 +30,7 @@ def fits_device(cohort: Cohort) -> bool:
     """Returns whether the training set takes half of a device's memory at most."""
     cases = len(cohort.split.train)
     size = cases * (cohort.images[0].nbytes + cohort.labels[0].nbytes)
-    return not runtime.all_max(size > 0.5 * memory_bytes())
-
-
-def memory_bytes() -> int:
-    """Returns the memory of a device; of a CPU, what the system can spare now."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", psutil.virtual_memory().available)
+    return not runtime.all_max(size > 0.5 * devices.memory_bytes())
 
 
 def build_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:

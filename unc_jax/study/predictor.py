@@ -1,9 +1,11 @@
 """Functions of a trained run on a prepared image: its N samples, and one plain pass."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from unc_jax import runtime
@@ -13,7 +15,7 @@ from unc_jax.errors import InputError
 from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints, Restored, folder_of
-from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.models import build_model, compute_dtype
 from unc_jax.segmentation.sliding import (
     build_features,
     build_point_prediction,
@@ -63,6 +65,18 @@ def window_shape(config: Config, volume_shape: Sequence[int]) -> tuple[int, int,
     evaluation, patch = config.evaluate, config.train.patch_shape
     return evaluation.window_shape or plane_window(
         volume_shape, patch, evaluation.overlap, config.model.depth
+    )
+
+
+def chunk_of(config: Config, window: Sequence[int]) -> int:
+    """Returns the samples per pass for windows of this shape, voxels (x, y, z)."""
+    evaluation, model = config.evaluate, config.model
+    voxels = evaluation.window_batch * math.prod(window)
+    number = jnp.dtype(compute_dtype(model.compute_dtype)).itemsize
+    return evaluation.chunk or default_chunk(
+        evaluation.samples,
+        activations=voxels * model.features * number,
+        memory=devices.memory_bytes(),
     )
 
 
@@ -210,7 +224,7 @@ def _by_dropout(
         overlap=evaluation.overlap,
         mask_scope=evaluation.mask_scope,
         window_batch=evaluation.window_batch,
-        chunk=default_chunk(evaluation.chunk, evaluation.samples),
+        chunk=chunk_of(config, window),
     )
     key = key_for(config.seed, "monte_carlo")
 

@@ -7,7 +7,7 @@ the device, `reduce_maps` arrays on the host, one after the other.
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -84,7 +84,7 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
         sums, spread, *of_batch = _add_batch(sums, batch, first)
         leaving.append(jax.device_get(of_batch))
         spreads.append(spread)
-    masks, volumes, sparse = map(np.concatenate, zip(*leaving, strict=True))
+    masks, volumes, sparse = map(_joined, zip(*leaving, strict=True))
     mean, uncertainty, expected = (
         total / np.float32(len(volumes)) for total in jax.device_get(sums)
     )
@@ -98,6 +98,10 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
         hard=False,
         identical=max(map(float, spreads)) <= _ROUNDING,
     )
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:

@@ -15,6 +15,12 @@ from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 
 MASK_SCOPES = ("cohort", "volume", "window")
 
+# Of the memory of an accelerator, for activations; the volumes need some, too.
+_SHARE = 0.6
+# Arrays of a U-Net that are alive at once, each of as many channels as the first
+# convolution and of full resolution: about 7 on an H200 (peak of ten samples).
+_ALIVE = 10
+
 
 def volume_key(key: Array, case: int | None, mask_scope: str) -> Array:
     """Returns the key of one case's samples; case: its number in the cohort.
@@ -30,12 +36,17 @@ def volume_key(key: Array, case: int | None, mask_scope: str) -> Array:
     return jax.random.fold_in(key, case)
 
 
-def default_chunk(chunk: int, samples: int) -> int:
-    """Returns the samples per pass: `chunk`, or for 0 the fastest number.
+def default_chunk(samples: int, *, activations: float, memory: int) -> int:
+    """Returns the number of samples per pass that is fastest.
 
-    That is all of them on an accelerator, and one on a CPU.
+    One on a CPU; on an accelerator as many as fit its memory, at least one.
+
+    activations: values at full resolution of a batch of windows, of one sample: voxels
+    times channels, in bytes. memory: of a device, bytes.
     """
-    return chunk or (1 if jax.default_backend() == "cpu" else samples)
+    if jax.default_backend() == "cpu":
+        return 1
+    return max(1, min(samples, int(_SHARE * memory / (_ALIVE * activations))))
 
 
 def sample_windows(
