@@ -122,8 +122,8 @@ def test_no_case_becomes_a_formula(tmp_path, columns, case):
     ("text", "message"),
     [
         ("case,dice\na,1\n", "no column"),
-        (",".join(REVIEW_COLUMNS) + "\na,ok\n", "line 2: flag is None"),
-        (",".join(REVIEW_COLUMNS) + "\na,ok,no,,good" + "," * 18, "predicted_dice"),
+        (",".join(REVIEW_COLUMNS) + "\na,,ok\n", "line 2: flag is None"),
+        (",".join(REVIEW_COLUMNS) + "\na,,ok,no,,good" + "," * 18, "predicted_dice"),
     ],
 )
 def test_a_broken_review_table_is_named(tmp_path, text, message):

@@ -55,7 +55,7 @@ def test_readme_says_what_a_review_of_the_worst_fifth_finds():
         for row in rows
         if row["split"] == "test"
     ]
-    flagged = rule.worst(test, 0.2, model)
+    flagged = rule.worst(test, 0.2, {"": model})
     failed = np.flatnonzero(cases_table.column(test, "dice") < 0.8)
     assert flagged == set(failed)
     words = f"the worst fifth of {len(test)} test scans, it flags {len(flagged)}"

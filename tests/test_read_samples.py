@@ -6,7 +6,9 @@ from samples import AFFINE, SHAPE, probability_maps, write
 
 from unc_jax.data import nifti
 from unc_jax.errors import InputError
-from unc_jax.review.read_samples import find_samples, read_sample, same_grid
+from unc_jax.review.find_samples import find_samples
+from unc_jax.review.read_samples import read_sample, same_grid
+from unc_jax.review.structures import Structure
 
 
 @pytest.mark.parametrize(
@@ -71,9 +73,11 @@ def test_labels_of_a_multi_label_map(tmp_path):
         with pytest.raises(InputError, match=r"labels 1, 2; choose .* --label"):
             read_sample(path)
         # x is stored from right to left.
-        assert np.flatnonzero(read_sample(path, (2,)).array.any((1, 2))) == [11]
-        assert read_sample(path, (1, 2)).array.sum() == 2 * 12 * 10
-        assert not read_sample(path, (3,)).array.any()
+        assert np.flatnonzero(
+            read_sample(path, Structure("x", (2,))).array.any((1, 2))
+        ) == [11]
+        assert read_sample(path, Structure("x", (1, 2))).array.sum() == 2 * 12 * 10
+        assert not read_sample(path, Structure("x", (3,))).array.any()
 
 
 @pytest.mark.parametrize(
@@ -92,18 +96,22 @@ def test_classes_of_an_npz_lie_on_the_grid_of_the_file_beside(tmp_path):
     classes = np.stack([1 - foreground, foreground * 0.75, foreground * 0.25])
     np.savez(tmp_path / "a.npz", probabilities=classes.transpose(0, 3, 2, 1))
     with pytest.raises(InputError, match="says nothing of its grid"):
-        read_sample(tmp_path / "a.npz", (1,))
+        read_sample(tmp_path / "a.npz", Structure("x", (1,)))
     write(tmp_path / "a.nii.gz", foreground)
     expected = nifti.read(tmp_path / "a.nii.gz").array
     np.testing.assert_allclose(
-        read_sample(tmp_path / "a.npz", (1, 2)).array, expected, atol=1e-6
+        read_sample(tmp_path / "a.npz", Structure("x", (1, 2))).array,
+        expected,
+        atol=1e-6,
     )
     np.testing.assert_allclose(
-        read_sample(tmp_path / "a.npz", (2,)).array, expected * 0.25, atol=1e-6
+        read_sample(tmp_path / "a.npz", Structure("x", (2,))).array,
+        expected * 0.25,
+        atol=1e-6,
     )
     for labels in ((), (3,)):
         with pytest.raises(InputError, match="3 classes"):
-            read_sample(tmp_path / "a.npz", labels)
+            read_sample(tmp_path / "a.npz", Structure("x", labels))
 
 
 def test_regions_are_no_classes(tmp_path):
@@ -113,10 +121,10 @@ def test_regions_are_no_classes(tmp_path):
     regions = np.stack([foreground, foreground * 0.5]).transpose(0, 3, 2, 1)
     np.savez(tmp_path / "a.npz", probabilities=regions.astype(np.float16))
     with pytest.raises(InputError, match=r"a\.npz: its channels sum to .* regions"):
-        read_sample(tmp_path / "a.npz", (1,))
+        read_sample(tmp_path / "a.npz", Structure("x", (1,)))
     classes = np.stack([1 - regions[0], regions[0]]).astype(np.float16)
     np.savez(tmp_path / "a.npz", probabilities=classes)
-    assert read_sample(tmp_path / "a.npz", (1,)).array.shape == SHAPE
+    assert read_sample(tmp_path / "a.npz", Structure("x", (1,))).array.shape == SHAPE
 
 
 def test_pipes_are_no_samples(tmp_path):

@@ -175,7 +175,7 @@ def test_what_is_no_picture_is_left_out(tmp_path, content):
 
 def test_measures_stand_among_the_validation_cases(tmp_path):
     validation = {"cv": [10.0, 30.0, 40.0, None], "d_pw": [0.9, 0.97], "u_labelled": []}
-    shown = written(tmp_path / "r.html", [row("a")], known=validation)
+    shown = written(tmp_path / "r.html", [row("a")], known={"": validation})
     assert "better than 2 of 3" in shown.text  # of CV, less is better
     assert "better than 1 of 2" in shown.text  # of D_pw, more is
     assert len(shown.of("svg")) == 2
@@ -207,7 +207,7 @@ def test_beyond_all_cases_is_an_arrow_at_the_edge(tmp_path, value, sign, beyond)
     name = "d_pw" if sign > 0 else "cv"
     other = {"cv": None, "d_pw": None, "u_labelled": None}
     case = row("a", **{**other, name: value})
-    written(tmp_path / "r.html", [case], known={name: [0.0, 10.0]})
+    written(tmp_path / "r.html", [case], known={"": {name: [0.0, 10.0]}})
     content = (tmp_path / "r.html").read_text()
     assert f"M{place.mark:.1f} 4v12l{7 * beyond}-6z" in content
     assert "<circle" not in content
@@ -220,7 +220,8 @@ def test_five_hundred_cases(tmp_path):
     for i in range(1, 500):
         (tmp_path / "pictures" / f"case_{i:03d}.png").hardlink_to(one)
     path = tmp_path / "r.html"
-    shown = written(path, rows, known={"cv": [float(i) for i in range(13)]})
+    known = {"": {"cv": [float(i) for i in range(13)]}}
+    shown = written(path, rows, known=known)
     assert len(shown.of("img")) == 500
     # What is not picture: less than 10 kB a case.
     assert path.stat().st_size < 500 * (one.stat().st_size * 4 / 3 + 10_000)

@@ -40,18 +40,18 @@ def row(status="ok", lower=0.95, predicted=0.95, unlike="", case="a", d_pw=None)
     ],
 )
 def test_reasons(one, wanted, flag, reason):
-    decided = rule.decide([one], wanted)[0]
+    decided = rule.decide([one], wanted, {})[0]
     assert (decided["flag"], decided["reason"]) == (flag, reason)
 
 
 def test_the_worst_fraction_is_flagged():
     rows = [row(predicted=p) for p in (0.9, 0.5, 0.7, 0.8, None)]
-    decided = rule.decide(rows, Rule(review_fraction=0.6))
+    decided = rule.decide(rows, Rule(review_fraction=0.6), {})
     assert [one["flag"] for one in decided] == ["no", "yes", "yes", "no", "yes"]
     assert decided[1]["reason"] == "worst 60 %"
-    assert {one["flag"] for one in rule.decide(rows, Rule(review_fraction=0.0))} == {
-        "no"
-    }
+    assert {
+        one["flag"] for one in rule.decide(rows, Rule(review_fraction=0.0), {})
+    } == {"no"}
 
 
 def test_failed_and_unlike_cases_count_among_the_worst():
@@ -62,7 +62,7 @@ def test_failed_and_unlike_cases_count_among_the_worst():
         row("failed: truncated", None, None, case="failed"),
         *(row(predicted=0.95, case=str(i)) for i in range(6)),
     ]
-    decided = rule.decide(rows, Rule(review_fraction=0.3))
+    decided = rule.decide(rows, Rule(review_fraction=0.3), {})
     flagged = {one["case"] for one in decided if one["flag"] == "yes"}
     assert flagged == {"bad", "unlike", "failed"}
 
@@ -90,7 +90,9 @@ def test_the_fraction_is_exact_whatever_the_ties(kinds, fraction, has_model):
         )
         one.update(d_pw=None if kind == -3 else kind / 10, cv=1, u_labelled=1)
         rows.append(quality.with_estimate(one, model, 0.8))
-    decided = rule.decide(rows, Rule(review_fraction=fraction), model)
+    decided = rule.decide(
+        rows, Rule(review_fraction=fraction), {"": model} if model else {}
+    )
     flagged = sum(one["flag"] == "yes" for one in decided)
     anyway = sum(kind in (-1, -2) for kind in kinds)
     # As a fraction of integers: 0.1 x 30 is 3, not the 3.0000000000000004 of floats.
@@ -103,7 +105,7 @@ def test_the_fraction_is_exact_whatever_the_ties(kinds, fraction, has_model):
 @pytest.mark.parametrize(("count", "flagged"), [(1, 1), (10, 1), (11, 2), (30, 3)])
 def test_a_tenth_of_equal_cases_is_a_tenth(count, flagged):
     rows = [row(case=f"c{index}") for index in range(count)]
-    decided = rule.decide(rows, Rule(review_fraction=0.1))
+    decided = rule.decide(rows, Rule(review_fraction=0.1), {})
     assert sum(one["flag"] == "yes" for one in decided) == flagged
 
 
@@ -116,7 +118,7 @@ def test_ties_are_broken_by_the_score_then_by_d_pw_then_by_name():
             quality.with_estimate({**one, "cv": 1, "u_labelled": 1}, MODEL, 0.8)
         )
     assert len({one["predicted_dice"] for one in rows}) == 1
-    chosen = {n: rule.worst(rows, n / 3, MODEL) for n in (1, 2)}
+    chosen = {n: rule.worst(rows, n / 3, {"": MODEL}) for n in (1, 2)}
     assert chosen == {1: {2}, 2: {2, 1}}
 
 
@@ -131,7 +133,7 @@ def test_released_cases_are_those_without_a_flag():
         for i in range(30)
     ]
     model = quality.fit(known)
-    decided = rule.decide(cases, Rule(0.5, release_level=0.2), model)
+    decided = rule.decide(cases, Rule(0.5, release_level=0.2), {"": model})
     released = [one["released"] == "yes" for one in decided]
     assert [one["flag"] for one in decided] == ["no" if r else "yes" for r in released]
     assert 0 < sum(released) < 12
@@ -139,10 +141,14 @@ def test_released_cases_are_those_without_a_flag():
     assert decided[0]["reason"] == "not released at level 0.2"
     few = model._replace(scores=model.scores[:8], dice=model.dice[:8])
     wanted = Rule(0.5, release_level=0.1)
-    none = rule.decide(cases, wanted, few)
+    none = rule.decide(cases, wanted, {"": few})
     assert {one["released"] for one in none} == {"no"}
-    assert "none released: 8 calibration cases" in rule.release_words(wanted, few, none)
-    assert {one["released"] for one in rule.decide(cases, Rule(0.5), model)} == {""}
+    assert "none released: 8 calibration cases" in rule.release_words(
+        wanted, {"": few}, none
+    )
+    assert {one["released"] for one in rule.decide(cases, Rule(0.5), {"": model})} == {
+        ""
+    }
 
 
 @pytest.mark.parametrize(

@@ -350,13 +350,13 @@ def test_labels_by_name_are_those_of_the_data_set(tmp_path, capsys):
     (tmp_path / "s" / "fold_0" / "dataset.json").write_text(json.dumps(content))
     flags = ["--samples", tmp_path / "s", "--pattern", "fold_{sample}/{case}"]
     volumes = {}
-    for label in ("tumour", "2", "liver,2"):
+    for label in ("tumour", "2", "liver+2"):
         output = tmp_path / label
         code, _ = run(capsys, *flags, "--output", output, "--label", label)
         assert code == 0
         volumes[label] = rows_of(output)["a"]["volume_ml"]
     assert volumes["tumour"] == volumes["2"] == pytest.approx(2 * 120 * 9 / 1000)
-    assert volumes["liver,2"] == pytest.approx(5 * 120 * 9 / 1000)
+    assert volumes["liver+2"] == pytest.approx(5 * 120 * 9 / 1000)
     code, printed = run(capsys, *flags, "--output", tmp_path / "o", "--label", "spleen")
     assert code == 2
     assert "fold_0 has background, liver, tumour" in printed.err

@@ -7,7 +7,7 @@ import pytest
 from samples import write
 
 from unc_jax.errors import InputError
-from unc_jax.review import quality, worklist
+from unc_jax.review import by_structure, quality, worklist
 from unc_jax.review.references import References
 from unc_jax.review.scans import Scan
 from unc_jax.study import cases_table
@@ -49,7 +49,7 @@ def test_masks_of_another_tool_calibrate_by_the_measures_they_have(tmp_path, cap
     cases_table.write_rows(tmp_path / "known.csv", masks, REVIEW_COLUMNS)
     own = known_rows(volume_ml=1000.0, volume_sd_ml=200.0, split="train")
     known = worklist.read_known(tmp_path / "known.csv")
-    measures = worklist.fit_measures(known, own)
+    measures = by_structure.fit_measures(known, own)
     assert measures == ["d_pw"]
     words = capsys.readouterr().err
     assert "u_labelled is left out" in words

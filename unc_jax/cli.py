@@ -60,11 +60,13 @@ def _output(text: str) -> Path:
     return Path(text)
 
 
-def labels(text: str) -> tuple[int | str, ...]:
-    """Returns the labels of "1,2" or "liver,tumour": numbers from 1 up, or names."""
-    parts = [part.strip() for part in text.split(",")]
-    found = tuple(int(part) if part.isdecimal() else part for part in parts)
-    if "" in found or 0 in found:
+def labels(text: str) -> tuple[tuple[int | str, ...], ...]:
+    """Returns the structures of "3,liver+tumour", each its numbers, 1 up, or names."""
+    found = tuple(
+        tuple(int(part) if part.isdecimal() else part for part in parts)
+        for parts in ([p.strip() for p in one.split("+")] for one in text.split(","))
+    )
+    if any("" in one or 0 in one for one in found):
         raise argparse.ArgumentTypeError(f"{text!r}: numbers from 1 up, or names")
     return found
 

@@ -20,6 +20,7 @@ from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError, counted
 from unc_jax.review import (
+    by_structure,
     quality,
     report,
     rule,
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         runtime.initialize()
     trained = run_folder.open_run(arguments.run)
     known, model = _known_quality(trained, arguments)
+    models = {"": model} if model else {}
     wanted = wanted._replace(level=quality.supported_level(model, wanted.level))
     worth = verdict.of_run(trained.rows)
     bounds = quality.bound_words(model, arguments.level)
@@ -82,10 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
             row = compared.with_dice(row, scan, output / scan.case / "mask.nii.gz")
             rows.append(worklist.with_verdict(row, worth))
             if runtime.is_main():
-                so_far = rule.decide(rows, wanted, model)
+                so_far = rule.decide(rows, wanted, models)
                 worklist.write_unfinished(output, so_far)
-        rows = rule.decide(_of_all_processes(rows), wanted, model)
-        notes = [*filter(None, [worth, rule.release_words(wanted, model, rows)])]
+        rows = rule.decide(_of_all_processes(rows), wanted, models)
+        notes = [*filter(None, [worth, rule.release_words(wanted, models, rows)])]
         if runtime.is_main():
             facts = {"run": str(trained.path), "scans": str(arguments.input)}
             if found.passed_over:
@@ -113,7 +115,12 @@ def _known_quality(
     if arguments.calibrate:
         seen = {str(row["case"]) for row in trained.rows if row["split"] == "train"}
         known = worklist.read_known(arguments.calibrate, seen)
-        measures = worklist.fit_measures(known, trained.rows)
+        if len({row["structure"] for row in known}) > 1:
+            raise InputError(
+                f"{arguments.calibrate}: rows of several structures; keep those of the "
+                "one that the run segments"
+            )
+        measures = by_structure.fit_measures(known, trained.rows)
         model = quality.fit(trained.rows, calibration=known, measures=measures)
     return known, model
 

@@ -11,23 +11,26 @@ import time
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from unc_jax import cli
 from unc_jax.cli import Parser, run_command
-from unc_jax.data import dataset, files
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import (
+    by_structure,
     pictures,
     quality,
-    read_samples,
     report,
     rule,
     score_case,
+    structures,
     worklist,
 )
-from unc_jax.review.quality import Quality
+from unc_jax.review.find_samples import DEFAULT_PATTERN, find_samples
+from unc_jax.review.structures import Wanted, map_values
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study.cases_table import Row
 
@@ -40,11 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     known: list[Row] = []
     if arguments.calibrate:
         known = worklist.read_known(arguments.calibrate)
-        _fit(known, [])  # refuses too few cases before the work
-    found = read_samples.find_samples(arguments.samples, arguments.pattern)
+        by_structure.fit(known, [])  # refuses too few cases before the work
+    found = find_samples(arguments.samples, arguments.pattern)
     request = score_case.Request(
         output,
-        _label_values(arguments),
+        _wanted(arguments),
         arguments.references,
         arguments.images,
         tuple(arguments.window),
@@ -52,22 +55,22 @@ def run(arguments: argparse.Namespace) -> int:
     with files.hold(output, "unc_jax.score"):
         worklist.begin(output)
         rows = _score(found, request)
-        model, notes = None, []
-        if known:
-            model = _fit(known, rows)
-            wanted = wanted._replace(level=quality.supported_level(model, wanted.level))
-            rows = [quality.with_estimate(row, model, wanted.level) for row in rows]
-            notes.append(quality.bound_words(model, arguments.level))
-        rows = rule.order(rule.decide(rows, wanted, model))
-        notes += filter(None, [rule.release_words(wanted, model, rows)])
+        models = by_structure.fit(known, rows) if known else {}
+        notes = by_structure.bound_words(models, arguments.level)
+        if models:
+            used = [quality.supported_level(m, wanted.level) for m in models.values()]
+            wanted = wanted._replace(level=max(used))
+            rows = [by_structure.with_estimate(r, models, wanted.level) for r in rows]
+        rows = rule.order(rule.decide(rows, wanted, models))
+        notes += filter(None, [rule.release_words(wanted, models, rows)])
         if arguments.references:
-            score_case.write_study(rows, output / "study")
+            by_structure.write_study(rows, output / "study")
         worklist.finish(
             output,
             rows,
             title=f"Review: samples of {arguments.samples}",
             facts=_facts(arguments, rows),
-            details={},
+            details=_details(request.wanted),
             known=known,
             wanted=wanted,
             notes=notes,
@@ -78,26 +81,24 @@ def run(arguments: argparse.Namespace) -> int:
 def _score(
     found: Mapping[str, Sequence[Path]], request: score_case.Request
 ) -> list[Row]:
-    rows, progress = [], Progress("score", len(found), "case")
+    rows: list[Row] = []
+    progress = Progress("score", len(found), "case")
     for done, (case, paths) in enumerate(found.items(), start=1):
         started = time.perf_counter()
         try:
-            row = score_case.score_case(case, paths, request)
+            own = score_case.score_case(case, paths, request)
         except OSError:  # of the output: no later case would fare better
             raise
         except Exception as error:
-            row = worklist.failed_row(case, paths[0].parent, error)
+            own = [worklist.failed_row(case, paths[0].parent, error)]
+            if request.wanted.single:
+                own[0]["structure"] = request.wanted.listed[0].name
             if not paths[0].is_relative_to(request.output):  # the samples are kept
                 worklist.clear_case(request.output, case)
-        row["seconds"] = round(time.perf_counter() - started, 3)
-        rows.append(row)
+        seconds = (time.perf_counter() - started) / len(own)
+        rows += [{**row, "seconds": round(seconds, 3)} for row in own]
         progress(done, case)
     return rows
-
-
-def _fit(known: Sequence[Row], rows: Sequence[Row]) -> Quality:
-    """Fits predicted Dice to the known cases, by the measures fit to judge `rows`."""
-    return quality.fit(known, measures=worklist.fit_measures(known, rows))
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -111,32 +112,18 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--window takes a lower and an upper value")
 
 
-def _label_values(arguments: argparse.Namespace) -> tuple[int, ...]:
-    """Returns the values of --label; a name may stand for several of them.
+def _wanted(arguments: argparse.Namespace) -> Wanted:
+    """Returns the structures that --label and --names ask for."""
+    if arguments.names:
+        names, place = structures.read_names(arguments.names), str(arguments.names)
+    else:
+        names, place = structures.find_names(arguments.samples, arguments.references)
+    return structures.wanted_of(arguments.label, names, place)
 
-    Names are those of the first dataset.json at the samples or references. Raises
-    InputError for a name that is unknown, or that no dataset.json explains.
-    """
-    labels, samples = arguments.label, arguments.samples
-    names = [label for label in labels if isinstance(label, str)]
-    if not names:
-        return labels
-    folders = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
-    if arguments.references:
-        folders += [arguments.references, arguments.references.parent]
-    holders = [folder for folder in folders if (folder / "dataset.json").is_file()]
-    if not holders:
-        raise InputError(
-            f"--label {names[0]}: no dataset.json at the samples or references says "
-            "which number that is; give the number"
-        )
-    known = dataset.read_names(holders[0])
-    for name in names:
-        if name not in known:
-            listed = ", ".join(known)
-            raise InputError(f"--label {name}: {holders[0]} has {listed}")
-    numbers = [label for label in labels if isinstance(label, int)]
-    return (*numbers, *(value for name in names for value in known[name]))
+
+def _details(wanted: Wanted) -> dict[str, Any]:
+    """Returns what run.json holds beside the facts: values in the masks of a case."""
+    return {} if wanted.single else {"structures": map_values(wanted.listed)}
 
 
 def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:
@@ -144,10 +131,12 @@ def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:
     asked = {
         name: str(value)
         for name, value in vars(arguments).items()
-        if value not in (None, ()) and name not in ("debug", "window")
+        if value not in (None, ()) and name not in ("debug", "window", "label")
     }
+    labels = ",".join("+".join(map(str, parts)) for parts in arguments.label)
     return {
         **asked,
+        **({"label": labels} if labels else {}),
         "pictures": "scan" if arguments.images else "mean of the samples, 0 to 1",
         "samples a case": ", ".join(map(str, counts)) or "none",
         **report.versions(),
@@ -164,15 +153,16 @@ def _parser() -> Parser:
     parser.add_output()
     parser.add_argument(
         "--pattern",
-        default=read_samples.DEFAULT_PATTERN,
+        default=DEFAULT_PATTERN,
         help="path of a sample below it, with {case}, {sample} and * (%(default)s)",
     )
     parser.add_argument(
         "--label",
         type=cli.labels,
         default=(),
-        help="the organ's labels: numbers, or names in dataset.json, e.g. 1,2",
+        help="structures: numbers, or names in dataset.json, e.g. spleen,1+2; or all",
     )
+    parser.add_argument("--names", type=Path, help="JSON file of the labels' names")
     parser.add_argument("--references", type=Path, help="folder of CASE.nii.gz")
     parser.add_argument("--images", type=Path, help="folder of scans, for the pictures")
     parser.add_argument(

@@ -1,13 +1,15 @@
 """Samples of a segmentation that another tool made: masks or probability maps.
 
-A sample is a NIfTI file (labels, or probabilities of the organ) or an .npz file. An
-.npz holds one array, or one called `probabilities`: (x, y, z), or (classes, z, y, x)
+A sample is a NIfTI file (labels, or probabilities of one structure) or an .npz file. An
+.npz holds one array, or one called `probabilities`: (x, y, z), or (channels, z, y, x)
 as nnU-Net writes them; its grid is that of the NIfTI file of the same name beside it,
 or of its 4x4 array `affine` (voxel -> RAS mm).
+
+Channels that sum to 1 at every voxel are classes (softmax or one-hot): the number of a
+channel is its label, 0 the background. Others are regions, a sigmoid each, in the order
+that dataset.json lists them in.
 """
 
-import os
-import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,15 +20,9 @@ import numpy as np
 
 from unc_jax.data import nifti
 from unc_jax.data.nifti import Geometry
-from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
+from unc_jax.review.structures import ANY, Structure
 
-DEFAULT_PATTERN = "{case}/{sample}"
-# An .npz before the NIfTI file of the same name: it says more than the labels do.
-_SUFFIXES = (".npz", ".nii.gz", ".nii")
-_LIKE_SAMPLES = re.compile(
-    r"(fold|sample|model|seed|member|run|mc|rater)[-_ ]?\d+", re.IGNORECASE
-)
 _TOLERANCE = 1e-3  # of probabilities beyond 0 ... 1, which interpolation leaves
 _SOFTMAX_TOLERANCE = 0.02  # of a sum over classes, each rounded to float16
 _GRID_MM = 1e-2
@@ -39,65 +35,106 @@ class Sample(NamedTuple):
     geometry: Geometry
 
 
-def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[Path]]:
-    """Returns the files of each case, {case: [file of sample, ...]}, in natural order.
+def read_sample(
+    path: Path, structure: Structure = ANY, regions: Sequence[Structure] = ()
+) -> Sample:
+    """Reads one structure of one sample.
 
-    `pattern` is a path below `root` with {case} and {sample} in it, and * for what does
-    not matter, e.g. "fold_{sample}/{case}.nii.gz"; without a suffix any will do.
-    Raises InputError when there is no such folder, the pattern lacks a name, nothing
-    fits it, or folders look like samples where cases are expected.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder of samples")
-    expression = _expression(pattern)
-    found: dict[str, dict[str, Path]] = {}
-    others = []
-    for path in _files(root, depth=pattern.count("/")):
-        relative = path.relative_to(root).as_posix()
-        match = expression.fullmatch(relative)
-        if not match:
-            others.append(relative)
-            continue
-        case = found.setdefault(match["case"], {})
-        kept = case.setdefault(match["sample"], path)
-        case[match["sample"]] = min(
-            kept, path, key=lambda p: _SUFFIXES.index(_suffix(p))
-        )
-    if not found:
-        hint = f"; there is {others[0]}, say by --pattern what in it" if others else ""
-        hint += " is {case} and what {sample}" if others else ""
-        raise InputError(f"{root}: no .nii.gz, .nii or .npz fits {pattern!r}{hint}")
-    if pattern == DEFAULT_PATTERN and all(_LIKE_SAMPLES.fullmatch(c) for c in found):
-        first = natural_order(found)[0]
-        raise InputError(
-            f"{root}: folders such as {first} look like samples, not cases; say "
-            "--pattern '*{sample}/{case}', or --pattern '{case}/{sample}*' if they "
-            "are cases"
-        )
-    return {
-        case: [found[case][sample] for sample in natural_order(found[case])]
-        for case in natural_order(found)
-    }
-
-
-def read_sample(path: Path, labels: Sequence[int] = ()) -> Sample:
-    """Reads one sample; `labels` together are the organ.
-
-    Integers are labels; without `labels` they must be 0 and one other value. Floats
-    within 0 ... 1 are probabilities of the organ, other floats must be whole: labels.
+    Integers are labels; without labels of the structure they must be 0 and one other
+    value. Floats within 0 ... 1 are probabilities of the structure, other floats must
+    be whole: labels. `regions`: of the channels of an .npz that are no classes.
     Raises InputError, naming the file, for anything else, NaN included.
     """
-    if path.suffix == ".npz":
-        return _read_npz(path, labels)
-    scan = nifti.read(path)
-    return Sample(_foreground(scan.array, labels, path), scan.geometry)
+    array, geometry = read_array(path)
+    if array.ndim == 4:
+        place = channels_of(array, regions, path)
+        found = probabilities(array, _indices(place, structure, path), path)
+        return Sample(nifti.to_canonical(found, geometry), geometry)
+    return Sample(_foreground(array, structure.values, path), geometry)
 
 
 def read_mask(path: Path, labels: Sequence[int] = ()) -> Sample:
     """Reads a reference: `labels` together, or, without any, all that is not 0."""
     array, geometry = nifti.read(path, labels=True)
     return Sample(np.isin(array, labels) if labels else array != 0, geometry)
+
+
+def read_array(path: Path) -> Sample:
+    """Reads the array of a sample: (x, y, z) in RAS+ order.
+
+    Of an .npz with channels it is (channels, z, y, x), in the order of the file.
+    """
+    if path.suffix != ".npz":
+        return Sample(*nifti.read(path))
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names = [n for n in stored.files if n != "affine"]
+            name = "probabilities" if "probabilities" in names else names[0]
+            array = np.asarray(stored[name])
+            affine = stored["affine"] if "affine" in stored.files else None
+    except (OSError, ValueError, IndexError, EOFError) as error:
+        cause = " ".join(str(error).split()) or "it is empty"
+        raise InputError(f"{path}: cannot be read ({cause})") from None
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: damaged ({error}); copy it again") from None
+    if array.ndim not in (3, 4):
+        raise InputError(
+            f"{path}: shape {array.shape}; (x, y, z) or (channels, z, y, x)"
+        )
+    if array.ndim == 4:
+        return Sample(array, _grid_of(path, affine, array.shape[:0:-1]))
+    geometry = _grid_of(path, affine, array.shape)
+    return Sample(nifti.to_canonical(array, geometry), geometry)
+
+
+def channels_of(
+    array: np.ndarray, regions: Sequence[Structure], path: Path
+) -> dict[tuple[int, ...], int]:
+    """Returns the number of the channel that holds each set of labels.
+
+    array: (channels, z, y, x). Of classes {(0,): 0, (1,): 1, ...}, of regions by the
+    labels of each, of one map that is no class {(): 0}. Raises InputError, naming the
+    file, for channels that are neither.
+    """
+    count = len(array)
+    everything = np.sum(array, axis=0, dtype=np.float32)
+    low, high = float(everything.min()), float(everything.max())
+    if 1 - _SOFTMAX_TOLERANCE <= low <= high <= 1 + _SOFTMAX_TOLERANCE:
+        return {(number,): number for number in range(count)}
+    if len(regions) == count:
+        return {one.values: number for number, one in enumerate(regions)}
+    if count == 1:
+        return {(): 0}
+    raise InputError(
+        f"{path}: its channels sum to {low:.3g} to {high:.3g}, not 1: they are "
+        f"regions, no classes; {len(regions) or 'no'} regions are named, give a "
+        f"dataset.json of all {count}, or one map (x, y, z) of the structure"
+    )
+
+
+def probabilities(array: np.ndarray, channels: Sequence[int], path: Path) -> np.ndarray:
+    """Returns the sum of some channels of (channels, z, y, x), float32 (x, y, z)."""
+    total = np.sum(array[list(channels)], axis=0, dtype=np.float32).T
+    low, high = float(total.min()), float(total.max())
+    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+        raise InputError(
+            f"{path}: values from {low:.3g} to {high:.3g}, no probabilities"
+        )
+    return np.clip(total, 0, 1)
+
+
+def labels_of(array: np.ndarray, path: Path) -> np.ndarray:
+    """Returns a map (x, y, z) of whole numbers as integers; InputError for others."""
+    if array.dtype.kind != "f":
+        return array
+    _check_finite(array, path)
+    whole = np.rint(array)
+    if not np.allclose(array, whole, rtol=0, atol=_TOLERANCE):
+        raise InputError(
+            f"{path}: probabilities of one structure; several structures are labels, "
+            "or channels of an .npz"
+        )
+    return whole.astype(np.int32)
 
 
 def same_grid(one: Geometry, other: Geometry) -> bool:
@@ -117,50 +154,28 @@ def beside(folder: Path, case: str, endings: Sequence[str] = ("",)) -> Path | No
     return None
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
-    parts = re.split(r"(\{case\}|\{sample\}|\*)", pattern)
-    if sorted(p for p in parts if p[:1] == "{") != ["{case}", "{sample}"]:
+def _indices(
+    place: dict[tuple[int, ...], int], structure: Structure, path: Path
+) -> list[int]:
+    """Returns the channels that together are a structure."""
+    values = structure.values
+    if not values and list(place) in ([(0,), (1,)], [()]):
+        return [len(place) - 1]
+    singles = [place.get((value,)) for value in values]
+    if values in place:
+        return [place[values]]
+    if not values or None in singles:
+        none = f", none of them {structure.name}" if values else ""
         raise InputError(
-            f"pattern {pattern!r} must hold {{case}} and {{sample}} once each, e.g. "
-            "'fold_{sample}/{case}'"
+            f"{path}: {len(place)} classes or regions{none}; choose by --label"
         )
-    special = {
-        "{case}": r"(?P<case>[^/]+)",
-        "{sample}": r"(?P<sample>[^/]+)",
-        "*": "[^/]*",
-    }
-    text = "".join(special.get(part, re.escape(part)) for part in parts)
-    if not pattern.endswith(_SUFFIXES):
-        text += "(?:" + "|".join(map(re.escape, _SUFFIXES)) + ")"
-    return re.compile(text)
-
-
-def _files(root: Path, depth: int) -> list[Path]:
-    """Returns files with a known suffix, without hidden ones, pipes and devices.
-
-    One folder deeper than the pattern: an example for the message when nothing fits.
-    """
-    found = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        level = len(Path(folder).relative_to(root).parts)
-        folders[:] = [f for f in sorted(folders) if f[0] != "." and level <= depth]
-        found += [
-            Path(folder) / f
-            for f in sorted(files)
-            if f[0] != "." and f.endswith(_SUFFIXES) and Path(folder, f).is_file()
-        ]
-    return found
-
-
-def _suffix(path: Path) -> str:
-    return next(s for s in _SUFFIXES if path.name.endswith(s))
+    return [one for one in singles if one is not None]
 
 
 def _foreground(array: np.ndarray, labels: Sequence[int], path: Path) -> np.ndarray:
     if array.dtype.kind == "f":
+        _check_finite(array, path)
         low, high = float(array.min()), float(array.max())
-        if not np.isfinite([low, high]).all():
-            raise InputError(f"{path}: holds NaN or infinity; mend the map")
         whole = np.rint(array)
         is_whole = np.allclose(array, whole, rtol=0, atol=_TOLERANCE)
         # Whole numbers are labels once labels are asked for: 1 need not be the organ.
@@ -177,53 +192,15 @@ def _foreground(array: np.ndarray, labels: Sequence[int], path: Path) -> np.ndar
     present = [value for value in np.unique(array).tolist() if value != 0]
     if len(present) > 1:
         shown = ", ".join(f"{value:g}" for value in present[:6])
-        raise InputError(f"{path}: labels {shown}; choose the organ's by --label")
+        raise InputError(
+            f"{path}: labels {shown}; choose the structure by --label, or all"
+        )
     return array != 0
 
 
-def _read_npz(path: Path, labels: Sequence[int]) -> Sample:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            names = [n for n in stored.files if n != "affine"]
-            name = "probabilities" if "probabilities" in names else names[0]
-            array = stored[name]
-            affine = stored["affine"] if "affine" in stored.files else None
-    except (OSError, ValueError, IndexError, EOFError) as error:
-        cause = " ".join(str(error).split()) or "it is empty"
-        raise InputError(f"{path}: cannot be read ({cause})") from None
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: damaged ({error}); copy it again") from None
-    if array.ndim == 4:
-        array = _of_classes(array, labels, path)
-    elif array.ndim == 3:
-        array = _foreground(np.asarray(array), labels, path)
-    else:
-        raise InputError(
-            f"{path}: shape {array.shape}; (x, y, z) or (classes, z, y, x)"
-        )
-    geometry = _grid_of(path, affine, array.shape)
-    return Sample(nifti.to_canonical(array, geometry), geometry)
-
-
-def _of_classes(array: np.ndarray, labels: Sequence[int], path: Path) -> np.ndarray:
-    classes = len(array)
-    chosen = list(labels) or ([1] if classes == 2 else [])
-    if not chosen or max(chosen) >= classes:
-        raise InputError(f"{path}: {classes} classes; choose the organ's by --label")
-    everything = np.sum(array, axis=0, dtype=np.float32)
-    if np.abs(everything - 1).max() > _SOFTMAX_TOLERANCE:
-        raise InputError(
-            f"{path}: its channels sum to {everything.min():.3g} to "
-            f"{everything.max():.3g}, not 1: they are regions, no classes; give masks, "
-            "or one map (x, y, z) of the organ"
-        )
-    total = np.sum(array[chosen], axis=0, dtype=np.float32).T
-    low, high = float(total.min()), float(total.max())
-    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
-        raise InputError(
-            f"{path}: values from {low:.3g} to {high:.3g}, no probabilities"
-        )
-    return np.clip(total, 0, 1)
+def _check_finite(array: np.ndarray, path: Path) -> None:
+    if not np.isfinite([array.min(), array.max()]).all():
+        raise InputError(f"{path}: holds NaN or infinity; mend the map")
 
 
 def _grid_of(path: Path, affine: np.ndarray | None, shape: tuple[int, ...]) -> Geometry:

@@ -15,10 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.errors import InputError
-from unc_jax.review import rule
+from unc_jax.review import by_structure, rule
+from unc_jax.review.case_groups import group_cases
 from unc_jax.review.page import Picture, read_picture, rounded, write_page
 from unc_jax.study import run_folder
-from unc_jax.study.cases_table import EMPTY, FAILED, NO_LIVER, OK, SAMPLE_COLUMNS, Row
+from unc_jax.study.cases_table import (
+    EMPTY,
+    FAILED,
+    NO_LIVER,
+    OK,
+    SAMPLE_COLUMNS,
+    TOLERANCE_MM,
+    Row,
+)
 from unc_jax.study.tables import Table, format_p
 from unc_jax.uncertainty.measures import MEASURES, Measure
 
@@ -50,36 +59,55 @@ def write_review_report(
     title: str,
     facts: Mapping[str, str],
     pictures: Path,
-    known: Mapping[str, Sequence[float | None]],
+    known: Mapping[str, Mapping[str, Sequence[float | None]]],
     rule_text: str,
+    failure_dice: float = by_structure.FAILURE_DICE,
     notes: Sequence[str] = (),
 ) -> None:
-    """Writes the report of a review: the list, worst first, and a card for each case.
+    """Writes the report of a review: the list, worst first, and a part for each case.
+
+    Of a case with several structures, those without a flag and without a picture are in
+    the list alone.
 
     Args:
       rows: of a review's table, in any order.
       facts: what was run, shown in this order at the end, e.g. {"run": "runs/demo"}.
       pictures: folder of CASE.png; a case without one goes without.
-      known: measure -> its values among cases of known Dice, to compare with; {} leaves
-        the comparison out.
+      known: structure -> measure -> its values among cases of known Dice, to compare
+        with; a structure that is not there goes without the comparison.
       rule_text: the rule of the flags in words.
+      failure_dice: a Dice below it counts as a failure of its structure.
       notes: sentences on the worth of flags and bounds.
     """
     ordered = rule.order(list(rows))
     kept = [row for row in rows if row["flag"] != "yes"]
+    several = len(by_structure.group(rows)) > 1
+    finite = {
+        structure: {name: _finite(values.get(name, ())) for name in MEASURES}
+        for structure, values in known.items()
+    }
+
+    def picture(row: Row) -> Picture | None:
+        return _picture_of(pictures, row)
+
     write_page(
         path,
         "review.html",
         title=title,
         rows=ordered,
         counts=_counts(rows),
+        groups=group_cases(ordered, lambda row: picture(row) is not None),
+        tolerance=TOLERANCE_MM,
+        summaries=by_structure.summarise(rows, failure_dice) if several else [],
+        failure_dice=failure_dice,
         scored=_mean_dice(rows) if _dices(rows) else "",
         kept=_mean_dice(kept),
         rule=rule_text,
         notes=notes,
         facts=facts,
-        places={name: _finite(known.get(name, ())) for name in MEASURES},
-        picture_of=lambda case: _picture_of(pictures, case),
+        compared=any(any(one.values()) for one in finite.values()),
+        places_of=lambda row: finite.get(row["structure"], {}),
+        picture_of=picture,
         verdict=_verdict,
         reason=_reason,
         dice_words=_dice_words,
@@ -162,17 +190,21 @@ def _read_if_there(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _picture_of(pictures: Path, case: str) -> Picture | None:
+def _picture_of(pictures: Path, row: Row) -> Picture | None:
+    case = str(row["case"])
     # A name with a slash in it would lead out of the folder.
-    inside = case and not set("/\\\0") & set(case)
-    return read_picture(pictures / f"{case}.png") if inside else None
+    inside = case.strip(".") and not set("/\\\0") & set(case)
+    name = by_structure.picture_name(case, str(row["structure"]))
+    return read_picture(pictures / name) if inside else None
 
 
 def _counts(rows: Sequence[Row]) -> list[tuple[int, str]]:
     flagged = sum(row["flag"] == "yes" for row in rows)
     share = f" ({100 * flagged / len(rows):.0f} %)" if flagged else ""
-    noun = "case" if len(rows) == 1 else "cases"
-    counts = [(len(rows), noun), (flagged, f"to review{share}")]
+    cases = len({row["case"] for row in rows})
+    counts = [(cases, "case" if cases == 1 else "cases")]
+    counts += [(len(rows), "structures")] if len(rows) > cases else []
+    counts.append((flagged, f"to review{share}"))
     counts.append((len(rows) - flagged, "without a flag"))
     failed = sum(_is_failed(row) for row in rows)
     return [*counts, (failed, "failed")] if failed else counts

@@ -1,7 +1,7 @@
 """Rule for the cases that a human should review, and for those to release."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from unc_jax.errors import InputError, counted
@@ -9,6 +9,8 @@ from unc_jax.review import quality, selection
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
+
+Models = Mapping[str, Quality]  # by structure; "" where there is but one
 
 
 class Rule(NamedTuple):
@@ -68,15 +70,15 @@ def describe(rule: Rule) -> str:
     return f"To review: {'; '.join(parts)}."
 
 
-def decide(rows: Sequence[Row], rule: Rule, model: Quality | None = None) -> list[Row]:
+def decide(rows: Sequence[Row], rule: Rule, models: Models) -> list[Row]:
     """Returns the rows with `flag`, `reason` and `released` set, in their order.
 
     Always flagged: cases that failed or have no segmentation, cases unlike the training
     cases, and, under a target, cases without a lower bound. The fraction is of all
-    cases, see `worst`.
+    rows, see `worst`; cases are released structure by structure.
     """
-    chosen = worst(rows, rule.review_fraction or 0, model)
-    released = _released(rows, rule, model)
+    chosen = worst(rows, rule.review_fraction or 0, models)
+    released = _released(rows, rule, models)
     decided = []
     for index, row in enumerate(rows):
         found = reasons(row, rule)
@@ -97,8 +99,8 @@ def decide(rows: Sequence[Row], rule: Rule, model: Quality | None = None) -> lis
     return decided
 
 
-def worst(rows: Sequence[Row], fraction: float, model: Quality | None) -> set[int]:
-    """Returns the indices of the worst ceil(fraction x cases), never more or fewer.
+def worst(rows: Sequence[Row], fraction: float, models: Models) -> set[int]:
+    """Returns the indices of the worst ceil(fraction x rows), never more or fewer.
 
     First those that failed or have no segmentation, then those unlike the training
     cases, then by predicted Dice. That is a step function: within a step the score
@@ -109,20 +111,22 @@ def worst(rows: Sequence[Row], fraction: float, model: Quality | None) -> set[in
         row = rows[index]
         if not cases_table.is_usable(row):
             return 0, str(row["case"])
+        model = models.get(str(row["structure"]))
         known = quality.score(model.map, row) if model else None
         numbers = [row["predicted_dice"], known, row["d_pw"]]
         numbers = [-1.0 if one is None else float(one) for one in numbers]
-        return 1 + (not row["unlike"]), *numbers, str(row["case"])
+        names = str(row["case"]), str(row["structure"])
+        return 1 + (not row["unlike"]), *numbers, *names
 
     count = math.ceil(fraction * len(rows) - 1e-9)
     return set(sorted(range(len(rows)), key=rank)[:count])
 
 
-def release_words(rule: Rule, model: Quality | None, rows: Sequence[Row]) -> str:
+def release_words(rule: Rule, models: Models, rows: Sequence[Row]) -> str:
     """Returns how many cases are released, and why none can be; "" without the rule."""
     if rule.release_level is None:
         return ""
-    n = len(model.scores) if model else 0
+    n = max([len(model.scores) for model in models.values()], default=0)
     fewest = selection.fewest_calibration_cases(rule.release_level)
     if n < fewest:
         return (
@@ -169,20 +173,26 @@ def order(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=rank)
 
 
-def _released(rows: Sequence[Row], rule: Rule, model: Quality | None) -> set[int]:
+def _released(rows: Sequence[Row], rule: Rule, models: Models) -> set[int]:
     """Returns the indices of the released cases.
 
     Cases that failed or are unlike the training cases count, and are never released.
     """
-    if rule.release_level is None or rule.target_dice is None or model is None:
+    if rule.release_level is None or rule.target_dice is None:
         return set()
-    scores = [
-        quality.score(model.map, row) if not reasons(row, rule) else math.nan
-        for row in rows
-    ]
-    bad = [dice < rule.target_dice for dice in model.dice]
-    found = selection.release(scores, model.scores, bad, rule.release_level)
-    return {index for index, one in enumerate(found) if one}
+    released = set()
+    for structure, model in models.items():
+        places = [i for i, row in enumerate(rows) if row["structure"] == structure]
+        scores = [
+            quality.score(model.map, rows[i])
+            if not reasons(rows[i], rule)
+            else math.nan
+            for i in places
+        ]
+        bad = [dice < rule.target_dice for dice in model.dice]
+        found = selection.release(scores, model.scores, bad, rule.release_level)
+        released |= {i for i, one in zip(places, found, strict=True) if one}
+    return released
 
 
 def _worst_words(rule: Rule) -> str:

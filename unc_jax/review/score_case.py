@@ -1,36 +1,55 @@
-"""Scoring of one case: its samples are measured, compared, drawn and written."""
+"""Scoring of one case: its structures are measured, compared, drawn and written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import files, nifti
-from unc_jax.data.nifti import Geometry
+from unc_jax.data import nifti
+from unc_jax.data.geometry import Geometry
 from unc_jax.errors import InputError
-from unc_jax.review import pictures
-from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
+from unc_jax.review import by_structure, pictures
+from unc_jax.review.read_samples import beside, same_grid
+from unc_jax.review.reduce_case import (
+    Found,
+    reduce_one,
+    reduce_several,
+    reference_of,
+)
 from unc_jax.review.scans import TAKEN
-from unc_jax.study import appraisal, cases_table, charts, figures, metrics
-from unc_jax.study.cases_table import EMPTY, EVALUATION_COLUMNS, OK, REVIEW_COLUMNS, Row
-from unc_jax.uncertainty.measures import THRESHOLD
-from unc_jax.uncertainty.prediction import Prediction, reduce_maps
+from unc_jax.review.structures import Wanted, map_values
+from unc_jax.study import cases_table, metrics
+from unc_jax.study.cases_table import EMPTY, OK, REVIEW_COLUMNS, Row
+
+_DRAWN = 6  # structures of a case, those whose samples agree least; half a second each
 
 
 class Request(NamedTuple):
     """Options of the command, the same for every case; folders may be None."""
 
     output: Path
-    labels: tuple[int, ...] = ()
+    wanted: Wanted = Wanted()
     references: Path | None = None
     images: Path | None = None
     window: tuple[float, float] = pictures.WINDOW_HU
 
 
-def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
-    """Writes CASE/{mask,mean,uncertainty}.nii.gz and a picture; returns the row.
+class Image(NamedTuple):
+    """What the pictures of a case show: its scan, or without one (`array` is None) the
+    mean of the samples."""
 
+    array: np.ndarray | None = None
+    window: tuple[float, float] = (0.0, 1.0)
+    warning: str = ""
+
+
+def score_case(case: str, paths: Sequence[Path], request: Request) -> list[Row]:
+    """Writes the maps of a case and its pictures; returns a row for each structure.
+
+    Of one structure CASE/{mask,mean,uncertainty}.nii.gz and pictures/CASE.png; of
+    several CASE/mask.nii.gz with the value of each (`map_values`), the
+    greatest CASE/uncertainty.nii.gz of them, and pictures/CASE/STRUCTURE.png.
     Raises InputError, naming the file, for samples that cannot be read or do not share
     a grid, fewer than two of them, and a reference that is missing or elsewhere.
     """
@@ -38,99 +57,96 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Row:
         raise InputError(f"case {case}: no name for a folder of the output; rename it")
     if len(paths) < 2:
         raise InputError(f"{paths[0]}: the only sample of {case}; 2 or more are needed")
-    outcome, geometry = _reduced(paths, request.labels)
-    mask = outcome.mean >= THRESHOLD
-    reference = _reference(case, request, geometry)
+    reference = reference_of(case, request.references)
+    folder, shown = request.output / case, request.output / "pictures"
+    if request.wanted.single:
+        geometry, one = reduce_one(paths, request.wanted, reference)
+        image = _image(case, request, geometry)
+        mean, uncertainty = one.outcome.mean, one.outcome.uncertainty
+        nifti.write(folder / "mean.nii.gz", mean, geometry, np.float32)
+        nifti.write(folder / "uncertainty.nii.gz", uncertainty, geometry, np.float32)
+        nifti.write(folder / "mask.nii.gz", one.mask, geometry, np.uint8)
+        _draw(shown / f"{case}.png", one, image, geometry)
+        return [_row(case, paths[0].parent, one, image, geometry)]
+    geometry, found = reduce_several(paths, request.wanted, reference)
+    image = _image(case, request, geometry)
+    labels = np.zeros(geometry.canonical_shape, np.int16)
+    uncertainty = np.zeros(geometry.canonical_shape, np.float32)
+    rows, drawn = [], []
+    values = map_values(request.wanted.listed)
+    for one in found:
+        rows.append(_row(case, paths[0].parent, one, image, geometry))
+        name, own = one.structure
+        labels[one.box][one.mask] = values.get(name, own[0])
+        greatest = uncertainty[one.box]
+        np.maximum(greatest, one.outcome.uncertainty, out=greatest)
+        drawn.append((rows[-1]["d_pw"], len(rows), one))
+        drawn = sorted(drawn)[:_DRAWN]
+    kept = np.int16 if labels.max(initial=0) > 255 else np.uint8
+    nifti.write(folder / "mask.nii.gz", labels, geometry, kept)
+    nifti.write(folder / "uncertainty.nii.gz", uncertainty, geometry, np.float32)
+    for _, _, one in drawn:
+        _draw(
+            shown / by_structure.picture_name(case, one.structure.name),
+            one,
+            image,
+            geometry,
+        )
+    if not rows:
+        source = str(paths[0].parent)
+        row = cases_table.new_row(REVIEW_COLUMNS, case=case, status=EMPTY, input=source)
+        return [row]
+    return rows
+
+
+def _row(case: str, source: Path, one: Found, image: Image, geometry: Geometry) -> Row:
+    mask, known = one.mask, {}
     # One network asked again and again, without its dropout, gives identical samples.
-    warnings = ["all samples are identical"] if outcome.identical else []
-    image, window = outcome.mean, (0.0, 1.0)
-    if request.images is not None:
-        scan = _image(case, request.images, geometry)
-        if scan is None:
-            warnings.append("no image on the grid of the samples: their mean is drawn")
-        else:
-            image, window = scan, request.window
-    folder = request.output / case
-    nifti.write(folder / "mean.nii.gz", outcome.mean, geometry, np.float32)
-    nifti.write(
-        folder / "uncertainty.nii.gz", outcome.uncertainty, geometry, np.float32
-    )
-    nifti.write(folder / "mask.nii.gz", mask, geometry, np.uint8)
-    pictures.write_picture(
-        request.output / "pictures" / f"{case}.png",
-        image,
-        mask,
-        outcome.uncertainty,
-        geometry.spacing_mm,
-        reference=reference,
-        window=window,
-        uncertainty_max=float(np.log(2)) if outcome.hard else pictures.MAX_UNCERTAINTY,
-    )
-    known = {}
-    if reference is not None:
-        known["dice"] = metrics.dice(mask, reference)
-        known["reference_ml"] = metrics.volume_ml(reference, geometry.voxel_ml)
-        known |= cases_table.measure_distances(mask, reference, geometry.spacing_mm)
+    identical = "all samples are identical" if one.outcome.identical else ""
+    if one.reference is not None:
+        known["dice"] = metrics.dice(mask, one.reference)
+        known["reference_ml"] = metrics.volume_ml(one.reference, geometry.voxel_ml)
+        known |= cases_table.measure_distances(mask, one.reference, geometry.spacing_mm)
     return cases_table.new_row(
         REVIEW_COLUMNS,
         case=case,
+        structure=one.structure.name,
         status=OK if mask.any() else EMPTY,
-        **cases_table.measure(outcome, geometry.voxel_ml),
+        **cases_table.measure(one.outcome, geometry.voxel_ml),
         **known,
-        warnings="; ".join(warnings),
-        input=str(paths[0].parent),
+        warnings="; ".join(filter(None, [identical, image.warning])),
+        input=str(source),
     )
 
 
-def write_study(rows: list[Row], folder: Path) -> None:
-    """Writes the statistics of a study whose test cases are the cases with a Dice."""
-    studied = [
-        cases_table.new_row(
-            EVALUATION_COLUMNS,
-            **{name: row.get(name) for name in EVALUATION_COLUMNS if name != "split"},
-            split="test",
-        )
-        for row in rows
-    ]
-    cases_table.write_rows(folder / "cases.csv", studied, EVALUATION_COLUMNS)
-    files.write_json(folder / "summary.json", appraisal.summarise(studied))
-    figures.save(charts.figure2({"": studied}), folder / "figure2.png")
+def _draw(path: Path, one: Found, image: Image, geometry: Geometry) -> None:
+    """Writes the picture of a structure; slices count along the whole grid."""
+
+    def whole(part: np.ndarray) -> np.ndarray:
+        if part.shape == geometry.canonical_shape:
+            return part
+        array = np.zeros(geometry.canonical_shape, part.dtype)
+        array[one.box] = part
+        return array
+
+    most = float(np.log(2)) if one.outcome.hard else pictures.MAX_UNCERTAINTY
+    pictures.write_picture(
+        path,
+        whole(one.outcome.mean) if image.array is None else image.array,
+        whole(one.mask),
+        whole(one.outcome.uncertainty),
+        geometry.spacing_mm,
+        reference=None if one.reference is None else whole(one.reference),
+        window=image.window,
+        uncertainty_max=most,
+    )
 
 
-def _reduced(
-    paths: Sequence[Path], labels: Sequence[int]
-) -> tuple[Prediction, Geometry]:
-    """Reads one sample after the other; returns their reduction and their grid."""
-    grids: list[Geometry] = []
-
-    def maps() -> Iterator[np.ndarray]:
-        for path in paths:
-            sample = read_sample(path, labels)
-            grids.append(sample.geometry)
-            if not same_grid(grids[0], sample.geometry):
-                raise InputError(
-                    f"{path}: not on the grid of {paths[0]}; resample one to the other"
-                )
-            yield sample.array
-
-    return reduce_maps(maps()), grids[0]
-
-
-def _reference(case: str, request: Request, geometry: Geometry) -> np.ndarray | None:
-    if request.references is None:
-        return None
-    path = beside(request.references, case)
-    if path is None:
-        raise InputError(f"{request.references}: no {case}.nii.gz or {case}.nii")
-    found = read_mask(path, request.labels)
-    if not same_grid(geometry, found.geometry):
-        raise InputError(f"{path}: not on the grid of the samples; resample it")
-    return found.array
-
-
-def _image(case: str, folder: Path, geometry: Geometry) -> np.ndarray | None:
-    path = beside(folder, case, ("", "_0000"))
-    if path is None:
-        return None
-    scan = nifti.read(path)
-    return scan.array if same_grid(geometry, scan.geometry) else None
+def _image(case: str, request: Request, geometry: Geometry) -> Image:
+    if request.images is None:
+        return Image()
+    path = beside(request.images, case, ("", "_0000"))
+    scan = nifti.read(path) if path else None
+    if scan is None or not same_grid(geometry, scan.geometry):
+        return Image(warning="no image on the grid of the samples: their mean is drawn")
+    return Image(scan.array, request.window)

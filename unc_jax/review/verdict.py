@@ -83,7 +83,7 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
     judged = [_review_row(row, model, level) for row in test]
     dice = cases_table.column(test, "dice")
     lower = cases_table.column(judged, "dice_lower")
-    worst = rule.worst(judged, _REVIEW_FRACTION, model)
+    worst = rule.worst(judged, _REVIEW_FRACTION, {"": model})
     flagged = np.array([index in worst for index in range(len(test))], bool)
     rho, skill = _rho_and_skill(rows, test, judged, model)
     target = _target(cases_table.column(rows, "dice", "validation"))

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import os
-import statistics
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED
 from unc_jax.data import files, scan_maps
 from unc_jax.errors import InputError, counted, printable
-from unc_jax.review import report, rule, verdict
+from unc_jax.review import by_structure, report, rule, verdict
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Row
-from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
+from unc_jax.uncertainty.measures import MEASURES
 
 UNFINISHED = "cases.unfinished.csv"
 _SHOWN = 5  # cases that a message names
@@ -82,49 +81,6 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
     return kept
 
 
-def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:
-    """Returns the measures by which `known` cases can judge the others.
-
-    Says which are left out: measures that no case on one side has (masks have no
-    U_labelled), and CV when the two sides were measured on voxels of another size: it
-    counts voxels, so it has another scale on the grid of a scan than on a run's
-    prepared grid. Without `rows` nothing is said.
-    """
-    unfit = {}
-    for name in PAPER_MEASURES:
-        for cases, whose in ((known, "with a known Dice"), (rows, "to predict")):
-            if cases and all(row[name] is None for row in cases):
-                unfit[name] = f"no case {whose} has it"
-    if not same_voxels(known, rows):
-        unfit["cv"] = "it counts voxels, which are of another size there"
-    if rows:
-        for name, reason in unfit.items():
-            print(f"{name} is left out: {reason}", file=sys.stderr)
-    return [name for name in PAPER_MEASURES if name not in unfit]
-
-
-def same_voxels(known: Sequence[Row], rows: Sequence[Row]) -> bool:
-    """Tells whether both were measured on voxels of one size, within a factor of 2.
-
-    True where a size cannot be told.
-    """
-    one, other = _voxel_ml(known), _voxel_ml(rows)
-    return one is None or other is None or 0.5 <= one / other <= 2
-
-
-def _voxel_ml(rows: Sequence[Row]) -> float | None:
-    """Returns the median size of a voxel; None when no row has a spread.
-
-    CV is variance / mean of the sample volumes in voxels; sd and volume are in ml.
-    """
-    sizes = []
-    for row in rows:
-        cv, sd, volume = (row[name] for name in ("cv", "volume_sd_ml", "volume_ml"))
-        if cv and sd and volume:
-            sizes.append(float(sd) ** 2 / (float(volume) * float(cv)))
-    return statistics.median(sizes) if sizes else None
-
-
 def failed_row(case: str, source: Path, error: Exception) -> Row:
     """Returns the row of a case that failed; an unexpected error is logged whole."""
     words = " ".join(str(error).split())[:300]
@@ -162,7 +118,9 @@ def clear_case(output: Path, case: str) -> None:
         (folder / name).unlink(missing_ok=True)
     for path in folder.glob("samples/[0-9][0-9]*.nii.gz"):
         path.unlink()
-    (output / "pictures" / f"{case}.png").unlink(missing_ok=True)
+    drawn = output / "pictures"
+    for path in (drawn / f"{case}.png", *(drawn / case).glob("*.png")):
+        path.unlink(missing_ok=True)
 
 
 def finish(
@@ -191,8 +149,12 @@ def finish(
         title=title,
         facts=facts,
         pictures=output / "pictures",
-        known={name: [row[name] for row in held_out] for name in MEASURES},  # type: ignore[misc]
+        known={
+            structure: {name: [row[name] for row in own] for name in MEASURES}  # type: ignore[misc]
+            for structure, own in by_structure.group(held_out).items()
+        },
         rule_text=rule.describe(wanted),
+        failure_dice=wanted.target_dice or by_structure.FAILURE_DICE,
         notes=notes,
     )
     write_unfinished(output, rows)
@@ -204,8 +166,10 @@ def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> in
     failed = [r for r in rows if str(r["status"]).startswith(cases_table.FAILED)]
     flagged = sum(row["flag"] == "yes" for row in rows)
     if runtime.is_main():
-        cases = counted(len(rows), "case")
-        print(f"{cases}, {flagged} to review, {len(failed)} failed")
+        cases = len({row["case"] for row in rows})
+        said = counted(cases, "case")
+        said += f", {len(rows)} structures" * (len(rows) > cases)
+        print(f"{said}, {flagged} to review, {len(failed)} failed")
         if failed:
             print(printable(f"the first, {failed[0]['case']}: {failed[0]['status']}"))
         print("".join(f"{note}\n" for note in notes), end="")

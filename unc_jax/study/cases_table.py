@@ -1,9 +1,9 @@
-"""The table of cases: one row per case, of an evaluation or of a review.
+"""The table of cases: a row per case, or per case and structure.
 
-An evaluation (`EVALUATION_COLUMNS`) knows every case's reference; a review
-(`REVIEW_COLUMNS`) has cases of a user, most of them without one. An undefined number is
-None in a row and an empty field in the file, never 0. Floats are written so that
-reading gives them back bitwise.
+That of an evaluation (`EVALUATION_COLUMNS`) knows every case's reference; that of a
+review (`REVIEW_COLUMNS`) has cases of a user, most of them without one. An undefined
+number is None in a row and an empty field in the file, never 0. Floats are written so
+that reading gives them back bitwise.
 """
 
 import csv
@@ -93,9 +93,10 @@ EVALUATION_COLUMNS = (
     "dice_scan",  # of the mask as delivered, on the scan's own grid
     *_FURTHER,
     *Distances._fields,  # likewise
+    "structure",  # "" where there is but one
 )
 REVIEW_COLUMNS = (
-    *("case", "status", "flag", "reason", "predicted_dice", "dice_lower"),
+    *("case", "structure", "status", "flag", "reason", "predicted_dice", "dice_lower"),
     *("n_samples", *MEASURES),
     *_VOLUMES,
     *("unlike", "warnings", "dice", "reference_ml", "seconds", "input"),
@@ -106,10 +107,10 @@ REVIEW_COLUMNS = (
 # Tables written before these were added can be read without them.
 _OPTIONAL = (
     *set(MEASURES).difference(PAPER_MEASURES),
-    *("dice_scan", *_FURTHER, "released", *Distances._fields),
+    *("dice_scan", *_FURTHER, "released", *Distances._fields, "structure"),
 )
 _TEXT = (
-    *("case", "split", "status", "flag", "reason", "released"),
+    *("case", "structure", "split", "status", "flag", "reason", "released"),
     *("unlike", "warnings", "input"),
 )
 _WHOLE = ("n_samples",)
@@ -198,7 +199,7 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Reads what `write_rows` wrote, perhaps edited since; one row per case.
+    """Reads what `write_rows` wrote, perhaps edited since.
 
     InputError names the file and the line: of another separator, of a case that has a
     row already, of fields that are missing, too many or no finite number, and of a Dice
@@ -219,13 +220,14 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
                     f"{path}: no column {', '.join(missing)}; this is no table of this "
                     "version of unc_jax, delete it and run again"
                 )
-            rows: dict[str, Row] = {}
+            rows: dict[tuple, Row] = {}
             for fields in reader:
                 place = f"{path}, line {reader.line_num}"
                 row = _from_fields(dict.fromkeys(absent, "") | fields, columns, place)
-                if row["case"] in rows:
+                key = row["case"], row["structure"]
+                if key in rows:
                     raise InputError(f"{place}: case {row['case']} has several rows")
-                rows[str(row["case"])] = row
+                rows[key] = row
             return [*rows.values()]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         cause = " ".join(str(error).split())

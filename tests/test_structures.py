@@ -1,0 +1,359 @@
+"""Several structures of a case: each row is what scoring that structure alone says."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from samples import SHAPE, probability_maps, write
+from scipy import ndimage
+
+from unc_jax import score
+from unc_jax.data import nifti
+from unc_jax.errors import InputError
+from unc_jax.review import by_structure, structures
+from unc_jax.review.case_groups import group_cases
+from unc_jax.review.read_structures import read_structures
+from unc_jax.review.structures import Structure, wanted_of
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import REVIEW_COLUMNS
+
+NAMES = {"background": 0, "liver": 1, "tumour": 2, "spleen": 7, "ignore": 9}
+LISTED = ["liver", "spleen", "tumour"]
+
+
+def score_of(*flags):
+    with pytest.raises(SystemExit) as stop:
+        score.main([str(flag) for flag in flags])
+    return stop.value.code
+
+
+def rows_of(output):
+    rows = cases_table.read_rows(output / "cases.csv", REVIEW_COLUMNS)
+    return {(row["case"], row["structure"]): row for row in rows}
+
+
+def label_maps(seed=0, n=4):
+    """A liver with a tumour in it, and a spleen of a few voxels."""
+    found = np.zeros((n, *SHAPE), np.uint8)
+    found[probability_maps(seed, n) >= 0.5] = 1
+    found[probability_maps(seed, n) >= 0.97] = 2
+    for i in range(n):
+        found[i, 11:13, 2 : 5 + i % 2, 7:9] = 7
+    return found
+
+
+def write_samples(root, cases=("a", "b"), names=NAMES):
+    for seed, case in enumerate(cases):
+        for i, array in enumerate(label_maps(seed)):
+            write(root / case / f"{i}.nii.gz", array)
+    if names:
+        (root / "dataset.json").write_text(json.dumps({"labels": names}))
+
+
+def same(one, other):
+    """Everything that is measured; the time and what is said of the row aside."""
+    aside = {"seconds", "input", "structure", "flag", "reason"}
+    names = [n for n in REVIEW_COLUMNS if n not in aside]
+    assert [one[n] for n in names] == [
+        pytest.approx(other[n], rel=1e-6) if isinstance(other[n], float) else other[n]
+        for n in names
+    ]
+
+
+def test_every_structure_is_what_it_is_alone(tmp_path):
+    write_samples(tmp_path / "s")
+    for seed, case in enumerate("ab"):
+        write(tmp_path / "truth" / f"{case}.nii.gz", label_maps(seed + 5)[0])
+    flags = ["--samples", tmp_path / "s", "--references", tmp_path / "truth"]
+    assert score_of(*flags, "--output", tmp_path / "all", "--label", "all") == 0
+    found = rows_of(tmp_path / "all")
+    assert sorted({name for _, name in found}) == LISTED
+    assert len(found) == 6
+    for name in LISTED:
+        assert score_of(*flags, "--output", tmp_path / name, "--label", name) == 0
+        alone = rows_of(tmp_path / name)
+        for case in "ab":
+            same(found[case, name], alone[case, name])
+            assert found[case, name]["hd95_mm"] is not None
+    expected = np.zeros(SHAPE, int)
+    for name, value in (("liver", 1), ("tumour", 2), ("spleen", 7)):
+        expected[nifti.read(tmp_path / name / "a" / "mask.nii.gz").array > 0] = value
+    written = nifti.read(tmp_path / "all" / "a" / "mask.nii.gz").array
+    np.testing.assert_array_equal(written, expected)
+    maps = [nifti.read(tmp_path / n / "a/uncertainty.nii.gz").array for n in LISTED]
+    written = nifti.read(tmp_path / "all" / "a" / "uncertainty.nii.gz").array
+    np.testing.assert_array_equal(written, np.max(maps, axis=0))
+    told = json.loads((tmp_path / "all" / "run.json").read_text())
+    assert told["structures"] == {"liver": 1, "tumour": 2, "spleen": 7}
+    assert (tmp_path / "all" / "pictures" / "a" / "spleen.png").is_file()
+    # A study needs three cases that can be ranked.
+    assert not any((tmp_path / "all" / "study").glob("*/summary.json"))
+
+
+def test_numbers_joined_labels_and_names_of_a_file(tmp_path):
+    write_samples(tmp_path / "s", names=None)
+    (tmp_path / "names.json").write_text(json.dumps({"1": "liver", "2": "tumour"}))
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o"]
+    assert score_of(*flags, "--label", "1+2,7") == 0
+    found = rows_of(tmp_path / "o")
+    assert set(found) == {(c, s) for c in "ab" for s in ("label 1+label 2", "label 7")}
+    whole = nifti.read(tmp_path / "o" / "a" / "mask.nii.gz").array
+    assert set(np.unique(whole)) == {0, 1, 7}
+    voxels = np.mean(label_maps(0) > 0, axis=0) - np.mean(label_maps(0) == 7, axis=0)
+    assert found["a", "label 1+label 2"]["volume_ml"] == pytest.approx(
+        (voxels >= 0.5).sum() * 9 / 1000
+    )
+    # Labels without a name keep their number.
+    names = ["--label", "all", "--names", tmp_path / "names.json"]
+    assert score_of(*flags, *names) == 0
+    assert {name for _, name in rows_of(tmp_path / "o")} == {
+        *("liver", "tumour", "label 7")
+    }
+    assert score_of(*flags, "--label", "all") == 0  # no names at all
+    assert {name for _, name in rows_of(tmp_path / "o")} == {
+        *("label 1", "label 2", "label 7")
+    }
+
+
+def test_a_structure_that_is_not_there(tmp_path):
+    """Of all, only those that a case has; one that was asked for by name is missed."""
+    write_samples(tmp_path / "s")
+    for path in (tmp_path / "s" / "b").iterdir():
+        array = nifti.to_scan_order(*nifti.read(path))
+        write(path, np.where(array == 7, 0, array))
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", "--label"]
+    assert score_of(*flags, "all") == 0
+    assert ("b", "spleen") not in rows_of(tmp_path / "o")
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "tumour, liver; not there: spleen" in page
+    assert score_of(*flags, "liver,spleen") == 0
+    row = rows_of(tmp_path / "o")["b", "spleen"]
+    assert (row["status"], row["flag"], row["d_pw"]) == ("empty", "yes", 1.0)
+    # Where the reference has it, it is missed too.
+    for case in "ab":
+        write(tmp_path / "truth" / f"{case}.nii.gz", label_maps()[0])
+    assert score_of(*flags, "all", "--references", tmp_path / "truth") == 0
+    row = rows_of(tmp_path / "o")["b", "spleen"]
+    assert (row["status"], row["dice"], row["nsd"]) == ("empty", 0.0, 0.0)
+    assert row["hd95_mm"] is None
+
+
+def softmax(maps):
+    """Channels (c, z, y, x) of background, liver, tumour; smooth, and sums of 1."""
+    inner, outer = maps**9, maps - maps**9
+    return np.stack([1 - maps, outer, inner]).transpose(0, 3, 2, 1)
+
+
+def write_channels(root, channels_of, names):
+    for i, maps in enumerate(probability_maps(2, 4)):
+        folder = root / "a"
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / f"{i}.npz", probabilities=channels_of(maps))
+        write(folder / f"{i}.nii.gz", maps >= 0.5)
+    (root / "dataset.json").write_text(json.dumps({"labels": names}))
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_channels_that_sum_to_one_are_classes(tmp_path, one_hot):
+    def channels(maps):
+        found = softmax(maps)
+        if not one_hot:
+            return found
+        return (found == found.max(axis=0)).astype(np.uint8)
+
+    names = {"background": 0, "liver": 1, "tumour": 2}
+    write_channels(tmp_path / "s", channels, names)
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o"]
+    assert score_of(*flags, "--label", "all") == 0
+    found = rows_of(tmp_path / "o")
+    assert {name for _, name in found} == {"liver", "tumour"}
+    for name in ("liver", "tumour"):
+        assert score_of(*flags, "--label", name) == 0
+        alone = rows_of(tmp_path / "o")["a", name]
+        same(found["a", name], alone)
+        assert (alone["u_labelled"] is None) == one_hot
+    assert score_of(*flags, "--label", "liver+tumour,tumour") == 0
+    whole = rows_of(tmp_path / "o")["a", "liver+tumour"]
+    assert whole["volume_ml"] > found["a", "liver"]["volume_ml"]
+
+
+def test_channels_that_do_not_are_regions_of_the_data_set(tmp_path):
+    """The second channel lies in the first, as nnU-Net writes regions."""
+
+    def channels(maps):
+        return np.stack([maps, maps**4]).transpose(0, 3, 2, 1).astype(np.float16)
+
+    names = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    write_channels(tmp_path / "s", channels, names)
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o"]
+    assert score_of(*flags, "--label", "all") == 0
+    found = rows_of(tmp_path / "o")
+    assert {name for _, name in found} == {"whole", "core"}
+    maps = probability_maps(2, 4).astype(np.float16).astype(np.float32)
+    for name, own in (("whole", maps), ("core", maps**4)):
+        assert found["a", name]["d_pw"] == pytest.approx(score(own)["d_pw"], abs=1e-3)
+        assert score_of(*flags, "--label", name) == 0
+        same(rows_of(tmp_path / "o")["a", name], found["a", name])
+    assert score_of(*flags, "--label", "all") == 0
+    written = nifti.read(tmp_path / "o" / "a" / "mask.nii.gz").array
+    assert set(np.unique(written)) == {0, 1, 2}  # the core lies on top
+    assert score_of(*flags, "--label", "1") == 4
+    assert "none of them label 1" in rows_of(tmp_path / "o")["a", "label 1"]["status"]
+    (tmp_path / "s" / "dataset.json").unlink()
+    assert score_of(*flags, "--label", "all") == 4
+    ((_, row),) = rows_of(tmp_path / "o").items()
+    assert "no regions are named, give a dataset.json of all 2" in row["status"]
+
+
+def test_real_output_of_nnunet(real_data, tmp_path):
+    flags = ["--samples", real_data / "nnunet_folds", "--output", tmp_path / "o"]
+    flags += ["--pattern", "fold_{sample}/{case}", "--label"]
+    assert score_of(*flags, "all") == 0
+    found = rows_of(tmp_path / "o")
+    assert {name for _, name in found} == {"Anterior", "Posterior"}
+    assert score_of(*flags, "Posterior") == 0
+    for case, row in rows_of(tmp_path / "o").items():
+        same(found[case], row)
+
+
+def known_rows(structure, worse=0.0, cases=12):
+    return [
+        cases_table.new_row(
+            REVIEW_COLUMNS, case=f"c{i}", structure=structure, status="ok",
+            dice=0.95 - worse - i / 100, d_pw=0.95 - i / 50, cv=5.0 + i,
+        )
+        for i in range(cases)
+    ]  # fmt: skip
+
+
+def test_bounds_of_each_structure_are_of_its_own_cases(capsys):
+    known = [*known_rows("liver"), *known_rows("spleen", 0.3), *known_rows("eye", 0, 2)]
+    rows = [
+        {**row, "dice": None} for row in known_rows("spleen") + known_rows("liver")
+    ] + known_rows("eye", 0, 1)
+    models = by_structure.fit(known, rows)
+    assert set(models) == {"liver", "spleen"}  # two eyes calibrate nothing
+    assert capsys.readouterr().err.count("u_labelled is left out") == 1
+    judged = [by_structure.with_estimate(row, models, 0.99) for row in rows]
+    for one, other in zip(judged[:12], judged[12:24], strict=True):
+        assert one["predicted_dice"] == pytest.approx(other["predicted_dice"] - 0.3)
+        assert one["dice_lower"] < other["dice_lower"]
+    assert judged[-1]["predicted_dice"] is None
+    (words,) = by_structure.bound_words(models, 0.9)
+    assert words.startswith("liver, spleen: Lower bounds of Dice hold at level 0.9")
+    # A table of one structure fits another of one, whatever it is called.
+    (name,) = by_structure.fit(known_rows(""), known_rows("liver"))
+    assert name == "liver"
+    with pytest.raises(InputError, match="known are only liver, spleen"):
+        by_structure.fit(known[:24], known_rows("eye") + known_rows("ear"))
+
+
+def test_failures_of_each_structure(tmp_path):
+    rows = [*known_rows("spleen", 0.1), *known_rows("liver")]
+    rows += [cases_table.new_row(REVIEW_COLUMNS, case="x", status="failed: x")]
+    rows[0].update(flag="yes", hd95_mm=4.0)
+    liver, spleen = by_structure.summarise(rows, target=0.795)
+    assert (spleen.structure, spleen.cases, spleen.scored) == ("spleen", 12, 12)
+    assert (spleen.failures, spleen.flagged, spleen.hd95_mm) == (6, 1, 4.0)
+    assert (liver.failures, liver.flagged, liver.hd95_mm) == (0, 0, None)
+    assert spleen.dice == pytest.approx(0.795)
+    by_structure.write_study(rows, tmp_path)
+    for name in ("liver", "spleen"):
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["test"]["n"] == 12
+        assert summary["test"]["measures"]["d_pw"]["rho"] == pytest.approx(1)
+
+
+def test_a_case_says_which_structures_are_fine():
+    rows = [
+        cases_table.new_row(REVIEW_COLUMNS, case=case, structure=name, flag=flag)
+        for case, name, flag in [
+            ("a", "spleen", "yes"),
+            ("b", "liver", "no"),
+            ("a", "liver", "no"),
+            ("a", "eye", "no"),
+        ]
+    ]
+    first, second = group_cases(rows, lambda row: row["structure"] == "eye")
+    assert first.words == "to review: spleen; no flag: liver, eye"
+    assert [number for number, _ in first.cards] == [1, 4]
+    assert first.others == [3]
+    assert second.words == "no flag: liver; not there: eye, spleen"
+    (alone,) = group_cases(rows[:1], lambda row: False)
+    assert (alone.words, len(alone.cards)) == ("", 1)
+
+
+def test_tables_without_the_column_are_still_read(tmp_path):
+    older = [n for n in REVIEW_COLUMNS if n not in ("structure", "nsd", "hd95_mm")]
+    row = known_rows("")[0]
+    cases_table.write_rows(tmp_path / "cases.csv", [row], older)
+    assert cases_table.read_rows(tmp_path / "cases.csv", REVIEW_COLUMNS) == [row]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ((("kidney",),), "x has background, liver"),
+        ((("liver",), (1,)), "names a structure twice"),
+    ],
+)
+def test_what_is_no_structure(labels, said):
+    with pytest.raises(InputError, match=said):
+        wanted_of(labels, {"background": (0,), "liver": (1,)}, "x")
+
+
+def test_values_of_a_map_of_all_structures():
+    found = structures.map_values(
+        [Structure("core", (2, 3)), Structure("whole", (1, 2, 3)), Structure("b", (2,))]
+    )
+    assert found == {"whole": 1, "core": 2, "b": 4}
+
+
+def test_probabilities_of_one_structure_are_not_several(tmp_path):
+    write(tmp_path / "a.nii.gz", probability_maps()[0])
+    with pytest.raises(InputError, match=r"a\.nii\.gz: probabilities of one structure"):
+        read_structures(tmp_path / "a.nii.gz")
+    write(tmp_path / "a.nii.gz", label_maps()[0].astype(np.float32))
+    found = read_structures(tmp_path / "a.nii.gz")
+    assert found.labels == {1, 2, 7}
+    part = found.part(Structure("spleen", (7,)))
+    assert part.array.sum() == 2 * 3 * 2
+    assert all(side.start % 2 == 0 for side in part.box)
+
+
+MEASURE = """
+import resource, sys
+from unc_jax import score
+try:
+    score.main(sys.argv[1:])
+finally:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(used.ru_maxrss, used.ru_utime + used.ru_stime)
+"""
+
+
+@pytest.mark.slow
+def test_a_hundred_structures_take_a_minute_and_four_gigabytes(tmp_path):
+    """300^3 voxels, 104 structures with voxels far from them, five samples."""
+    rng = np.random.default_rng(0)
+    seeds = np.zeros((300, 300, 300), bool)
+    places = tuple(rng.integers(20, 280, (3, 104)))
+    seeds[places] = True
+    order = np.zeros(seeds.shape, np.uint8)
+    order[places] = np.arange(1, 105)
+    far, nearest = ndimage.distance_transform_edt(~seeds, return_indices=True)
+    whole = order[tuple(nearest)]
+    for i in range(5):
+        array = np.where(far < 24 + i, whole, 0).astype(np.uint8)
+        array[tuple(rng.integers(0, 300, (3, 30)))] = rng.integers(1, 105, 30)
+        write(tmp_path / "s" / "a" / f"{i}.nii.gz", array)
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", "--label", "all"]
+    command = [sys.executable, "-c", MEASURE, *map(str, flags)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    kilobytes, seconds = map(float, done.stdout.split()[-2:])
+    assert len(rows_of(tmp_path / "o")) == 104
+    # Measured: 1.1 GB, 14 s of processors.
+    assert kilobytes < 4e6
+    assert seconds < 120

@@ -1,0 +1,207 @@
+"""Quality, failures and statistics of each structure by itself.
+
+Dice of a gallbladder is no Dice of a liver: every structure has its own quality map and
+its own bounds, from known cases of that structure.
+"""
+
+import statistics
+import sys
+import urllib.parse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unc_jax.data import files
+from unc_jax.errors import InputError
+from unc_jax.review import quality
+from unc_jax.review.quality import Quality
+from unc_jax.study import appraisal, cases_table, charts, figures
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, Row
+from unc_jax.uncertainty.measures import PAPER_MEASURES
+
+FAILURE_DICE = 0.8  # below it a segmentation counts as failed, if nobody says when
+_FEWEST = 3  # cases that can be ranked
+
+
+class Summary(NamedTuple):
+    """A structure in all its cases, of a review with references or without."""
+
+    structure: str
+    cases: int
+    flagged: int
+    dice: float | None  # mean
+    scored: int  # cases with a Dice
+    failures: int  # of those, below the target
+    hd95_mm: float | None  # median
+
+
+def group(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Returns the rows of each structure, structures in the order of their rows.
+
+    Among others the rows without a structure are left out: of cases that failed whole.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(str(row["structure"]), []).append(row)
+    if len(found) > 1:
+        found.pop("", None)
+    return found
+
+
+def picture_name(case: str, structure: str) -> str:
+    """Returns the path of a picture below the folder of pictures."""
+    return f"{case}/{_quoted(structure)}.png" if structure else f"{case}.png"
+
+
+def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
+    """Fits predicted Dice to the known cases of each structure.
+
+    By the measures fit to judge its `rows` too, or, without any yet, all. A structure
+    with too few known cases has no map. Where neither side has more than one, they are
+    the same structure whatever they are called, under the name of `rows`.
+    Raises InputError when no structure has enough.
+    """
+    ours, theirs = group(rows), group(known)
+    if len(ours) == len(theirs) == 1:
+        theirs = dict(zip(ours, theirs.values(), strict=True))
+    models, errors, left_out = {}, [], set()
+    for structure, own in theirs.items():
+        if rows and structure not in ours:
+            continue
+        unfit = unfit_measures(own, ours.get(structure, []))
+        left_out |= {f"{name} is left out: {why}" for name, why in unfit.items()}
+        measures = [name for name in PAPER_MEASURES if name not in unfit]
+        try:
+            models[structure] = quality.fit(own, measures=measures)
+        except InputError as error:
+            errors.append(f"{structure}: {error}" if structure else str(error))
+    if rows:
+        print(
+            "".join(f"{line}\n" for line in sorted(left_out)), end="", file=sys.stderr
+        )
+    if not models:
+        said = errors or [f"known are only {', '.join(map(str, theirs))}"]
+        raise InputError(said[0])
+    return models
+
+
+def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """Returns the measures by which `known` cases can judge the others.
+
+    Says which are left out.
+    """
+    unfit = unfit_measures(known, rows)
+    for name, reason in unfit.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
+    return [name for name in PAPER_MEASURES if name not in unfit]
+
+
+def unfit_measures(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
+    """Returns the measures by which `known` cases cannot judge the others, and why.
+
+    They are measures that no case on one side has (masks have no U_labelled), and CV
+    when the two sides were measured on voxels of another size: it counts voxels, so it
+    has another scale on the grid of a scan than on a run's prepared grid.
+    """
+    unfit = {}
+    for name in PAPER_MEASURES:
+        for cases, whose in ((known, "with a known Dice"), (rows, "to predict")):
+            if cases and all(row[name] is None for row in cases):
+                unfit[name] = f"no case {whose} has it"
+    if not same_voxels(known, rows):
+        unfit["cv"] = "it counts voxels, which are of another size there"
+    return unfit
+
+
+def same_voxels(known: Sequence[Row], rows: Sequence[Row]) -> bool:
+    """Tells whether both were measured on voxels of one size, within a factor of 2.
+
+    True where a size cannot be told.
+    """
+    one, other = _voxel_ml(known), _voxel_ml(rows)
+    return one is None or other is None or 0.5 <= one / other <= 2
+
+
+def _voxel_ml(rows: Sequence[Row]) -> float | None:
+    """Returns the median size of a voxel; None when no row has a spread.
+
+    CV is variance / mean of the sample volumes in voxels; sd and volume are in ml.
+    """
+    sizes = []
+    for row in rows:
+        cv, sd, volume = (row[name] for name in ("cv", "volume_sd_ml", "volume_ml"))
+        if cv and sd and volume:
+            sizes.append(float(sd) ** 2 / (float(volume) * float(cv)))
+    return statistics.median(sizes) if sizes else None
+
+
+def with_estimate(row: Row, models: dict[str, Quality], level: float) -> Row:
+    """Returns the row with predicted Dice and lower bound at its structure's level."""
+    model = models.get(str(row["structure"]))
+    return quality.with_estimate(row, model, quality.supported_level(model, level))
+
+
+def bound_words(models: dict[str, Quality], level: float) -> list[str]:
+    """Returns what the bounds rest on, a sentence for the structures that share it."""
+    said: dict[str, list[str]] = {}
+    for structure, model in models.items():
+        said.setdefault(quality.bound_words(model, level), []).append(structure)
+    return [
+        f"{', '.join(names)}: {words}" if any(names) else words
+        for words, names in said.items()
+    ]
+
+
+def summarise(rows: Sequence[Row], target: float) -> list[Summary]:
+    """Returns a summary of each structure, in the order of their names.
+
+    target: a Dice below it is a failure.
+    """
+    found = []
+    for structure, own in sorted(group(rows).items()):
+        dice, hd95 = (cases_table.column(own, name) for name in ("dice", "hd95_mm"))
+        dice, hd95 = dice[~np.isnan(dice)], hd95[~np.isnan(hd95)]
+        found.append(
+            Summary(
+                structure,
+                cases=len(own),
+                flagged=sum(row["flag"] == "yes" for row in own),
+                dice=float(dice.mean()) if len(dice) else None,
+                scored=len(dice),
+                failures=int((dice < target).sum()),
+                hd95_mm=float(np.median(hd95)) if len(hd95) else None,
+            )
+        )
+    return found
+
+
+def write_study(rows: Sequence[Row], folder: Path) -> None:
+    """Writes the statistics of a study whose test cases are the cases with a Dice.
+
+    Of several structures each has a folder of its name, if a rank correlation is
+    possible.
+    """
+    groups = group(rows)
+    for structure, own in groups.items():
+        scored = sum(row["dice"] is not None for row in own)
+        if len(groups) > 1 and scored < _FEWEST:
+            continue
+        studied = [
+            cases_table.new_row(
+                EVALUATION_COLUMNS,
+                **{name: row.get(name) for name in EVALUATION_COLUMNS},
+            )
+            | {"split": "test"}
+            for row in own
+        ]
+        place = folder / _quoted(structure) if len(groups) > 1 else folder
+        cases_table.write_rows(place / "cases.csv", studied, EVALUATION_COLUMNS)
+        files.write_json(place / "summary.json", appraisal.summarise(studied))
+        figures.save(charts.figure2({"": studied}), place / "figure2.png")
+
+
+def _quoted(name: str) -> str:
+    """Returns a name that can be a file's: "left/right" is left%2Fright."""
+    return urllib.parse.quote(name, safe=" ")

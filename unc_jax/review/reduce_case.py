@@ -1,0 +1,124 @@
+"""Samples and reference of one case, read once, reduced structure by structure."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unc_jax.data.geometry import Geometry
+from unc_jax.data.preprocess import Box
+from unc_jax.errors import InputError
+from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
+from unc_jax.review.read_structures import (
+    Part,
+    hull,
+    read_reference,
+    read_structures,
+    within,
+)
+from unc_jax.review.structures import Structure, Wanted
+from unc_jax.uncertainty.measures import THRESHOLD
+from unc_jax.uncertainty.prediction import Prediction, reduce_maps
+
+_NOWHERE = (
+    slice(0, 1),
+    slice(0, 1),
+    slice(0, 1),
+)  # the box of a structure that is nowhere
+
+
+class Found(NamedTuple):
+    """A structure of a case: its samples, reduced, in a box that holds all of it.
+
+    `reference` is a mask (x, y, z) in that box, None without one.
+    """
+
+    structure: Structure
+    box: Box
+    outcome: Prediction
+    reference: np.ndarray | None
+
+    @property
+    def mask(self) -> np.ndarray:
+        return self.outcome.mean >= THRESHOLD
+
+
+def reduce_one(
+    paths: Sequence[Path], wanted: Wanted, reference: Path | None
+) -> tuple[Geometry, Found]:
+    """Reads one structure's samples, one after the other; its box is the whole grid.
+
+    Returns their grid too. Raises InputError, naming the file, for one that cannot be
+    read or lies on another grid.
+    """
+    (structure,) = wanted.listed
+    grids: list[Geometry] = []
+
+    def maps() -> Iterator[np.ndarray]:
+        for path in paths:
+            sample = read_sample(path, structure, wanted.regions)
+            grids.append(sample.geometry)
+            _check_grid(path, sample.geometry, grids[0], str(paths[0]))
+            yield sample.array
+
+    outcome = reduce_maps(maps())
+    truth = None
+    if reference is not None:
+        known = read_mask(reference, structure.values)
+        _check_grid(reference, known.geometry, grids[0], "the samples")
+        truth = known.array
+    x, y, z = (slice(0, size) for size in grids[0].canonical_shape)
+    return grids[0], Found(structure, (x, y, z), outcome, truth)
+
+
+def reduce_several(
+    paths: Sequence[Path], wanted: Wanted, reference: Path | None
+) -> tuple[Geometry, Iterator[Found]]:
+    """Reads all samples; returns their grid, and yields structures, larger ones first.
+
+    A structure that has more labels is larger. Raises InputError as `reduce_one`.
+    """
+    samples = []
+    for path in paths:
+        samples.append(read_structures(path, wanted.regions))
+        _check_grid(path, samples[-1].geometry, samples[0].geometry, str(paths[0]))
+    truth = None
+    if reference is not None:
+        truth = read_reference(reference)
+        _check_grid(reference, truth.geometry, samples[0].geometry, "the samples")
+    labels = set().union(*(one.labels for one in (*samples, truth) if one))
+    structures = sorted(wanted.of_case(labels), key=lambda one: -len(one.values))
+
+    def found() -> Iterator[Found]:
+        for one in structures:
+            parts = [sample.part(one) for sample in samples]
+            yield _reduce(one, parts, truth.part(one) if truth else None, bool(truth))
+
+    return samples[0].geometry, found()
+
+
+def reference_of(case: str, folder: Path | None) -> Path | None:
+    """Returns the file of a case's reference; InputError where the folder has none."""
+    path = beside(folder, case) if folder else None
+    if folder and path is None:
+        raise InputError(f"{folder}: no {case}.nii.gz or {case}.nii")
+    return path
+
+
+def _reduce(
+    structure: Structure,
+    parts: Sequence[Part | None],
+    reference: Part | None,
+    has_reference: bool,
+) -> Found:
+    boxes = [part.box for part in (*parts, reference) if part]
+    box = hull(boxes) or _NOWHERE
+    outcome = reduce_maps(within(part, box) for part in parts)
+    truth = within(reference, box) if has_reference else None
+    return Found(structure, box, outcome, truth)
+
+
+def _check_grid(path: Path, own: Geometry, first: Geometry, of: str) -> None:
+    if not same_grid(first, own):
+        raise InputError(f"{path}: not on the grid of {of}; resample one to the other")

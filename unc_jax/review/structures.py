@@ -1,0 +1,148 @@
+"""Structures of a label map, or of several maps: their names and their labels."""
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from unc_jax.data import dataset, label_names
+from unc_jax.data.label_names import Names
+from unc_jax.errors import InputError
+
+ALL = "all"
+_ASIDE = ("background", "ignore")  # no structures; the latter is nnU-Net's
+
+
+class Structure(NamedTuple):
+    """A structure: its name, and the labels that together are it.
+
+    Without labels it is all that is not 0, and has no name.
+    """
+
+    name: str = ""
+    values: tuple[int, ...] = ()
+
+
+ANY = Structure()
+
+
+class Wanted(NamedTuple):
+    """Structures to score.
+
+    Attributes:
+      listed: those asked for; of "all" those that have a name.
+      regions: every structure that has a name, in the order of the channels of a
+        network that was trained on regions.
+      every: also labels without a name are scored, and structures that neither the
+        samples nor the reference of a case have are left out of it.
+    """
+
+    listed: tuple[Structure, ...] = (ANY,)
+    regions: tuple[Structure, ...] = ()
+    every: bool = False
+
+    @property
+    def single(self) -> bool:
+        """Tells whether there can be but one structure in a case."""
+        return not self.every and len(self.listed) == 1
+
+    def of_case(self, found: Collection[int]) -> list[Structure]:
+        """Returns the structures of a case in whose maps these labels were found."""
+        if not self.every:
+            return list(self.listed)
+        named = {value for one in self.listed for value in one.values}
+        rest = [Structure(f"label {v}", (v,)) for v in sorted(set(found) - named)]
+        there = [one for one in self.listed if not set(found).isdisjoint(one.values)]
+        return there + rest
+
+
+def wanted_of(
+    labels: Sequence[Sequence[int | str]], names: Names | None, place: str
+) -> Wanted:
+    """Returns what --label asks for: ((1, 2), ("spleen",)) are two structures.
+
+    Args:
+      labels: of each structure its numbers or names; (("all",),) are all of them, () is
+        the one structure of maps that have no other.
+      names: labels by their names, of `place`; None: nobody has named them.
+
+    Raises InputError for a name that is unknown, and a structure named twice.
+    """
+    regions = tuple(
+        Structure(name, values)
+        for name, values in (names or {}).items()
+        if name.lower() not in _ASIDE and set(values) != {0}
+    )
+    if not labels:
+        return Wanted(regions=regions)
+    if tuple(map(tuple, labels)) == ((ALL,),):
+        return Wanted(regions, regions, every=True)
+    listed = tuple(_structure(parts, names, place) for parts in labels)
+    if len({one.name for one in listed}) < len(listed):
+        raise InputError("--label names a structure twice; a+b joins two to one")
+    return Wanted(listed, regions)
+
+
+def read_names(file: Path) -> Names:
+    """Reads names of labels: a dataset.json, or JSON as {"1": "liver"}.
+
+    Raises InputError, naming the file.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"--names {file}: not readable as JSON ({cause})") from None
+    listed = content.get("labels", content) if isinstance(content, dict) else None
+    return label_names.read_names(listed, file)
+
+
+def find_names(samples: Path, references: Path | None) -> tuple[Names | None, str]:
+    """Returns the names of the first dataset.json at the samples or references.
+
+    Also where they are from; None, and words on where they are missing, without any.
+    """
+    folders = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
+    if references:
+        folders += [references, references.parent]
+    for folder in folders:
+        if (folder / "dataset.json").is_file():
+            return dataset.read_names(folder), str(folder)
+    return None, "no dataset.json at the samples or references"
+
+
+def map_values(structures: Sequence[Structure]) -> dict[str, int]:
+    """Returns the value of each structure in a label map of them all, by its name.
+
+    That is its first label that no larger structure has taken, else a free number.
+    """
+    taken: dict[str, int] = {}
+    beyond = max((value for one in structures for value in one.values), default=0)
+    for one in sorted(structures, key=lambda one: -len(one.values)):
+        used = taken.values()
+        free = [value for value in one.values if value not in used]
+        taken[one.name] = free[0] if free else max(beyond, *used) + 1
+    return taken
+
+
+def _structure(
+    parts: Sequence[int | str], names: Names | None, place: str
+) -> Structure:
+    values: list[int] = []
+    words = []
+    known = {values: name for name, values in reversed((names or {}).items())}
+    for part in parts:
+        if isinstance(part, int):
+            values.append(part)
+            words.append(known.get((part,), f"label {part}"))
+            continue
+        if names is None:
+            raise InputError(
+                f"--label {part}: {place} says which number that is; give the number, "
+                "or the names by --names FILE"
+            )
+        if part not in names:
+            raise InputError(f"--label {part}: {place} has {', '.join(names)}")
+        values += names[part]
+        words.append(part)
+    return Structure("+".join(words), tuple(dict.fromkeys(values)))
