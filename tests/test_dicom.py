@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zlib
@@ -313,6 +314,49 @@ def test_a_deflated_slice_is_read(series):
     whole = dicom.read_series(files_of(series)).array
     deflate(series / "1.dcm", 1000)
     np.testing.assert_array_equal(dicom.read_series(files_of(series)).array, whole)
+
+
+def jpeg(rows, columns, kind=0xC3):
+    header = struct.pack(">BHH", 16, rows, columns) + b"\1\1\x11\0"
+    return b"\xff\xd8\xff\xe0\0\4ab" + struct.pack(">BBH", 255, kind, 11) + header
+
+
+def jpeg_2000(rows, columns):
+    sizes = struct.pack(">8I", columns + 3, rows + 4, 3, 4, columns, rows, 3, 4)
+    return b"\xff\x4f\xff\x51\0\x29\0\0" + sizes + b"\0\1\x0f\1\1"
+
+
+BOXED = b"\0\0\0\x0cjP  \r\n\x87\n"
+
+
+@pytest.mark.parametrize(
+    ("syntax", "frame", "said"),
+    [
+        ("JPEG2000Lossless", jpeg_2000(60000, 50000), "coded as 60000 x 50000 voxels"),
+        ("JPEG2000", BOXED + jpeg_2000(60000, 50000), "coded as 60000 x 50000 voxels"),
+        ("JPEGLosslessSV1", jpeg(60000, 50000), "coded as 60000 x 50000 voxels"),
+        ("JPEGLSLossless", jpeg(60000, 50000, 0xF7), "coded as 60000 x 50000 voxels"),
+        ("RLELossless", b"\x81\0" * 10**5, "200000 bytes code 2 x 3"),
+        ("JPEG2000Lossless", jpeg_2000(2, 3), "cannot be decoded"),
+        ("JPEG2000Lossless", b"\xff\x4f\xff\x51", "cannot be decoded"),
+        ("JPEGBaseline8Bit", b"\xff\xd8\xff", "cannot be decoded"),
+    ],
+)
+def test_compressed_voxels_are_no_larger_than_said(series, syntax, frame, said):
+    path = series / "1.dcm"
+    one = pydicom.dcmread(path)
+    one.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+    one.PixelData = pydicom.encaps.encapsulate([frame])
+    one.save_as(path)
+    with pytest.raises(InputError, match=rf"1\.dcm: .*{said}"):
+        dicom.read_series(files_of(series))
+
+
+def test_a_series_has_a_largest_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(dicom, "_MOST_VOXELS", 17)
+    folder = write_volume(tmp_path / "large", [(0, 0, 5.0 * n) for n in range(3)])
+    with pytest.raises(InputError, match=r"2\.dcm: its series has more than 17"):
+        dicom.read_series(files_of(folder))
 
 
 def test_a_deflated_bomb_is_refused_in_little_memory(series):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.data.dicom_file import read_dicom
+from unc_jax.data.dicom_file import coded_size, first_frame, read_dicom
 from unc_jax.data.geometry import Geometry, to_canonical
 from unc_jax.data.nifti import Scan
 from unc_jax.errors import InputError
@@ -19,6 +19,8 @@ _ROUNDED_MM = 0.06
 _GAP = 0.05  # largest unevenness of the slices' distance, as a share of it
 _MOST_TILT = 45.0  # degrees; gantries reach 30
 _MOST_PIXELS = 1 << 26  # of a slice; detectors have 2^18 to 2^22
+_MOST_VOXELS = 1 << 31  # of a series, 4 GB of int16; 1024 x 1024 x 2000 are as many
+_MOST_CODED = 4  # bytes of a coded voxel; uncompressed ones have 2, of floats 4
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts towards left and back
 
 
@@ -49,10 +51,14 @@ def read_series(files: tuple[Path, ...]) -> Scan:
     in size, direction or distance (a missing or doubled one too), for attributes that
     are missing, for colours, and for a compression that no installed decoder reads.
     """
-    found = []
+    found, voxels = [], 0
     for path in files:
         one = _read(path)
-        found.append((place := read_slice(one, path), _pixels(one, place)))
+        place = read_slice(one, path)
+        voxels += place.size[0] * place.size[1]
+        if voxels > _MOST_VOXELS:
+            raise InputError(f"{path}: its series has more than {_MOST_VOXELS} voxels")
+        found.append((place, _pixels(one, place)))
     slices = sort_slices([one for one, _ in found])
     pixels = {one.path: plane for one, plane in found}
     affine = _affine(slices)
@@ -174,7 +180,10 @@ def _read(path: Path) -> Any:
 def _pixels(one: Any, place: Slice) -> np.ndarray:
     """Decodes a slice, int16 (columns, rows), HU."""
     try:
+        _check_coded(one, place)
         pixels = one.pixel_array
+    except InputError:
+        raise
     except Exception as error:  # decoders raise a bit of everything
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{place.path}: voxels cannot be decoded ({reason})") from None
@@ -184,6 +193,23 @@ def _pixels(one: Any, place: Slice) -> np.ndarray:
     scaled = pixels.astype(np.float32) * (1 if slope is None else slope)
     values = np.rint(scaled + (intercept or 0))
     return values.clip(-32768, 32767).astype(np.int16).T
+
+
+def _check_coded(one: Any, place: Slice) -> None:
+    """Raises InputError for compressed voxels that a decoder would give much memory.
+
+    Decoders go by what the coded image says of itself, and RLE has no such word: a run
+    of two bytes makes up to 128.
+    """
+    frame, (rows, columns) = first_frame(one), place.size
+    said = coded_size(frame)
+    if said and said != place.size:
+        raise InputError(
+            f"{place.path}: its image is coded as {said[0]} x {said[1]} voxels, not "
+            f"{rows} x {columns}"
+        )
+    if len(frame) > _MOST_CODED * rows * columns + 4096:  # headers and comments
+        raise InputError(f"{place.path}: {len(frame)} bytes code {rows} x {columns}")
 
 
 def _numbers(one: Any, name: str, count: int, path: Path) -> np.ndarray:

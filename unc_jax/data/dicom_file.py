@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import struct
 import warnings
 import zlib
 from pathlib import Path
@@ -15,6 +16,7 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _LARGEST = 1 << 26  # bytes that a deflated file may unpack to; a slice has 2^19 to 2^25
 _UNDEFINED = 0xFFFFFFFF  # length of compressed voxels, which say themselves
 _VOXELS = 0x7FE0  # group
+_FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF markers
 
 
 def load_library(name: str, missing: str) -> Any:
@@ -83,6 +85,34 @@ def read_header(path: Path, tags: list[str]) -> tuple[Any, bool]:
             file, at_voxels, force=True, specific_tags=wanted
         )
     return header, bool(ends) and ends[0] <= path.stat().st_size
+
+
+def first_frame(one: Any) -> bytes:
+    """Returns the first image of compressed voxels as it is coded; b"" of others."""
+    syntax = one.file_meta.get("TransferSyntaxUID")
+    if not (syntax and syntax.is_encapsulated):
+        return b""
+    encaps = importlib.import_module("pydicom.encaps")
+    return next(encaps.generate_frames(one.PixelData, number_of_frames=1))
+
+
+def coded_size(frame: bytes) -> tuple[int, int] | None:
+    """Returns the rows and columns that a coded image declares; None if it does not.
+
+    JPEG 2000 does in its marker SIZ (ISO 15444-1, A.5.1), JPEG and JPEG-LS in their
+    frame header (ISO 10918-1, B.2.2; ISO 14495-1, C.2.2).
+    """
+    siz = frame.find(b"\xff\x4f\xff\x51")
+    if siz == 0 or frame[4:6] == b"jP":
+        right, bottom, left, top = struct.unpack_from(">4I", frame, siz + 8)
+        return bottom - top, right - left
+    at = 2
+    while frame[:2] == b"\xff\xd8" and at + 9 <= len(frame):
+        kind, length = struct.unpack_from(">xBH", frame, at)
+        if kind in _FRAME_HEADERS:
+            return struct.unpack_from(">2H", frame, at + 5)
+        at += 2 + length
+    return None
 
 
 @contextlib.contextmanager
