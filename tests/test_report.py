@@ -173,6 +173,12 @@ def test_what_is_no_picture_is_left_out(tmp_path, content):
     assert not shown.of("img")
 
 
+def test_standard_errors_stand_beside_their_measures(tmp_path):
+    found = written(tmp_path / "r.html", [row("a", d_pw_se=0.028), row("b")])
+    assert found.text.count("±") == 2  # once in the words on how to read it
+    assert "± 0.028" in found.text
+
+
 def test_measures_stand_among_the_validation_cases(tmp_path):
     validation = {"cv": [10.0, 30.0, 40.0, None], "d_pw": [0.9, 0.97], "u_labelled": []}
     shown = written(tmp_path / "r.html", [row("a")], known={"": validation})

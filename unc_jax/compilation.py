@@ -3,8 +3,11 @@
 import contextlib
 import ctypes
 import hashlib
+import os
 import platform
+import secrets
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,17 +33,23 @@ def cache_compilations(folder: Path) -> Iterator[None]:
     """Caches the programs that its `with` block compiles in folder/.cache/jax.
 
     This is JAX's own cache, keyed by program, versions and device; an entry that
-    cannot be read or written costs a warning and a compilation. A cache that the user
+    cannot be read or written (a full disk) costs a compilation. A cache that the user
     named (JAX_COMPILATION_CACHE_DIR) is used instead. Memory: see `returning_memory`.
+
+    Cached programs are machine code. Those that came with a folder from elsewhere are
+    never run: the place of one's own follows from a secret of this account.
     """
-    changed = {}
-    if not getattr(jax.config, _FOLDER):
-        path = folder / ".cache" / "jax" / _cpu_kind()
+    changed, secret = {}, _secret()
+    path = folder / ".cache" / "jax" / _digest(_cpu() + secret)[:12]
+    linked = any(one.is_symlink() for one in (path, *path.parents[:2]))
+    if secret and not linked and not getattr(jax.config, _FOLDER):
         changed = {_FOLDER: str(path.resolve()), **_SETTINGS}
     before = {name: getattr(jax.config, name) for name in changed}
     _configure(changed)
     try:
-        with returning_memory():
+        with returning_memory(), warnings.catch_warnings():
+            words = "Error (reading|writing) persistent compilation cache entry"
+            warnings.filterwarnings("ignore", words)
             yield
     finally:
         _configure(before)
@@ -75,8 +84,22 @@ def _configure(settings: dict[str, Any]) -> None:
         compilation_cache.reset_cache()  # JAX looks at the folder's name only once
 
 
-def _cpu_kind() -> str:
-    """Returns a short name for this kind of CPU.
+def _secret() -> str:
+    """Returns a random word kept in the user's cache folder; "" where none can be."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        path = Path(home, "unc_jax", "secret")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError), open(path, "x") as file:
+            path.chmod(0o600)
+            file.write(secrets.token_hex(16))
+        return path.read_text()
+    except (OSError, RuntimeError):  # RuntimeError: an account without a home
+        return ""
+
+
+def _cpu() -> str:
+    """Returns what tells this kind of CPU from others.
 
     JAX's key knows a CPU only as "cpu", but its programs use the instructions of the
     one they were compiled on: a run folder carried to another must not bring them.
@@ -87,5 +110,8 @@ def _cpu_kind() -> str:
         lines = [platform.processor()]
     words = ("model name", "flags", "Features")
     told = {line for line in lines if line.startswith(words)} or set(lines)
-    content = "\n".join([platform.machine(), *sorted(told)])
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    return "\n".join([platform.machine(), *sorted(told)])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -55,11 +55,8 @@ def _percentile(share: float) -> Callable[[Prediction, float], float]:
 
 
 def _luck(name: str, one: Measure) -> Column:
-    return Column(
-        f"{one.label}, standard error over the samples",
-        one.unit,
-        lambda prediction, _: standard_error(prediction, name),
-    )
+    """Returns the standard error of a measure; the report has it beside the measure."""
+    return Column("", one.unit, lambda prediction, _: standard_error(prediction, name))
 
 
 # A further entry is a further column, at the end of both tables.
