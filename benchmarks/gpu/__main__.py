@@ -27,11 +27,11 @@ PARTS = {
     "correctness": (15, 100),
     "samples": (30, 200),
     "training": (30, 150),
+    "profile": (15, 60),
     "evaluation": (30, 150),
     "precision": (20, 90),
     "same bits": (20, 120),
     "commands": (25, 120),
-    "profile": (15, 60),
     "layers": (10, 120),
     "contiguous": (30, 150),
 }
