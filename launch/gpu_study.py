@@ -159,8 +159,10 @@ def run_command(stage: Stage, seconds: float, log: Path) -> int:
     """Runs a stage, its output in `log`; after `seconds` it is told to save and end."""
     environment = {
         **os.environ,
-        # One cache for all models: they share most programs.
+        # One cache for all models: they share most programs, small ones as well.
         "JAX_COMPILATION_CACHE_DIR": str(log.parent / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "OPENBLAS_NUM_THREADS": "1",  # each core draws a case of its own
     }
     with open(log, "a", encoding="utf-8") as file:

@@ -173,48 +173,46 @@ def test_a_broken_archive_is_one_line(tmp_path):
         study_archive.unpack(path, tmp_path / "work")
 
 
-def call(*words):
-    return subprocess.Popen(
-        ["bash", str(ROOT / "launch" / "gpu_study.sh"), "--toy", *map(str, words)],
-        env={**os.environ, "PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def call(output, *words):
+    """Starts the study; what it prints goes to OUTPUT.txt."""
+    words = ("--toy", "--output", output, *words)
+    with open(output.with_suffix(".txt"), "w") as file:
+        return subprocess.Popen(
+            ["bash", str(ROOT / "launch" / "gpu_study.sh"), *map(str, words)],
+            env={**os.environ, "PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 @pytest.mark.slow
 def test_a_killed_study_goes_on_from_its_archive(tmp_path):
-    first = call("--seconds", 900, "--output", tmp_path / "a")
-    archive = tmp_path / "a" / "study.tar.xz"
-    while first.poll() is None:
-        if archive.exists() and any("cases.csv" in n for n in names_in(archive)):
-            break
+    archive, whole = (tmp_path / name / "study.tar.xz" for name in "ab")
+    first = call(tmp_path / "a", "--seconds", 900)
+    while first.poll() is None and not tables(archive):
         time.sleep(0.2)
     os.killpg(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
-    kept = {name for name in names_in(archive) if name.endswith("cases.csv")}
+    kept = tables(archive)
     assert 0 < len(kept) < 6
     with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path / "kept", filter="data")
-    rows = {name: (tmp_path / "kept" / name).read_bytes() for name in kept}
-    second = call("--seconds", 900, "--output", tmp_path / "b", "--archive", archive)
-    said = second.communicate()[0]
-    assert second.returncode == 0, said
-    assert "6 of 6 models" in said
-    for name, content in rows.items():  # with the times of the first call
-        assert (tmp_path / "b" / "work" / name).read_bytes() == content
-    names = names_in(tmp_path / "b" / "study.tar.xz")
-    assert sum(name.endswith("cases.csv") for name in names) == 6
-    third = call(
-        "--seconds", 60, "--output", tmp_path / "c",
-        "--archive", tmp_path / "b" / "study.tar.xz", "--cases", "11",
-    )  # fmt: skip
-    assert "not of {'cases': 11" in third.communicate()[0]
-    assert third.returncode == 2
+        tar.extractall(tmp_path / "kept", kept, filter="data")
+    second = call(tmp_path / "b", "--seconds", 900, "--archive", archive)
+    assert second.wait() == 0
+    assert "6 of 6 models" in (tmp_path / "b.txt").read_text()
+    for one in kept:  # seconds too, so it was not made again
+        again = tmp_path / "b" / "work" / one.name
+        assert again.read_bytes() == (tmp_path / "kept" / one.name).read_bytes()
+    assert len(tables(whole)) == 6
+    other = call(tmp_path / "c", "--seconds", 60, "--archive", whole, "--cases", 11)
+    assert other.wait() == 2
+    assert "not of {'cases': 11" in (tmp_path / "c.txt").read_text()
 
 
-def names_in(archive):
+def tables(archive):
+    """The cases.csv in an archive, as its members."""
+    if not archive.exists():
+        return []
     with tarfile.open(archive) as tar:
-        return tar.getnames()
+        return [one for one in tar if one.name.endswith("cases.csv")]

@@ -8,6 +8,7 @@ RUN/features.json holds the features of training and validation cases.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
+from unc_jax.data.parallel import in_order
 from unc_jax.errors import InputError
 from unc_jax.study import run_folder
 from unc_jax.study.run_folder import Run
@@ -73,12 +75,14 @@ def store_features(
     if path.exists() and run_folder.read_object(path).get("made_with") == made_with:
         return
     content: dict[str, Any] = {"made_with": made_with}
-    for split in ("train", "validation"):
-        images = (
-            np.asarray(cohort.images[cohort.ids.index(case)], np.float32)
-            for case in getattr(cohort.split, split)
-        )
-        content[split] = [features_of(image).tolist() for image in images]
+
+    def read(case: str) -> np.ndarray:
+        return np.asarray(cohort.images[cohort.ids.index(case)], np.float32)
+
+    with ThreadPoolExecutor(1) as pool:  # reads while the device is at work
+        for split in ("train", "validation"):
+            images = in_order(pool, read, getattr(cohort.split, split), ahead=1)
+            content[split] = [features_of(image).tolist() for image in images]
     files.write_json(path, content)
 
 
