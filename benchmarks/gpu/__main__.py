@@ -21,7 +21,7 @@ from benchmarks.gpu import parts, runs
 from benchmarks.gpu.bench import Bench, ratio_of
 from benchmarks.gpu.sizes import FULL, TOY
 
-# Seconds that a part needs to be worth beginning, and that it may take.
+# Seconds that a part needs to be worth beginning, and that it may take at full size.
 PARTS = {
     "machine": (5, 90),
     "correctness": (15, 100),
@@ -31,9 +31,10 @@ PARTS = {
     "evaluation": (30, 150),
     "precision": (20, 90),
     "same bits": (20, 120),
+    "rivals": (30, 60),
     "commands": (25, 120),
     "layers": (10, 120),
-    "contiguous": (30, 150),
+    "more rivals": (15, 400),
 }
 
 
@@ -65,10 +66,11 @@ def _runs(bench: Bench, only: list[str]) -> dict[str, Callable[[], None]]:
         "evaluation": lambda: runs.evaluation(bench, cohorts),
         "precision": lambda: runs.precision(bench),
         "same bits": lambda: runs.same_bits(bench),
-        "commands": lambda: runs.commands(bench, cohorts),
+        "rivals": lambda: parts.rivals(bench, parts.FIRST),
         "profile": lambda: parts.profile(bench),
+        "commands": lambda: runs.commands(bench, cohorts),
         "layers": lambda: parts.layers(bench),
-        "contiguous": lambda: parts.contiguous(bench),
+        "more rivals": lambda: parts.rivals(bench, parts.OTHERS),
     }
     return {name: every[name] for name in chosen}
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 from benchmarks.gpu.sizes import FULL, Sizes
 from benchmarks.peers.contender import LATE, Contender
 from benchmarks.peers.table import Row
-from benchmarks.peers.turns import Setting, take_turns, turns_of
+from benchmarks.peers.turns import turns_of
 
 _MODULES = {"ours": "benchmarks.gpu.tasks", "peer": "benchmarks.peers.torch_alone"}
 NO_TORCH = "left out: PyTorch is not installed here"
@@ -34,6 +34,7 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         self._temporary = tempfile.TemporaryDirectory(prefix="benchmarks_gpu_")
         self.scratch = Path(self._temporary.name)
+        self.weights = str(self.scratch / "weights.npz")  # ours writes, the peer loads
         self.rows: list[Row] = []
         self.best: dict[str, dict[str, float]] = {}
         self.part = ""
@@ -41,6 +42,7 @@ class Bench:
         self._end = time.monotonic() + seconds
         self._until = self._end
         self._log: IO[str] = (folder / "log.txt").open("w")
+        self._spare: dict[str, Contender] = {}
         self._pool = ThreadPoolExecutor(2)
         if sizes is not FULL:  # what takes time at toy sizes is compiling
             os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
@@ -75,18 +77,22 @@ class Bench:
         else:
             self.say(what, f"FAILED: {reason[:200]}", failed=True)
 
-    def setting(self, repeat: int = 1) -> Setting:
-        return Setting(
-            sys.executable,
-            repeat,
-            str(self.scratch / "weights.npz"),
-            _MODULES,
-            self._until,
-            self._log,
-        )
-
     def fresh(self, side: str = "ours", **environment: str) -> Contender:
-        return self.setting().fresh(side, **environment)
+        """A process of its own, killed when the part's time is up.
+
+        Where cores are idle, the next one is started beside it: importing takes long.
+        """
+        if environment:
+            contender = self._start(side, **environment)
+        else:
+            contender = self._spare.pop(side, None) or self._start(side)
+            if (os.cpu_count() or 1) > 4:
+                self._spare[side] = self._start(side)
+        contender.live_until(self._until)
+        return contender
+
+    def _start(self, side: str, **environment: str) -> Contender:
+        return Contender(sys.executable, _MODULES[side], self._log, **environment)
 
     def once(self, task: str, on_cpu: bool = False, **arguments: Any) -> Row:
         """A task of ours done by a process of its own; raises RuntimeError."""
@@ -128,10 +134,11 @@ class Bench:
             for form in peer:
                 self.say(f"{what}, PyTorch {form}", NO_TORCH, left_out=True)
             peer = {}
-        if held is None:
-            replies = take_turns(self.setting(repeat), task, ours=ours, peer=peer)
-        else:
-            replies = turns_of(held, task, {**ours, **peer}, repeat)
+        own = {} if held else {form: self.fresh() for form in ours}
+        own |= {} if held else {form: self.fresh("peer") for form in peer}
+        replies = turns_of(held or own, task, {**ours, **peer}, repeat)
+        for contender in own.values():
+            contender.close()
         for form, reply in replies.items():
             name = form if form in ours else f"PyTorch {form}"
             self.time(f"{what}, {name}", reply, per)
@@ -171,6 +178,8 @@ class Bench:
         return process
 
     def close(self) -> None:
+        for contender in self._spare.values():
+            contender.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._log.close()
         self._temporary.cleanup()

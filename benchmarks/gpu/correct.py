@@ -13,19 +13,20 @@ from jax import Array
 
 from benchmarks.peers.ours import variables
 from unc_jax.segmentation import devices
+from unc_jax.segmentation.cpu_conv.upsampled import convolve
 from unc_jax.segmentation.sliding import build_point_prediction
-from unc_jax.segmentation.unet import ConvBlock, UNet3D
+from unc_jax.segmentation.unet import UNet3D
 
 
 def layer(
     shape, channels, low: int, batch: int, gradients: bool, dtype: str,
     path: str, reference: bool,
 ) -> Callable[[], float | None]:  # fmt: skip
-    """Relative error of a block's output for the last item, or of its gradients.
+    """Relative error of a convolution of the last item, or of its gradients.
 
-    The block is convolution, bias and ReLU; `low` of its input channels are of half the
-    size. Inputs are numbers of bfloat16 whatever the dtype. With `reference` the answer
-    goes to `path`, otherwise it is compared with what is there.
+    `low` of the input channels are of half the size. Inputs are numbers of bfloat16
+    whatever the dtype. With `reference` the answer goes to `path`, otherwise it is
+    compared with what is there.
     """
     x, y, z = shape
     sizes = [(z, x, y, channels[0] - low)]
@@ -35,19 +36,13 @@ def layer(
     items = jnp.arange(batch - 1 if reference and not gradients else 0, batch)
     inputs = [_draw(i, items, size, dtype) for i, size in enumerate(sizes)]
     kernel = _draw(2, items[:1] * 0, (3, 3, 3, *channels), dtype)[0]
-    bias = jnp.zeros(channels[1], dtype)
-    block = ConvBlock(channels[1], "none", jnp.dtype(dtype))
-
-    def apply(kernel, *inputs):
-        params = {"kernel": kernel, "bias": bias}
-        return block.apply({"params": params}, *inputs, train=False, drop=None)
 
     def backward(kernel, *inputs):
-        out, pullback = jax.vjp(apply, kernel, *inputs)
+        out, pullback = jax.vjp(lambda k, *i: convolve(i, k), kernel, *inputs)
         return pullback(_draw(3, items, out.shape[1:], dtype))
 
     def forward(kernel, *inputs):
-        return (apply(kernel, *inputs)[-1],)
+        return (convolve(inputs, kernel)[-1],)
 
     function = backward if gradients else forward
     compiled = jax.jit(function, compiler_options=devices.compiler_options())

@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,13 +19,22 @@ _LIMITS = {
     "float32": {"layer": 1e-3, "network": 5e-3},
 }
 _COMPILED = "compile loop channels_last bfloat16"
+FIRST = (("own", _COMPILED),)
+OTHERS = (  # slower where they were tried
+    ("step", "channels_last bfloat16"),
+    ("equal", "loop channels_last bfloat16"),
+    ("equal", "compile batch channels_last bfloat16"),
+    ("step", "compile bfloat16"),
+    ("equal", "compile loop bfloat16"),
+    ("step", "bfloat16"),
+    ("equal", "loop bfloat16"),
+)
 
 
 def machine(bench: Bench) -> None:
     """Versions, the card, its matrix product; draws the weights for the peer."""
     sides = ["ours", "peer"] if bench.has_torch else ["ours"]
     contenders = {side: bench.fresh(side) for side in sides}
-    weights = bench.setting().weights
     bench.say("python", platform.python_version())
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total"]
@@ -33,7 +43,7 @@ def machine(bench: Bench) -> None:
     for side, contender in contenders.items():
         facts = contender.do("machine")
         if side == "ours":
-            drawn = contender.do("weights", path=weights, **_network(bench))
+            drawn = contender.do("weights", path=bench.weights, **_network(bench))
         contender.close()
         answer = checked(facts)["answer"]
         peak = answer["peak_gflops"] / 1e3
@@ -109,14 +119,6 @@ def samples(bench: Bench) -> None:
         peer={},
         repeat=sizes.repeat[0],
     )
-    eager = _COMPILED.removeprefix("compile ")
-    patch, windows = sizes.own_windows
-    for what, fields, forms in (
-        ("equal windows", peer, (eager, _COMPILED.replace("loop", "batch"))),
-        ("own windows", {**peer, "patch": patch, "windows": windows}, (_COMPILED,)),
-    ):
-        peers = {form: {**fields, "form": form} for form in forms}
-        bench.race(_case_name(bench, what), "case", ours={}, peer=peers, repeat=2)
 
 
 def training(bench: Bench) -> None:
@@ -126,30 +128,33 @@ def training(bench: Bench) -> None:
     resident = {**fields, "dtype": "bfloat16"}
     resident |= {"cases": sizes.resident, "size": sizes.volume}
     compiled = "compile channels_last bfloat16"
-    what = _training_name(bench)
-    for task, ours, forms in (
-        ("train", {"ours, a call each": {**fields, "dtype": "bfloat16"}}, [compiled]),
-        ("fed", {f"ours, {sizes.steps} a call, resident": resident}, []),
-        ("train", {}, ["channels_last bfloat16"]),
+    for task, ours, peer in (
+        ("fed", {f"ours, {sizes.steps} a call, resident": resident}, {}),
+        (
+            "train",
+            {"ours, a call each": {**fields, "dtype": "bfloat16"}},
+            {compiled: {**fields, "form": compiled}},
+        ),
     ):
-        peer = {form: {**fields, "form": form} for form in forms}
-        repeat = sizes.repeat[1]
+        what, repeat = _training_name(bench), sizes.repeat[1]
         bench.race(what, task, ours=ours, peer=peer, repeat=repeat, per=sizes.steps)
 
 
-def contiguous(bench: Bench) -> None:
-    """PyTorch in its other layout; it was slower where it was tried."""
+def rivals(bench: Bench, forms: Sequence[tuple[str, str]]) -> None:
+    """PyTorch in other forms: of "own" or "equal" windows, or of a training "step"."""
     sizes = bench.sizes
-    _, peer = _case_fields(bench)
-    fields = _training_fields(bench)
-    for what, task, given, repeat, per in (
-        (_case_name(bench, "equal windows"), "case", peer, 2, 1),
-        (_training_name(bench), "train", fields, sizes.repeat[1], sizes.steps),
-    ):
-        loop = "loop " if task == "case" else ""
-        forms = (f"compile {loop}bfloat16", f"{loop}bfloat16")
-        peer_forms = {form: {**given, "form": form} for form in forms}
-        bench.race(what, task, ours={}, peer=peer_forms, repeat=repeat, per=per)
+    _, equal = _case_fields(bench)
+    patch, windows = sizes.own_windows
+    own = {**equal, "patch": patch, "windows": windows}
+    works = {
+        "equal": (_case_name(bench, "equal windows"), "case", equal, 1),
+        "own": (_case_name(bench, "own windows"), "case", own, 1),
+        "step": (_training_name(bench), "train", _training_fields(bench), sizes.steps),
+    }
+    for work, form in forms:
+        what, task, fields, per = works[work]
+        peer = {form: {**fields, "form": form}}
+        bench.race(what, task, ours={}, peer=peer, repeat=2, per=per)
 
 
 def layers(bench: Bench) -> None:
@@ -206,7 +211,7 @@ def _case_fields(bench: Bench) -> tuple[Row, Row]:
     both = {**_network(bench), "patch": sizes.plane, "size": sizes.volume}
     both |= {"overlap": 0.25, "windows": 1, "rate": 0.1, "count": sizes.samples}
     ours = {**both, "kind": "spatial", "dtype": "bfloat16"}
-    return ours, {**both, "path": bench.setting().weights}
+    return ours, {**both, "path": bench.weights}
 
 
 def _case_name(bench: Bench, windows: str) -> str:

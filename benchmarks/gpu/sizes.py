@@ -81,10 +81,10 @@ FULL = Sizes(
         "model.depth": 3,
         "train.batch": 2,
         "train.patch_shape": [64, 64, 16],
-        "train.steps": 240,
-        "train.steps_per_call": 20,
-        "train.validate_every_steps": 240,
-        "train.checkpoint_every_steps": 20,
+        "train.steps": 160,
+        "train.steps_per_call": 10,
+        "train.validate_every_steps": 160,
+        "train.checkpoint_every_steps": 10,
     },
 )
 _TINY = {

@@ -92,18 +92,11 @@ def serve(tasks: dict[str, Task], device: Device) -> None:
 class Contender:
     """The other end of `serve`: a fresh process, with these variables more.
 
-    until: of `time.monotonic`, when it is killed with all that it started; log: the
-    open file for what it says besides its answers.
+    log: the open file for what it says besides its answers.
     """
 
     def __init__(
-        self,
-        python: str,
-        module: str,
-        *,
-        until: float | None = None,
-        log: IO[str] | None = None,
-        **environment: str,
+        self, python: str, module: str, log: IO[str] | None = None, **environment: str
     ) -> None:
         self._process = subprocess.Popen(
             [python, "-m", module],
@@ -116,8 +109,11 @@ class Contender:
             process_group=0,
         )
         self._late = False
-        left = threading.TIMEOUT_MAX if until is None else until - time.monotonic()
-        self._alarm = threading.Timer(max(left, 0), self._kill)
+        self._alarm: threading.Timer | None = None
+
+    def live_until(self, end: float) -> None:
+        """Has it killed at that time of `time.monotonic` with all that it started."""
+        self._alarm = threading.Timer(max(end - time.monotonic(), 0), self._kill)
         self._alarm.daemon = True
         self._alarm.start()
 
@@ -139,7 +135,8 @@ class Contender:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.wait()
-        self._alarm.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     def _kill(self) -> None:
         self._late = True

@@ -155,11 +155,13 @@ def _sweep(network, image, corners, patch, windows: int, outputs: int, form: str
     ]
     for start in range(0, len(places), windows):
         group = places[start : start + windows]
-        cut = torch.stack([image[place] for place in group])[:, None]
+        # Filled up: another number of windows would be compiled anew.
+        full = group + group[-1:] * (windows - len(group))
+        cut = torch.stack([image[place] for place in full])[:, None]
         cut = cut.repeat_interleave(outputs, 0)
         cut = cut.to(dtype_of(form), memory_format=layout_of(form))
-        found = network(cut).float()[:, 0].reshape(len(group), outputs, *patch)
-        for place, logits in zip(group, found, strict=True):
+        found = network(cut).float()[:, 0].reshape(windows, outputs, *patch)
+        for place, logits in zip(group, found, strict=False):
             total[(slice(None), *place)] += logits
             counts[place] += 1
     return total / counts

@@ -2,7 +2,7 @@
 
 import statistics
 import sys
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.peers.contender import Contender
 from benchmarks.peers.table import Row
@@ -11,25 +11,16 @@ _MODULES = {"ours": "benchmarks.peers.ours", "peer": "benchmarks.peers.pytorch"}
 
 
 class Setting(NamedTuple):
-    """Where a benchmark runs.
-
-    weights: file that ours writes and the peer loads. modules: of the tasks of "ours"
-    and of "peer". until, log: see `Contender`.
-    """
+    """Where a benchmark runs."""
 
     torch_python: str
     repeat: int
-    weights: str
-    modules: dict[str, str] = _MODULES
-    until: float | None = None
-    log: IO[str] | None = None
+    weights: str  # file that ours writes and the peer loads
 
     def fresh(self, side: str, **environment: str) -> Contender:
         """A process of its own; `side` is "ours" or "peer"."""
         python = sys.executable if side == "ours" else self.torch_python
-        return Contender(
-            python, self.modules[side], until=self.until, log=self.log, **environment
-        )
+        return Contender(python, _MODULES[side], **environment)
 
     def once(self, side: str, task: str, **arguments: Any) -> Row:
         """A task done by a process of its own."""
