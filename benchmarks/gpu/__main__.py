@@ -55,20 +55,22 @@ def _runs(bench: Bench, only: list[str]) -> dict[str, Callable[[], None]]:
     """The parts by name; what a CPU can do for them begins at once."""
     bench.begin("aside", bench.left())
     chosen = [name for name in PARTS if not only or name in only]
-    expected = parts.references(bench) if "correctness" in chosen else None
-    needed = {"evaluation", "precision", "commands"}
-    cohorts = runs.cohorts(bench) if needed & set(chosen) else None
+    aside = {}
+    if "correctness" in chosen:
+        aside["answers"] = parts.references(bench)
+    if {"evaluation", "precision", "commands"} & set(chosen):
+        aside["cohorts"] = runs.cohorts(bench)
     every = {
         "machine": lambda: parts.machine(bench),
-        "correctness": lambda: parts.correctness(bench, expected),
+        "correctness": lambda: parts.correctness(bench, aside["answers"]),
         "samples": lambda: parts.samples(bench),
         "training": lambda: parts.training(bench),
-        "evaluation": lambda: runs.evaluation(bench, cohorts),
+        "evaluation": lambda: runs.evaluation(bench, aside["cohorts"]),
         "precision": lambda: runs.precision(bench),
         "same bits": lambda: runs.same_bits(bench),
         "rivals": lambda: parts.rivals(bench, parts.FIRST),
         "profile": lambda: parts.profile(bench),
-        "commands": lambda: runs.commands(bench, cohorts),
+        "commands": lambda: runs.commands(bench, aside["cohorts"]),
         "layers": lambda: parts.layers(bench),
         "more rivals": lambda: parts.rivals(bench, parts.OTHERS),
     }

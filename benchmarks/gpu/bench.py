@@ -32,6 +32,7 @@ class Bench:
     def __init__(self, sizes: Sizes, seconds: float, folder: Path) -> None:
         self.sizes, self.folder = sizes, folder
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "kernels.txt").unlink(missing_ok=True)  # it is added to
         self._temporary = tempfile.TemporaryDirectory(prefix="benchmarks_gpu_")
         self.scratch = Path(self._temporary.name)
         self.weights = str(self.scratch / "weights.npz")  # ours writes, the peer loads
@@ -92,7 +93,7 @@ class Bench:
         return contender
 
     def _start(self, side: str, **environment: str) -> Contender:
-        return Contender(sys.executable, _MODULES[side], self._log, **environment)
+        return Contender(sys.executable, _MODULES[side], log=self._log, **environment)
 
     def once(self, task: str, on_cpu: bool = False, **arguments: Any) -> Row:
         """A task of ours done by a process of its own; raises RuntimeError."""
@@ -106,8 +107,9 @@ class Bench:
     def aside(self, *tasks: tuple[str, dict[str, Any]]) -> Future[list[Row]]:
         """Tasks done one after the other by a process on the CPU, beside all else."""
 
+        contender = self.fresh(JAX_PLATFORMS="cpu")
+
         def run() -> list[Row]:
-            contender = self.fresh(JAX_PLATFORMS="cpu")
             try:
                 return [checked(contender.do(name, **given)) for name, given in tasks]
             finally:

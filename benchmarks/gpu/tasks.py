@@ -7,12 +7,13 @@ from benchmarks.peers import ours
 from benchmarks.peers.contender import Task, serve
 from configs import base
 from unc_jax.compilation import returning_memory
+from unc_jax.config import Config
 from unc_jax.study.predictor import window_shape
 
 
 def case_by_default(features: int, depth: int, size, **fields: Any):
     """`ours.case` by the windows that a run takes by itself."""
-    config = base.get_config()
+    config: Config = base.get_config()
     config.model.features, config.model.depth = features, depth
     windows = window_shape(config, size)
     run = ours.case(

@@ -96,7 +96,12 @@ class Contender:
     """
 
     def __init__(
-        self, python: str, module: str, log: IO[str] | None = None, **environment: str
+        self,
+        python: str,
+        module: str,
+        *,
+        log: IO[str] | None = None,
+        **environment: str,
     ) -> None:
         self._process = subprocess.Popen(
             [python, "-m", module],

@@ -20,7 +20,7 @@ class Setting(NamedTuple):
     def fresh(self, side: str, **environment: str) -> Contender:
         """A process of its own; `side` is "ours" or "peer"."""
         python = sys.executable if side == "ours" else self.torch_python
-        return Contender(python, _MODULES[side], **environment)
+        return Contender(python, _MODULES[side], log=None, **environment)
 
     def once(self, side: str, task: str, **arguments: Any) -> Row:
         """A task done by a process of its own."""
