@@ -436,8 +436,9 @@ def test_same_array_gives_same_bytes(tmp_path):
 
 
 def test_float64_file_never_stands_in_memory_as_float64(tmp_path):
-    # 41 MB as the float32 returned, 82 MB as stored: three blocks of 16 MB may stand
-    # beside the array, a second whole copy may not.
+    # 41 MB as the float32 returned, 82 MB as stored. Four blocks of 16 MB may stand
+    # beside the array (gzip joins a block from pieces, by Python 3.13 more of them):
+    # 108 MB. All of it as float64 would make 123.
     array = np.zeros((160, 160, 400), np.float64)
     path = save(tmp_path / "a.nii.gz", array, np.eye(4))
     del array
@@ -446,7 +447,7 @@ def test_float64_file_never_stands_in_memory_as_float64(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert scan.array.nbytes == 160 * 160 * 400 * 4
-    assert peak < scan.array.nbytes + 3.2 * 2**24
+    assert peak < scan.array.nbytes + 4 * 2**24
 
 
 @pytest.mark.parametrize("value", [-1, 256])
