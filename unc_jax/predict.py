@@ -67,11 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
         if runtime.is_main():
             print(bounds, file=sys.stderr)  # now: it may make the wait pointless
             _print_passed_over(found)
-        liver = None
-        if arguments.liver_run and trained.target == "tumor":
-            liver = build_segmenter(run_folder.open_run(arguments.liver_run))
+        liver = arguments.liver_run if trained.target == "tumor" else None
         segmenter = build_segmenter(
-            trained, quality=model, level=wanted.level, liver=liver
+            trained,
+            quality=model,
+            level=wanted.level,
+            liver=liver and build_segmenter(run_folder.open_run(liver)),
         )
         segment_case.check(request, segmenter)
         if runtime.is_main():
@@ -80,24 +81,18 @@ def run(arguments: argparse.Namespace) -> int:
         # Each process segments its share of the scans, the main one writes the tables.
         share = found.scans[runtime.process_index() :: runtime.process_count()]
         compared = References(trained, arguments.input, arguments.references)
-        for scan, row in zip(share, _segmented(share, segmenter, request), strict=True):
-            row = compared.with_dice(row, scan, output / scan.case / "mask.nii.gz")
+        for row in _segmented(share, segmenter, request, compared):
             rows.append(worklist.with_verdict(row, worth))
             if runtime.is_main():
-                so_far = rule.decide(rows, wanted, models)
-                worklist.write_unfinished(output, so_far)
+                worklist.write_unfinished(output, rule.decide(rows, wanted, models))
         rows = rule.decide(_of_all_processes(rows), wanted, models)
         notes = [*filter(None, [worth, rule.release_words(wanted, models, rows)])]
         if runtime.is_main():
-            facts = {"run": str(trained.path), "scans": str(arguments.input)}
-            if found.passed_over:
-                passed = counted(len(found.passed_over), "file")
-                facts["passed over"] = f"{passed}, see run.json"
             worklist.finish(
                 output,
                 rows,
                 title=f"Review: {arguments.input}",
-                facts={**facts, **report.versions()},
+                facts=_facts(arguments, found),
                 details=_details(segmenter, request, found),
                 known=known,
                 wanted=wanted,
@@ -126,14 +121,16 @@ def _known_quality(
 
 
 def _segmented(
-    found: Sequence[Scan], segmenter: Segmenter, request: Request
+    found: Sequence[Scan], segmenter: Segmenter, request: Request, compared: References
 ) -> Iterator[Row]:
-    """Yields the rows of the scans as they come, with their predicted Dice."""
+    """Yields the rows of the scans as they come, with predicted and known Dice."""
     progress = Progress("predict", len(found), "case")
     for done, scan in enumerate(found, start=1):
         row = segment_case.finished_row(scan, segmenter, request)
         row = row or _attempt(scan, segmenter, request)
-        yield quality.with_estimate(row, segmenter.quality, segmenter.level)
+        row = quality.with_estimate(row, segmenter.quality, segmenter.level)
+        mask = request.output / scan.case / "mask.nii.gz"
+        yield compared.with_dice(row, scan, mask)
         progress(done, scan.case)
 
 
@@ -164,6 +161,15 @@ def _print_passed_over(found: Found) -> None:
     if lines[len(shown) :]:
         rest = len(lines) - len(shown)
         print(f"passed over for {rest} more reasons: run.json", file=sys.stderr)
+
+
+def _facts(arguments: argparse.Namespace, found: Found) -> dict[str, str]:
+    facts = {"run": str(arguments.run), "scans": str(arguments.input)}
+    if found.passed_over:
+        facts["passed over"] = (
+            f"{counted(len(found.passed_over), 'file')}, see run.json"
+        )
+    return {**facts, **report.versions()}
 
 
 def _details(segmenter: Segmenter, request: Request, found: Found) -> dict[str, object]:

@@ -57,49 +57,22 @@ def write_segmentation(
       target: "liver" or "tumor".
       version: of this program.
     """
-    hd, pydicom = require_highdicom(), load_pydicom()
-    codes = importlib.import_module("pydicom.sr.codedict").codes
-    read = {path: read_dicom(path) for path in slice_files}
-    places = [read_slice(one, path) for path, one in read.items()]
-    slices = [read[place.path] for place in sort_slices(places)]
-    for one in slices:
-        for name in _MAY_BE_EMPTY:
-            if name not in one:
-                setattr(one, name, "")
-    if not slices[0].get("SOPClassUID"):
-        raise InputError(
-            f"{slice_files[0]}: does not say what it is (SOPClassUID is empty)"
-        )
+    hd, slices = require_highdicom(), _sources(slice_files)
     planes = to_scan_order(mask, geometry).transpose(2, 1, 0)
     content = hashlib.sha256(np.packbits(planes).tobytes()).hexdigest()
     mark = [str(slices[0].get("SeriesInstanceUID", "")), target, version, content]
     series, own, tracked = (
-        pydicom.uid.generate_uid(entropy_srcs=[*mark, purpose])
+        load_pydicom().uid.generate_uid(entropy_srcs=[*mark, purpose])
         for purpose in ("series", "instance", "tracking")
     )
     try:
-        category, kind = (getattr(codes.SCT, name) for name in _CODES[target])
-        described = hd.seg.SegmentDescription(
-            segment_number=1,
-            segment_label=target,
-            segmented_property_category=category,
-            segmented_property_type=kind,
-            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=hd.AlgorithmIdentificationSequence(
-                name="unc_jax",
-                family=codes.DCM.ArtificialIntelligence,
-                version=version,
-            ),
-            tracking_uid=tracked,
-            tracking_id=f"unc_jax {target}",
-        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on attributes that a source lacks
             segmentation = hd.seg.Segmentation(
                 source_images=slices,
                 pixel_array=np.ascontiguousarray(planes, np.uint8),
                 segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=[described],
+                segment_descriptions=[_description(target, version, tracked)],
                 series_instance_uid=series,
                 series_number=_SERIES_NUMBER,
                 sop_instance_uid=own,
@@ -117,3 +90,36 @@ def write_segmentation(
         ) from None
     with replacing(path) as temporary, open(temporary, "wb") as file:
         segmentation.save_as(file)
+
+
+def _sources(files: tuple[Path, ...]) -> list[Any]:
+    """Reads the slices in their order, with what a segmentation copies from them."""
+    read = {path: read_dicom(path) for path in files}
+    places = [read_slice(one, path) for path, one in read.items()]
+    slices = [read[place.path] for place in sort_slices(places)]
+    for one in slices:
+        for name in _MAY_BE_EMPTY:
+            if name not in one:
+                setattr(one, name, "")
+    if not slices[0].get("SOPClassUID"):
+        raise InputError(f"{files[0]}: does not say what it is (SOPClassUID is empty)")
+    return slices
+
+
+def _description(target: str, version: str, tracked: str) -> Any:
+    """Returns what the segment is, and what made it."""
+    hd = require_highdicom()
+    codes = importlib.import_module("pydicom.sr.codedict").codes
+    category, kind = (getattr(codes.SCT, name) for name in _CODES[target])
+    return hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=target,
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name="unc_jax", family=codes.DCM.ArtificialIntelligence, version=version
+        ),
+        tracking_uid=tracked,
+        tracking_id=f"unc_jax {target}",
+    )
