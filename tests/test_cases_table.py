@@ -6,7 +6,8 @@ import pytest
 
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Panel
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.panels import Panel, read_panel, write_panel
 
 
 def rows_of_two():
@@ -86,8 +87,8 @@ def test_panel_reads_back(tmp_path):
         spacing_mm=np.array([0.7, 1.5]),
         z=17,
     )
-    cases_table.write_panel(tmp_path / "panels" / "a.npz", panel)
-    found = cases_table.read_panel(tmp_path / "panels" / "a.npz")
+    write_panel(tmp_path / "panels" / "a.npz", panel)
+    found = read_panel(tmp_path / "panels" / "a.npz")
     for one, other in zip(found, panel, strict=True):
         np.testing.assert_array_equal(one, other)
         assert type(one) is type(other)

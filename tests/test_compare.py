@@ -17,7 +17,8 @@ from unc_jax.study import (
     run_folder,
     tables,
 )
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, Panel
+from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.panels import Panel, write_panel
 from unc_jax.uncertainty.measures import MEASURES
 
 COUNTS = {"train": 12, "validation": 4, "test": 16}
@@ -63,7 +64,7 @@ def write_run(folder, *, noise=1.0, seed=0, panels=False, rows=None, **fields):
             0,
         )
         for row in made:
-            cases_table.write_panel(folder / "panels" / f"{row['case']}.npz", panel)
+            write_panel(folder / "panels" / f"{row['case']}.npz", panel)
     return folder
 
 

@@ -13,6 +13,7 @@ from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.evaluate import evaluate_cases
+from unc_jax.study.panels import read_panel
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.prediction import reduce_samples
 
@@ -371,13 +372,13 @@ def test_an_error_behind_ends_the_evaluation(cohort, tmp_path):
 def test_panel_is_the_slice_that_shows_most(cohort, tmp_path):
     evaluate(Predictor(empty=("d",)), cohort, tmp_path)
     index = IDS.index("a")
-    panel = cases_table.read_panel(tmp_path / "panels" / "a.npz")
+    panel = read_panel(tmp_path / "panels" / "a.npz")
     assert panel.z == 3  # the first of 3, 4, 5; slice 7 has one voxel
     np.testing.assert_array_equal(panel.image, cohort.images[index, :, :, 3])
     assert panel.reference.sum() == 16
     assert panel.prediction.sum() == 12
     assert panel.spacing_mm.tolist() == [1.0, 2.0]
     # Without a reference, the slice of the false alarm.
-    empty = cases_table.read_panel(tmp_path / "panels" / f"{EMPTY_LABEL}.npz")
+    empty = read_panel(tmp_path / "panels" / f"{EMPTY_LABEL}.npz")
     assert empty.z == 3
     assert not empty.reference.any()

@@ -4,7 +4,8 @@ from matplotlib import image as images
 from matplotlib.figure import Figure
 
 from unc_jax.study import cases_table, charts, figures
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, Panel
+from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.panels import Panel, write_panel
 
 
 def panel(spacing_mm=(1.0, 1.0)):
@@ -78,7 +79,7 @@ def test_figure_1_is_written(tmp_path, dices):
     rows = rows_of(dices)
     rows[0]["case"] = "cost $5_and_a_name_that_is_far_too_long_for_one_column"
     for row in rows:
-        cases_table.write_panel(tmp_path / f"{row['case']}.npz", panel((0.7, 1.0)))
+        write_panel(tmp_path / f"{row['case']}.npz", panel((0.7, 1.0)))
     path = tmp_path / "figures" / "figure1.png"
     assert figures.save(figures.figure1(rows, tmp_path), path)
     height, width, _ = images.imread(path).shape

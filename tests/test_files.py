@@ -75,6 +75,15 @@ def test_an_error_steers_no_terminal(tmp_path):
     assert line_of(OSError(2, "none", str(bad)), tmp_path).isprintable()
 
 
+def test_the_stamp_of_a_file_shows_a_change_that_keeps_size_and_time(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    before, status = files.stamp(path), path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert files.stamp(path) != before
+
+
 def test_scans_are_read_without_jax():
     program = "import sys, unc_jax.data.nifti; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

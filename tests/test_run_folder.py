@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-import os
 import shutil
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 import unc_jax
 from tests.test_evaluate import contents
 from unc_jax import stages
 from unc_jax.config import flat_config, from_flat
+from unc_jax.data import dataset
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import folder_of
 from unc_jax.study import run_folder
@@ -215,13 +217,16 @@ def test_a_mended_set_is_verified_again(tiny_config, tiny_task, tmp_path):
     assert len(stages.prepare(tiny_config).ids) == 6
 
 
-def test_a_change_that_keeps_size_and_time_is_seen(tiny_task, tmp_path):
-    root = shutil.copytree(tiny_task, tmp_path / "Task")
-    path = next((root / "labelsTr").glob("*.nii.gz"))
-    before, status = stages._stamp(path), path.stat()
-    path.write_bytes(path.read_bytes())
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert stages._stamp(path) != before
+def test_folders_without_an_index_are_prepared(tiny_config, tiny_task, tmp_path):
+    for case in dataset.read_task(tiny_task).training:
+        folder = tmp_path / "Cases" / case.id
+        (folder / "segmentations").mkdir(parents=True)
+        shutil.copy(case.image, folder / "ct.nii.gz")
+        mask = nib.load(case.label)
+        mask = nib.Nifti1Image((mask.get_fdata() > 0).astype(np.uint8), mask.affine)
+        nib.save(mask, folder / "segmentations" / "liver.nii.gz")
+    tiny_config.data.root = str(tmp_path / "Cases")
+    assert len(stages.prepare(tiny_config).ids) == 6
 
 
 def test_the_config_is_stored_by_training(tiny_config, tiny_run):

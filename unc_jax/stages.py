@@ -1,7 +1,5 @@
 """Stages of a run: prepare, train, evaluate. They share nothing but files."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from absl import logging
 
 from unc_jax import runtime
 from unc_jax.config import Config, flat_config
-from unc_jax.data import cohort, dataset, files, label_names, nifti, split
+from unc_jax.data import cohort, dataset, files, label_names, split
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.data.prepare_case import Recipe
@@ -42,9 +40,6 @@ _ORIGIN = (
     "--config.data.root=FOLDER, or run on a synthetic cohort by "
     "--config.data.root=phantom"
 )
-
-# Raise it when verification finds other problems in the same files.
-_VERIFICATION = 3
 
 
 def prepare(config: Config) -> Cohort:
@@ -216,7 +211,8 @@ def data_root(config: Config) -> Path:
 
 def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
     """Returns the task without its refused cases, if data.skip_bad_cases says so."""
-    problems = _verified(task, Path(config.data.prepared))
+    progress = _progress("verify", len(task.training))
+    problems = dataset.verify_once(task, Path(config.data.prepared), progress)
     errors = [p.message for p in problems if p.severity == "error"]
     bad = {problem.case for problem in problems if problem.severity == "error"}
     for problem in problems:
@@ -229,23 +225,6 @@ def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
             "--config.data.skip_bad_cases=True"
         )
     return task._replace(training=tuple(c for c in task.training if c.id not in bad))
-
-
-def _verified(task: dataset.Task, folder: Path) -> list[dataset.Problem]:
-    """Returns the problems of the files; unchanged files are not read again."""
-    scans = sorted(p for case in task.training for p in (case.image, case.label) if p)
-    paths = [path for scan in scans for path in nifti.files_of(scan)]
-    # Of a file that is not there, verification itself says what is wrong.
-    seen = [[str(p), *(files.stamp(p) if p.exists() else [])] for p in paths]
-    index = (task.root / "dataset.json").read_text(encoding="utf-8", errors="replace")
-    content = [_VERIFICATION, str(task.root), index, seen]
-    mark = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    record = folder / "verified" / f"{mark[:16]}.json"
-    if record.exists():
-        return [dataset.Problem(*entry) for entry in json.loads(record.read_text())]
-    problems = dataset.verify(task, _progress("verify", len(task.training)))
-    files.write_json(record, problems)
-    return problems
 
 
 def made_with(

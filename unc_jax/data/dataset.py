@@ -2,13 +2,15 @@
 
 import argparse
 import functools
+import hashlib
+import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unc_jax.data import label_names, layouts, nifti
+from unc_jax.data import files, label_names, layouts, nifti
 from unc_jax.data.label_names import Names
 from unc_jax.data.layouts import Entry
 from unc_jax.data.nifti import ENDINGS
@@ -16,6 +18,7 @@ from unc_jax.data.parallel import map_cases
 from unc_jax.data.verify import Problem, check_case, inside
 from unc_jax.errors import InputError, counted, printable
 
+_VERIFICATION = 3  # raise it when verification finds others in the same files
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 
 
@@ -114,6 +117,26 @@ def verify(
 
 def _check(labels: dict[int, str], case: Case) -> list[Problem]:
     return check_case(case.id, case.image, case.label, labels)
+
+
+def verify_once(
+    task: Task, folder: Path, on_case: Callable[[int, int], None] | None = None
+) -> list[Problem]:
+    """Returns what `verify` does; FOLDER/verified knows it of unchanged files."""
+    cases = []
+    for case in task.training + task.test:
+        scans = filter(None, (case.image, case.label))
+        paths = [path for scan in scans for path in nifti.files_of(scan)]
+        # Of a file that is not there, verification itself says what is wrong.
+        cases += [case.id, *((str(p), p.exists() and files.stamp(p)) for p in paths)]
+    content = [_VERIFICATION, str(task.root), task.names, task.problems, cases]
+    mark = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    record = folder / "verified" / f"{mark[:16]}.json"
+    if record.exists():
+        return [Problem(*entry) for entry in json.loads(record.read_text())]
+    problems = verify(task, on_case)
+    files.write_json(record, problems)
+    return problems
 
 
 def print_problems(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,6 @@ that reading gives them back bitwise.
 import csv
 import io
 import math
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -121,22 +120,6 @@ FAILED = "failed: "  # and the reason
 Row = dict[str, str | int | float | None]
 
 
-class Panel(NamedTuple):
-    """One axial slice of a case, as the figures show it; arrays are (x, y)."""
-
-    image: np.ndarray  # float16, as the network saw it
-    reference: np.ndarray  # bool
-    prediction: np.ndarray  # bool, mean probability >= 0.5
-    uncertainty: np.ndarray  # float16, nats
-    spacing_mm: np.ndarray  # (2,), of x and y
-    z: int
-
-    @property
-    def height_to_width(self) -> float:
-        width, height = self.image.shape * self.spacing_mm
-        return float(height / width)
-
-
 def new_row(columns: Sequence[str], **values: str | int | float | None) -> Row:
     """Returns a row of all `columns`; text defaults to "", numbers to None.
 
@@ -246,23 +229,6 @@ def column(rows: Sequence[Row], name: str, split: str | None = None) -> np.ndarr
     """
     values = [row[name] for row in rows if split is None or row["split"] == split]
     return np.array([math.nan if v is None else float(v) for v in values])
-
-
-def write_panel(path: Path, panel: Panel) -> None:
-    """Writes one panel as compressed .npz, atomically."""
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **panel._asdict())
-
-
-def read_panel(path: Path) -> Panel:
-    """Reads what `write_panel` wrote; InputError names the file."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in Panel._fields}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(f"{path}: is no slice of a case ({cause})") from None
-    return Panel(**arrays)._replace(z=int(arrays["z"]))
 
 
 def to_field(value: str | int | float | None) -> str:

@@ -30,7 +30,8 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError, counted
 from unc_jax.study import cases_table, metrics, partial_tables
 from unc_jax.study.behind import Behind
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Panel, Row
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Row
+from unc_jax.study.panels import Panel, write_panel
 from unc_jax.study.predictor import Predict
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.prediction import Prediction
@@ -94,7 +95,7 @@ def evaluate_cases(
             record = cohort.records[index]
             of_scan = beside.submit(_of_scan, prediction, record, reference)
             panel = _panel(cohort, index, prediction)
-            cases_table.write_panel(directory / "panels" / f"{case}.npz", panel)
+            write_panel(directory / "panels" / f"{case}.npz", panel)
             if on_prediction is not None:
                 on_prediction(index, prediction)
             row |= of_scan.result()

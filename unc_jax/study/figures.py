@@ -16,8 +16,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from unc_jax.data import files
-from unc_jax.study.cases_table import Panel, Row, read_panel
+from unc_jax.study.cases_table import Row
 from unc_jax.study.comparison import Model
+from unc_jax.study.panels import Panel, read_panel
 from unc_jax.study.run_folder import TARGETS
 
 # The largest value that -p log p takes, so that colours mean the same in every figure.
