@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -12,7 +11,7 @@ import unc_jax
 from tests.test_evaluate import contents
 from unc_jax import stages
 from unc_jax.config import flat_config, from_flat
-from unc_jax.data import dataset
+from unc_jax.data import dataset, nifti
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import folder_of
 from unc_jax.study import run_folder
@@ -222,9 +221,9 @@ def test_folders_without_an_index_are_prepared(tiny_config, tiny_task, tmp_path)
         folder = tmp_path / "Cases" / case.id
         (folder / "segmentations").mkdir(parents=True)
         shutil.copy(case.image, folder / "ct.nii.gz")
-        mask = nib.load(case.label)
-        mask = nib.Nifti1Image((mask.get_fdata() > 0).astype(np.uint8), mask.affine)
-        nib.save(mask, folder / "segmentations" / "liver.nii.gz")
+        labels, geometry = nifti.read(case.label, labels=True)
+        mask = folder / "segmentations" / "liver.nii.gz"
+        nifti.write(mask, labels > 0, geometry, np.uint8)
     tiny_config.data.root = str(tmp_path / "Cases")
     assert len(stages.prepare(tiny_config).ids) == 6
 
