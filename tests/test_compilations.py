@@ -54,6 +54,7 @@ def test_a_second_start_compiles_nothing_wherever_the_folder_went(tmp_path):
     for folder in (tmp_path / "here", tmp_path / "there"):
         if results:
             shutil.copytree(tmp_path / "here", folder)
+        folder.mkdir(exist_ok=True)
         jax.clear_caches()  # as a new process
         with counted() as count, compilation.cache_compilations(folder):
             results.append(two_steps())
@@ -80,6 +81,7 @@ def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
 @pytest.mark.parametrize("elsewhere", ["another account", "no home", "a link"])
 def test_programs_of_a_received_folder_are_not_run(tmp_path, monkeypatch, elsewhere):
     folder = tmp_path / "received"
+    folder.mkdir()
     with compilation.cache_compilations(folder):
         two_steps()
     if elsewhere == "a link":

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import secrets
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LONG_S = 0.5  # from here on a compilation leaves memory worth returning
+_ROOM = 100e6  # bytes; the programs of a run take some
 _FOLDER = "jax_compilation_cache_dir"
 # Every program is kept, however small: a start compiles some hundred small ones, and
 # the programs of a whole run take a few megabytes.
@@ -37,12 +39,14 @@ def cache_compilations(folder: Path) -> Iterator[None]:
     named (JAX_COMPILATION_CACHE_DIR) is used instead. Memory: see `returning_memory`.
 
     Cached programs are machine code. Those that came with a folder from elsewhere are
-    never run: the place of one's own follows from a secret of this account.
+    never run: the place of one's own follows from a secret of this account. On a disk
+    that is nearly full there is no cache, which would take the room of results.
     """
     changed, secret = {}, _secret()
     path = folder / ".cache" / "jax" / _digest(_cpu() + secret)[:12]
-    linked = any(one.is_symlink() for one in (path, *path.parents[:2]))
-    if secret and not linked and not getattr(jax.config, _FOLDER):
+    fit = not any(one.is_symlink() for one in (path, *path.parents[:2]))
+    fit &= shutil.disk_usage(folder).free > _ROOM
+    if secret and fit and not getattr(jax.config, _FOLDER):
         changed = {_FOLDER: str(path.resolve()), **_SETTINGS}
     before = {name: getattr(jax.config, name) for name in changed}
     _configure(changed)
