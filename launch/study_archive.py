@@ -50,7 +50,7 @@ def pack(
     try:
         for count in range(len(_DISPENSABLE) + 1):
             left_out = _DISPENSABLE[:count]
-            with tarfile.open(temporary, "w:xz") as tar:
+            with tarfile.open(temporary, "w:xz", preset=1) as tar:
                 for path in _kept(work, finished, shown, left_out):
                     tar.add(path, path.relative_to(work), recursive=False)
             if temporary.stat().st_size <= max_bytes:

@@ -85,9 +85,7 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
         leaving.append(jax.device_get(of_batch))
         spreads.append(spread)
     masks, volumes, sparse = map(_joined, zip(*leaving, strict=True))
-    mean, uncertainty, expected = (
-        total / np.float32(len(volumes)) for total in jax.device_get(sums)
-    )
+    mean, uncertainty, expected = jax.device_get(_divide(sums, len(volumes)))
     return Prediction(
         mean,
         uncertainty,
@@ -227,6 +225,11 @@ def _add_batch(
     sparse = batch[:, ::SPARSE, ::SPARSE, ::SPARSE].astype(jnp.float16)
     spread = jnp.max(jnp.abs(batch - first))
     return added, spread, pack_masks(masks), volumes, sparse
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _divide(sums: tuple[Array, ...], count: ArrayLike) -> tuple[Array, ...]:
+    return tuple(total / jnp.float32(count) for total in sums)
 
 
 @jax.jit
