@@ -12,10 +12,11 @@ import csv
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -120,6 +121,18 @@ def write_series(folder: Path, good: Path) -> dict[str, str]:
     place = series("dose", "a dose beside it")
     one.SOPClassUID = pydicom.uid.RTDoseStorage
     one.save_as(place / "dose.dcm")
+    place = series("coded", "JPEG 2000 that codes 60000 x 60000 voxels in one slice")
+    one = pydicom.dcmread(place / "0020.dcm")
+    one.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    sizes = struct.pack(">8I", 60000, 60000, 0, 0, 60000, 60000, 0, 0)
+    frame = b"\xff\x4f\xff\x51\0\x29\0\0" + sizes + b"\0\1\x0f\1\1"
+    one.PixelData = pydicom.encaps.encapsulate([frame])
+    one.save_as(place / "0020.dcm")
+    place = series("runs", "RLE of 60 MB that would unpack to 4 GB in one slice")
+    one.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+    head = struct.pack("<16L", 2, 64, 64 + 30 * 2**20, *[0] * 13)
+    one.PixelData = pydicom.encaps.encapsulate([head + b"\x81\0" * (30 * 2**20)])
+    one.save_as(place / "0020.dcm")
     series("enhanced", "many frames in a file", SOPClassUID=f"{_CT}.1")
     return wrong
 
@@ -161,9 +174,29 @@ def predict(run: Path, source: Path, output: Path) -> tuple[int, str]:
         capture_output=True,
         text=True,
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    lines = [one for one in done.stderr.splitlines() if one.startswith("error: ")]
-    return done.returncode, lines[-1] if lines else ""
+    return done.returncode, error_of(done.stderr)
+
+
+def error_of(printed: str) -> str:
+    assert "Traceback" not in printed, printed
+    lines = [one for one in printed.splitlines() if one.startswith("error: ")]
+    return lines[-1] if lines else ""
+
+
+def flags() -> Iterator[tuple[str, int, str]]:
+    """Yields mistakes in the flags of `main`, its exit code and what it says."""
+    for words in (
+        "--stage plan",
+        "--stage plan --config",
+        "--stage plan --config configs/nope.py",
+        "--stage plan --config configs/demo.py:x",
+        "--stage plan --config configs/demo.py --config.train.batsh=2",
+        "--stage plan --config.train.batch=none --config configs/demo.py",
+        "--stage plan --config configs/demo.py --config.train.batch=0",
+    ):
+        command = [sys.executable, "-m", "unc_jax.main", *words.split()]
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+        yield f"main {words}", done.returncode, error_of(done.stderr)
 
 
 def outputs(run: Path, folder: Path, good: Path) -> list[tuple[str, int, str]]:
@@ -231,7 +264,7 @@ def main() -> None:
         (folder / "dicom_scans").mkdir()
         series = write_series(folder / "dicom_scans", good)
         table(run, folder / "dicom_scans", folder / "dicom_out", series)
-        for what, code, said in outputs(run, folder, good):
+        for what, code, said in (*outputs(run, folder, good), *flags()):
             print(f"| {what} | {code} | {said.replace(str(folder), 'FOLDER')} |")
     finally:
         shutil.rmtree(folder)
