@@ -1,12 +1,13 @@
 """Several structures of a case: each row is what scoring that structure alone says."""
 
+import csv
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from samples import SHAPE, probability_maps, write
+from samples import AFFINE, SHAPE, probability_maps, write
 from scipy import ndimage
 
 from unc_jax import score
@@ -321,6 +322,81 @@ def test_probabilities_of_one_structure_are_not_several(tmp_path):
     part = found.part(Structure("spleen", (7,)))
     assert part.array.sum() == 2 * 3 * 2
     assert all(side.start % 2 == 0 for side in part.box)
+
+
+def lesion_maps():
+    """Four samples: a large lesion, a small one that three have, one that one has."""
+    found = np.zeros((4, *SHAPE), np.uint8)
+    found[:, 2:7, 2:7, 2:6] = 1
+    found[:3, 10:12, 3:5, 3:5] = 1
+    found[0, 9:11, 9:11, 7:9] = 1
+    return found
+
+
+def write_lesions(tmp_path):
+    for i, array in enumerate(lesion_maps()):
+        write(tmp_path / "s" / "a" / f"{i}.nii.gz", array)
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[2:7, 2:7, 2:6] = truth[1:3, 9:11, 7:9] = 1
+    write(tmp_path / "truth" / "a.nii.gz", truth)
+    names = json.dumps({"labels": {"0": "background", "1": "tumour"}})
+    (tmp_path / "s" / "dataset.json").write_text(names)
+    return ["--samples", tmp_path / "s", "--output", tmp_path / "o", "--label", "all"]
+
+
+def test_components_of_a_case(tmp_path):
+    flags = write_lesions(tmp_path)
+    assert score_of(*flags, "--references", tmp_path / "truth") == 0
+    with open(tmp_path / "o" / "components.csv", newline="") as file:
+        big, small, only = csv.DictReader(file)
+    assert [one["component"] for one in (big, small, only)] == ["1", "2", "3"]
+    assert [one["presence"] for one in (big, small, only)] == ["1.0", "0.75", "0.25"]
+    assert [one["matched"] for one in (big, small, only)] == ["yes", "no", "no"]
+    assert [one["in_mask"] for one in (big, small, only)] == ["yes", "yes", "no"]
+    assert float(small["volume_ml"]) == pytest.approx(8 * 9 / 1000)
+    # The centre of voxels 10 and 11, 3 and 4, 3 and 4, by the affine of the file.
+    place = AFFINE @ [10.5, 3.5, 3.5, 1]
+    found = [float(small[f"{axis}_mm"]) for axis in "xyz"]
+    assert found == pytest.approx(place[:3])
+    row = rows_of(tmp_path / "o")["a", "tumour"]
+    lesions = {"lesions": 2, "lesion_sensitivity": 0.5, "false_positives": 1}
+    assert {name: row[name] for name in lesions} == lesions
+    assert row["lesion_dice"] == pytest.approx(0.5)
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "lesion 2 of 2: 0.072 ml, 5 mm, seen in 3 of 4 samples, not in the" in page
+    assert "in samples only: 0.072 ml, 5 mm, seen in 1 of 4 samples" in page
+    assert "Of 2 components in the references 1 are found" in page
+    assert score_of(*flags) == 0
+    with open(tmp_path / "o" / "components.csv", newline="") as file:
+        assert [one["matched"] for one in csv.DictReader(file)] == ["", "", ""]
+    assert rows_of(tmp_path / "o")["a", "tumour"]["lesions"] is None
+
+
+def test_the_largest_component_alone(tmp_path):
+    flags = [*write_lesions(tmp_path), "--references", tmp_path / "truth"]
+    assert score_of(*flags) == 0
+    before = rows_of(tmp_path / "o")["a", "tumour"]
+    assert score_of(*flags, "--largest-component") == 0
+    row = rows_of(tmp_path / "o")["a", "tumour"]
+    assert row["warnings"] == "removed 1 component of 0.072 ml, not the largest"
+    assert (row["false_positives"], row["d_pw"]) == (0, before["d_pw"])
+    assert row["volume_ml"] == pytest.approx(100 * 9 / 1000)
+    assert row["dice"] > before["dice"]
+    written = nifti.read(tmp_path / "o" / "a" / "mask.nii.gz").array
+    assert written.sum() == 100
+
+
+def test_nothing_is_left_of_a_command_for_other_structures(tmp_path):
+    write_samples(tmp_path / "s")
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", "--label"]
+    assert score_of(*flags, "liver") == 0
+    assert (tmp_path / "o" / "a" / "mean.nii.gz").exists()
+    assert (tmp_path / "o" / "pictures" / "a.png").exists()
+    assert score_of(*flags, "all") == 0
+    assert not (tmp_path / "o" / "a" / "mean.nii.gz").exists()
+    assert not (tmp_path / "o" / "pictures" / "a.png").exists()
+    assert score_of(*flags, "liver") == 0
+    assert not list((tmp_path / "o" / "pictures" / "a").iterdir())
 
 
 MEASURE = """

@@ -51,12 +51,17 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.references,
         arguments.images,
         tuple(arguments.window),
+        arguments.largest_component,
     )
     with files.hold(output, "unc_jax.score"):
         worklist.begin(output)
-        rows = _score(found, request)
-        models = by_structure.fit(known, rows) if known else {}
-        notes = by_structure.bound_words(models, arguments.level)
+        rows, components = _score(found, request)
+        models, notes = {}, []
+        try:
+            models = by_structure.fit(known, rows) if known else {}
+        except InputError as error:  # of the rows alone: they are worth having
+            notes.append(f"No predicted Dice: {error}.")
+        notes += by_structure.bound_words(models, arguments.level)
         if models:
             used = [quality.supported_level(m, wanted.level) for m in models.values()]
             wanted = wanted._replace(level=max(used))
@@ -74,31 +79,36 @@ def run(arguments: argparse.Namespace) -> int:
             known=known,
             wanted=wanted,
             notes=notes,
+            components=components,
         )
     return worklist.print_outcome(output, rows, notes)
 
 
 def _score(
     found: Mapping[str, Sequence[Path]], request: score_case.Request
-) -> list[Row]:
-    rows: list[Row] = []
+) -> score_case.Scored:
+    scored = score_case.Scored([], [])
     progress = Progress("score", len(found), "case")
     for done, (case, paths) in enumerate(found.items(), start=1):
         started = time.perf_counter()
+        own_files = not paths[0].is_relative_to(request.output)  # no samples among them
+        if own_files:
+            worklist.clear_case(request.output, case)
         try:
-            own = score_case.score_case(case, paths, request)
+            own, parts = score_case.score_case(case, paths, request)
         except OSError:  # of the output: no later case would fare better
             raise
         except Exception as error:
-            own = [worklist.failed_row(case, paths[0].parent, error)]
+            parts, own = [], [worklist.failed_row(case, paths[0].parent, error)]
             if request.wanted.single:
                 own[0]["structure"] = request.wanted.listed[0].name
-            if not paths[0].is_relative_to(request.output):  # the samples are kept
+            if own_files:
                 worklist.clear_case(request.output, case)
         seconds = (time.perf_counter() - started) / len(own)
-        rows += [{**row, "seconds": round(seconds, 3)} for row in own]
+        scored.rows.extend({**row, "seconds": round(seconds, 3)} for row in own)
+        scored.components.extend(parts)
         progress(done, case)
-    return rows
+    return scored
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -114,6 +124,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _wanted(arguments: argparse.Namespace) -> Wanted:
     """Returns the structures that --label and --names ask for."""
+    if not arguments.label:
+        return Wanted()
     if arguments.names:
         names, place = structures.read_names(arguments.names), str(arguments.names)
     else:
@@ -131,7 +143,7 @@ def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:
     asked = {
         name: str(value)
         for name, value in vars(arguments).items()
-        if value not in (None, ()) and name not in ("debug", "window", "label")
+        if value not in (None, (), False) and name not in ("debug", "window", "label")
     }
     labels = ",".join("+".join(map(str, parts)) for parts in arguments.label)
     return {
@@ -163,6 +175,11 @@ def _parser() -> Parser:
         help="structures: numbers, or names in dataset.json, e.g. spleen,1+2; or all",
     )
     parser.add_argument("--names", type=Path, help="JSON file of the labels' names")
+    parser.add_argument(
+        "--largest-component",
+        action="store_true",
+        help="leave but the largest component of each mask; the row says what went",
+    )
     parser.add_argument("--references", type=Path, help="folder of CASE.nii.gz")
     parser.add_argument("--images", type=Path, help="folder of scans, for the pictures")
     parser.add_argument(

@@ -82,9 +82,9 @@ def find_target(
     listed = _listed(names, [value for value in by_value(names) if value])
     organs = [name for name in names if _is_organ(name)]
     others = [
-        n for n in names if not (_is_organ(n) or _is_tumour(n) or _is_none(n, names))
+        n for n in names if not (_is_organ(n) or is_tumour(n) or _is_none(n, names))
     ]
-    tumours = [n for n in names if _is_tumour(n) and (_words(n) & _LIVER or not others)]
+    tumours = [n for n in names if is_tumour(n) and (_words(n) & _LIVER or not others)]
     found_tumor = tuple(tumor) or _values(names, tumours)
     found_liver = tuple(liver) or (
         _values(names, organs) and _values(names, [*organs, *tumours])
@@ -114,11 +114,12 @@ def _is_organ(name: str) -> bool:
     return (
         "liver" in words
         and not words - _LIVER - _TUMOUR - _FILLER
-        and not (_is_tumour(name))
+        and not (is_tumour(name))
     )
 
 
-def _is_tumour(name: str) -> bool:
+def is_tumour(name: str) -> bool:
+    """Tells whether a label is one of tumours alone, by its name."""
     words = _words(name)
     whole = words & {"and", "with", "incl", "including"}  # "liver and tumour" is both
     return (

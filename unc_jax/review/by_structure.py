@@ -35,6 +35,9 @@ class Summary(NamedTuple):
     scored: int  # cases with a Dice
     failures: int  # of those, below the target
     hd95_mm: float | None  # median
+    lesions: int  # components of the references
+    found: int  # of those
+    false_positives: float | None  # of the masks, mean over cases
 
 
 def group(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -161,8 +164,13 @@ def summarise(rows: Sequence[Row], target: float) -> list[Summary]:
     """
     found = []
     for structure, own in sorted(group(rows).items()):
-        dice, hd95 = (cases_table.column(own, name) for name in ("dice", "hd95_mm"))
-        dice, hd95 = dice[~np.isnan(dice)], hd95[~np.isnan(hd95)]
+        names = ("dice", "hd95_mm", "false_positives")
+        columns = (cases_table.column(own, name) for name in names)
+        dice, hd95, false = (values[~np.isnan(values)] for values in columns)
+        lesions, share = (
+            np.nan_to_num(cases_table.column(own, name))
+            for name in ("lesions", "lesion_sensitivity")
+        )
         found.append(
             Summary(
                 structure,
@@ -172,6 +180,9 @@ def summarise(rows: Sequence[Row], target: float) -> list[Summary]:
                 scored=len(dice),
                 failures=int((dice < target).sum()),
                 hd95_mm=float(np.median(hd95)) if len(hd95) else None,
+                lesions=int(lesions.sum()),
+                found=round(float(lesions @ share)),
+                false_positives=float(false.mean()) if len(false) else None,
             )
         )
     return found

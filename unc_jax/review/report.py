@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.errors import InputError
-from unc_jax.review import by_structure, rule
+from unc_jax.review import by_structure, component_rows, rule
 from unc_jax.review.case_groups import group_cases
 from unc_jax.review.page import Picture, read_picture, rounded, write_page
 from unc_jax.study import run_folder
@@ -63,6 +63,7 @@ def write_review_report(
     rule_text: str,
     failure_dice: float = by_structure.FAILURE_DICE,
     notes: Sequence[str] = (),
+    components: Sequence[Row] = (),
 ) -> None:
     """Writes the report of a review: the list, worst first, and a part for each case.
 
@@ -78,10 +79,15 @@ def write_review_report(
       rule_text: the rule of the flags in words.
       failure_dice: a Dice below it counts as a failure of its structure.
       notes: sentences on the worth of flags and bounds.
+      components: rows of components.csv, of any of the structures.
     """
+    parts: dict[tuple, list[Row]] = {}
+    for one in components:
+        parts.setdefault((one["case"], one["structure"]), []).append(one)
     ordered = rule.order(list(rows))
     kept = [row for row in rows if row["flag"] != "yes"]
     several = len(by_structure.group(rows)) > 1
+    totals = by_structure.summarise(rows, failure_dice)
     finite = {
         structure: {name: _finite(values.get(name, ())) for name in MEASURES}
         for structure, values in known.items()
@@ -98,7 +104,8 @@ def write_review_report(
         counts=_counts(rows),
         groups=group_cases(ordered, lambda row: picture(row) is not None),
         tolerance=TOLERANCE_MM,
-        summaries=by_structure.summarise(rows, failure_dice) if several else [],
+        summaries=totals if several else [],
+        totals=totals,
         failure_dice=failure_dice,
         scored=_mean_dice(rows) if _dices(rows) else "",
         kept=_mean_dice(kept),
@@ -108,6 +115,9 @@ def write_review_report(
         compared=any(any(one.values()) for one in finite.values()),
         places_of=lambda row: finite.get(row["structure"], {}),
         picture_of=picture,
+        components_of=lambda row: component_rows.words_of(
+            parts.get((row["case"], row["structure"]), []), row["n_samples"]
+        ),
         verdict=_verdict,
         reason=_reason,
         dice_words=_dice_words,

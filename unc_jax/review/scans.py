@@ -17,7 +17,7 @@ from unc_jax.errors import InputError, printable
 _NESTED = ("ct", "mri")
 _LABELS = re.compile(r"(segmentation|label|mask)s?(tr|ts)?", re.IGNORECASE)
 # Names in the output folder that are no case's.
-TAKEN = ("cases.csv", "run.json", "report.html", "pictures", "study")
+TAKEN = ("cases.csv", "run.json", "report.html", "pictures", "study", "components.csv")
 _OUTPUT_MARK = ".lock-holder"  # what every folder has that a command wrote to
 _LONGEST = 100  # characters of a name, with a digest behind them
 _SHOWN = 3  # files of one reason that a message names

@@ -8,8 +8,9 @@ import numpy as np
 
 from unc_jax.data import nifti
 from unc_jax.data.geometry import Geometry
-from unc_jax.errors import InputError
-from unc_jax.review import by_structure, pictures
+from unc_jax.data.resampling import cropped_affine
+from unc_jax.errors import InputError, counted
+from unc_jax.review import by_structure, component_rows, pictures
 from unc_jax.review.read_samples import beside, same_grid
 from unc_jax.review.reduce_case import (
     Found,
@@ -21,8 +22,21 @@ from unc_jax.review.scans import TAKEN
 from unc_jax.review.structures import Wanted, map_values
 from unc_jax.study import cases_table, metrics
 from unc_jax.study.cases_table import EMPTY, OK, REVIEW_COLUMNS, Row
+from unc_jax.study.components import (
+    Lesions,
+    compare_lesions,
+    find_components,
+    outside_largest,
+)
 
 _DRAWN = 6  # structures of a case, those whose samples agree least; half a second each
+
+
+class Scored(NamedTuple):
+    """Rows of a case: of its structures, and of their components."""
+
+    rows: list[Row]
+    components: list[Row]
 
 
 class Request(NamedTuple):
@@ -33,6 +47,7 @@ class Request(NamedTuple):
     references: Path | None = None
     images: Path | None = None
     window: tuple[float, float] = pictures.WINDOW_HU
+    largest: bool = False  # leave but the largest component of a mask
 
 
 class Image(NamedTuple):
@@ -44,8 +59,8 @@ class Image(NamedTuple):
     warning: str = ""
 
 
-def score_case(case: str, paths: Sequence[Path], request: Request) -> list[Row]:
-    """Writes the maps of a case and its pictures; returns a row for each structure.
+def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
+    """Writes the maps of a case and its pictures; returns its rows.
 
     Of one structure CASE/{mask,mean,uncertainty}.nii.gz and pictures/CASE.png; of
     several CASE/mask.nii.gz with the value of each (`map_values`), the
@@ -62,25 +77,28 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> list[Row]:
     if request.wanted.single:
         geometry, one = reduce_one(paths, request.wanted, reference)
         image = _image(case, request, geometry)
+        own, parts = _measure(case, paths[0].parent, one, image, geometry, request)
         mean, uncertainty = one.outcome.mean, one.outcome.uncertainty
         nifti.write(folder / "mean.nii.gz", mean, geometry, np.float32)
         nifti.write(folder / "uncertainty.nii.gz", uncertainty, geometry, np.float32)
         nifti.write(folder / "mask.nii.gz", one.mask, geometry, np.uint8)
         _draw(shown / f"{case}.png", one, image, geometry)
-        return [_row(case, paths[0].parent, one, image, geometry)]
+        return Scored([own], parts)
     geometry, found = reduce_several(paths, request.wanted, reference)
     image = _image(case, request, geometry)
     labels = np.zeros(geometry.canonical_shape, np.int16)
     uncertainty = np.zeros(geometry.canonical_shape, np.float32)
-    rows, drawn = [], []
+    rows, components, drawn = [], [], []
     values = map_values(request.wanted.listed)
     for one in found:
-        rows.append(_row(case, paths[0].parent, one, image, geometry))
-        name, own = one.structure
-        labels[one.box][one.mask] = values.get(name, own[0])
+        own, parts = _measure(case, paths[0].parent, one, image, geometry, request)
+        rows.append(own)
+        components += parts
+        name, numbers = one.structure
+        labels[one.box][one.mask] = values.get(name, numbers[0])
         greatest = uncertainty[one.box]
         np.maximum(greatest, one.outcome.uncertainty, out=greatest)
-        drawn.append((rows[-1]["d_pw"], len(rows), one))
+        drawn.append((own["d_pw"], len(rows), one))
         drawn = sorted(drawn)[:_DRAWN]
     kept = np.int16 if labels.max(initial=0) > 255 else np.uint8
     nifti.write(folder / "mask.nii.gz", labels, geometry, kept)
@@ -95,28 +113,62 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> list[Row]:
     if not rows:
         source = str(paths[0].parent)
         row = cases_table.new_row(REVIEW_COLUMNS, case=case, status=EMPTY, input=source)
-        return [row]
-    return rows
+        rows.append(row)
+    return Scored(rows, components)
 
 
-def _row(case: str, source: Path, one: Found, image: Image, geometry: Geometry) -> Row:
+def _measure(
+    case: str,
+    source: Path,
+    one: Found,
+    image: Image,
+    geometry: Geometry,
+    request: Request,
+) -> tuple[Row, list[Row]]:
+    """Returns the row of a structure and those of its components."""
+    removed = _leave_largest(one, geometry) if request.largest else ""
     mask, known = one.mask, {}
     # One network asked again and again, without its dropout, gives identical samples.
     identical = "all samples are identical" if one.outcome.identical else ""
+    affine = cropped_affine(geometry.canonical_affine, one.box)
+    found, count = find_components(
+        one.outcome, affine, one.reference, most=component_rows.MOST
+    )
+    more = f"{count} components, of which {len(found)} are listed"
     if one.reference is not None:
-        known["dice"] = metrics.dice(mask, one.reference)
-        known["reference_ml"] = metrics.volume_ml(one.reference, geometry.voxel_ml)
-        known |= cases_table.measure_distances(mask, one.reference, geometry.spacing_mm)
-    return cases_table.new_row(
+        known = {
+            "dice": metrics.dice(mask, one.reference),
+            "reference_ml": metrics.volume_ml(one.reference, geometry.voxel_ml),
+            **cases_table.measure_distances(mask, one.reference, geometry.spacing_mm),
+            **_lesions(compare_lesions(mask, one.reference)),
+        }
+    warnings = [removed, identical, image.warning, more if count > len(found) else ""]
+    row = cases_table.new_row(
         REVIEW_COLUMNS,
         case=case,
         structure=one.structure.name,
         status=OK if mask.any() else EMPTY,
         **cases_table.measure(one.outcome, geometry.voxel_ml),
         **known,
-        warnings="; ".join(filter(None, [identical, image.warning])),
+        warnings="; ".join(filter(None, warnings)),
         input=str(source),
     )
+    return row, component_rows.rows_of(case, one.structure.name, found)
+
+
+def _lesions(found: Lesions) -> dict[str, float]:
+    share = found.found / found.count if found.count else np.nan
+    values = found.count, share, found.false_positives, found.dice
+    return dict(zip(cases_table.LESION_COLUMNS, values, strict=True))
+
+
+def _leave_largest(one: Found, geometry: Geometry) -> str:
+    """Sets the mean to 0 in all but the largest component of the mask; says of what."""
+    rest, count = outside_largest(one.mask)
+    one.outcome.mean[rest] = 0
+    volume = metrics.volume_ml(rest, geometry.voxel_ml)
+    words = counted(count, "component")
+    return f"removed {words} of {volume:.3g} ml, not the largest" if count else ""
 
 
 def _draw(path: Path, one: Found, image: Image, geometry: Geometry) -> None:

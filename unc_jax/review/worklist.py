@@ -14,7 +14,7 @@ from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED
 from unc_jax.data import files, scan_maps
 from unc_jax.errors import InputError, counted, printable
-from unc_jax.review import by_structure, report, rule, verdict
+from unc_jax.review import by_structure, component_rows, report, rule, verdict
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Row
@@ -101,6 +101,7 @@ def with_verdict(row: Row, words: str) -> Row:
 
 def begin(output: Path) -> None:
     """Renames the table of an earlier command, for cases.csv is of a finished one."""
+    (output / component_rows.FILE).unlink(missing_ok=True)
     if (output / "cases.csv").exists():
         os.replace(output / "cases.csv", output / UNFINISHED)
 
@@ -133,9 +134,11 @@ def finish(
     known: Sequence[Row],
     wanted: Rule,
     notes: Sequence[str],
+    components: Sequence[Row] | None = None,
 ) -> None:
     """Writes OUTPUT/{run.json,report.html,cases.csv}, in the place of unfinished rows.
 
+    Where the samples' `components` were looked for, also components.csv.
     run.json holds `facts` and `notes`, which the report shows too, and `details`. The
     report sets each case among the `known` ones; of an evaluation's, among the
     validation cases.
@@ -156,7 +159,11 @@ def finish(
         rule_text=rule.describe(wanted),
         failure_dice=wanted.target_dice or by_structure.FAILURE_DICE,
         notes=notes,
+        components=components or (),
     )
+    if components is not None:
+        path = output / component_rows.FILE
+        cases_table.write_rows(path, components, component_rows.COLUMNS)
     write_unfinished(output, rows)
     os.replace(output / UNFINISHED, output / "cases.csv")
 

@@ -91,6 +91,9 @@ EVALUATION_COLUMNS = (
     *Distances._fields,  # likewise
     "structure",  # "" where there is but one
 )
+# Of a reference's components: how many, the share found, those of the mask that match
+# none, mean Dice.
+LESION_COLUMNS = ("lesions", "lesion_sensitivity", "false_positives", "lesion_dice")
 REVIEW_COLUMNS = (
     *("case", "structure", "status", "flag", "reason", "predicted_dice", "dice_lower"),
     *("n_samples", *MEASURES),
@@ -99,17 +102,19 @@ REVIEW_COLUMNS = (
     *_FURTHER,
     "released",
     *Distances._fields,
+    *LESION_COLUMNS,
 )
 # Tables written before these were added can be read without them.
 _OPTIONAL = (
     *set(MEASURES).difference(PAPER_MEASURES),
     *("dice_scan", *_FURTHER, "released", *Distances._fields, "structure"),
+    *LESION_COLUMNS,
 )
 _TEXT = (
     *("case", "structure", "split", "status", "flag", "reason", "released"),
     *("unlike", "warnings", "input"),
 )
-_WHOLE = ("n_samples",)
+_WHOLE = ("n_samples", "lesions", "false_positives")
 # A spreadsheet would execute the field; the last four are the first of a wide keyboard.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 

@@ -152,7 +152,8 @@ def outside_largest(mask: np.ndarray) -> tuple[np.ndarray, int]:
 def label(places: np.ndarray) -> np.ndarray:
     """Numbers the components of voxels, int (m, 3) -> (m,), from 1."""
     grid, at = _compact(places)
-    return ndimage.label(grid, np.ones((3, 3, 3)))[0][at].astype(int)
+    found, _ = ndimage.label(grid, np.ones((3, 3, 3)))  # type: ignore[misc]
+    return found[at].astype(int)
 
 
 def diameter_mm(places: np.ndarray, spacing_mm: np.ndarray) -> float:
