@@ -24,7 +24,7 @@ from unc_jax.segmentation.train import (
     flip,
     variables_of,
 )
-from unc_jax.study.predictor import build_validation
+from unc_jax.study.validation import build_validation
 
 
 def assert_same_bits(first, second):

@@ -27,11 +27,8 @@ from unc_jax.study import (
     tables,
     voxel_agreement,
 )
-from unc_jax.study.predictor import (
-    build_validation,
-    chosen_checkpoints,
-    load_predictor,
-)
+from unc_jax.study.predictor import chosen_checkpoints, load_predictor
+from unc_jax.study.validation import build_validation
 from unc_jax.uncertainty.prediction import Prediction
 
 _ORIGIN = (

@@ -1,0 +1,54 @@
+"""Validation while a run trains: the mean Dice of one plain pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from unc_jax import runtime
+from unc_jax.config import Config
+from unc_jax.data.cohort import Cohort
+from unc_jax.segmentation import devices
+from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.sliding import build_point_prediction
+from unc_jax.study.metrics import dice
+
+
+def build_validation(
+    config: Config, cohort: Cohort
+) -> Callable[[dict[str, Any], Callable[[], bool]], float | None]:
+    """Builds a function from the network's variables to the mean validation Dice.
+
+    Its second argument is asked before each case whether to give up, by all processes
+    at once; then it is None.
+    Dropout off, normalisation on running averages. Cases where prediction and
+    reference are both empty are undefined and left out; 0 when every case is. Several
+    processes share the cases, and all get the mean.
+    """
+    predict = build_point_prediction(
+        build_model(config),
+        patch_shape=config.train.patch_shape,
+        overlap=config.evaluate.overlap,
+        window_batch=config.evaluate.window_batch,
+    )
+    indices = [cohort.ids.index(case) for case in cohort.split.validation]
+
+    def validate(
+        variables: dict[str, Any], giving_up: Callable[[], bool]
+    ) -> float | None:
+        variables = devices.replicate(variables, own=True)
+        scores = np.full(len(indices), np.nan)
+        for first in range(0, len(indices), runtime.process_count()):
+            if giving_up():
+                return None
+            place = first + runtime.process_index()
+            if place < len(indices):
+                mean = np.asarray(predict(variables, cohort.images[indices[place]]))
+                scores[place] = dice(mean >= 0.5, cohort.labels[indices[place]] > 0)
+        of_process = np.arange(len(indices)) % runtime.process_count()
+        gathered = np.array(runtime.all_gather(scores.tolist()))
+        scores = gathered[of_process, np.arange(len(indices))]
+        defined = scores[~np.isnan(scores)]
+        return float(np.mean(defined)) if len(defined) else 0.0
+
+    return validate
