@@ -85,6 +85,8 @@ _PREDICTION = Prediction(
     masks=_PACKED,
     volumes=_VOLUMES,
     sparse=_SAMPLES[:, ::2, ::2, ::2],
+    labelled={"uncertainty": 0.1, "expected_entropy": 0.2}
+    | {"predictive_entropy": 0.3, "mutual_information": 0.1},
     hard=False,
     identical=False,
 )

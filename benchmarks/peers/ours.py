@@ -20,6 +20,7 @@ from unc_jax.segmentation.cpu_conv.upsampled import conv3d_joined, upsample
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
+from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 from unc_jax.uncertainty.prediction import pairwise_dice_packed
 from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk
 
@@ -124,7 +125,7 @@ def case(
     features: int, patch, size, overlap: float, windows: int, rate: float, kind: str,
     count: int, dtype: str = "float32", depth: int = 4,
 ):  # fmt: skip
-    """`count` samples over a volume with all measures."""
+    """`count` samples over a volume with the paper's measures."""
     model = UNet3D(
         features,
         depth,
@@ -150,8 +151,8 @@ def case(
 
     def once() -> dict[str, float]:
         found = run(variables(features, depth), volume, key)
-        d_pw = pairwise_dice_packed(found.masks)
-        return {"d_pw": d_pw, "mean": float(found.mean.mean())}
+        numbers = {name: MEASURES[name].of(found) for name in PAPER_MEASURES}
+        return {"d_pw": numbers["d_pw"], "mean": float(jnp.mean(found.mean))}
 
     return once
 

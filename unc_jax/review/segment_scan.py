@@ -153,7 +153,7 @@ def segment(
         row = cases_table.new_row(REVIEW_COLUMNS, status=cases_table.NO_LIVER)
         return _result(Maps(empty > 0, empty, empty), row, warnings, segmenter)
     prepared = prepare_scan.prepare_scan(array, geometry, preparation, organ)
-    prediction = segmenter.predictor.predict(prepared.image, None)
+    prediction = segmenter.predictor.predict(prepared.image, None).on_host()
     if not np.isfinite(prediction.mean).all():
         raise FloatingPointError("probabilities are not finite")
     maps = scan_maps.on_scan(

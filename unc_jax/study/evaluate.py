@@ -89,6 +89,7 @@ def evaluate_cases(
     own: dict[str, Row] = {}
 
     def finish(case: str, segmented: _Segmented, reference: Future) -> None:
+        segmented = _on_host(segmented)
         index, prediction = cohort.ids.index(case), segmented.prediction
         row = _row(cohort, index, split_of[case], segmented)
         if prediction is not None:
@@ -137,8 +138,6 @@ def _segment(predict: Predict, image: np.ndarray, index: int, case: str) -> _Seg
     started = time.perf_counter()
     try:
         prediction = predict(image, index)
-        if not np.isfinite(np.sum(prediction.mean)):  # NaN and infinity outlast a sum
-            raise FloatingPointError("probabilities are not finite")
     except InputError:
         raise
     except Exception as error:
@@ -146,6 +145,17 @@ def _segment(predict: Predict, image: np.ndarray, index: int, case: str) -> _Seg
         words = " ".join(str(error).split())[:200]
         return _Segmented(None, f"failed: {type(error).__name__}: {words}", 0.0)
     return _Segmented(prediction, OK, round(time.perf_counter() - started, 3))
+
+
+def _on_host(segmented: _Segmented) -> _Segmented:
+    """Copies the maps; probabilities that are not finite are a failure."""
+    if segmented.prediction is None:
+        return segmented
+    prediction = segmented.prediction.on_host()
+    if np.isfinite(np.sum(prediction.mean)):  # NaN and infinity outlast a sum
+        return segmented._replace(prediction=prediction)
+    status = "failed: FloatingPointError: probabilities are not finite"
+    return _Segmented(None, status, 0.0)
 
 
 def _row(cohort: Cohort, index: int, split: str, segmented: _Segmented) -> Row:

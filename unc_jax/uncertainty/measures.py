@@ -227,24 +227,6 @@ def _mean(inside: np.ndarray) -> float:
     return float(inside.mean(dtype=np.float64)) if inside.size else np.nan
 
 
-def _mean_of_samples(prediction: Prediction, values: np.ndarray) -> float:
-    # Hard masks hold no probabilities: their entropies are 0 whatever they are.
-    inside = values[prediction.mean >= THRESHOLD]
-    return np.nan if prediction.hard else _mean(inside)
-
-
-def _predictive_inside(prediction: Prediction) -> np.ndarray:
-    # By SciPy, not by `binary_entropy`: every mask has another number of voxels, for
-    # which JAX would compile anew.
-    p = prediction.mean[prediction.mean >= THRESHOLD]
-    return special.entr(p) - special.xlog1py(1 - p, -p)
-
-
-def _mean_information(prediction: Prediction) -> float:
-    expected = prediction.expected_entropy[prediction.mean >= THRESHOLD]
-    return _mean(np.maximum(_predictive_inside(prediction) - expected, 0))
-
-
 # By their columns in cases.csv. A new measure is one entry; a map over the voxels that
 # no Prediction holds yet is summed up in `prediction`.
 MEASURES: dict[str, Measure] = {
@@ -259,7 +241,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "u_labelled": Measure(
         "U_labelled", "mean labelled uncertainty U_labelled", "nats", -1, True,
-        lambda prediction: _mean_of_samples(prediction, prediction.uncertainty),
+        lambda prediction: prediction.labelled["uncertainty"],
         _labelled_of_subsets,
     ),
     "cv_roy": Measure(
@@ -268,15 +250,15 @@ MEASURES: dict[str, Measure] = {
     ),
     "u_labelled_binary": Measure(
         "U_labelled, binary", "mean sample entropy in the mask", "nats", -1, False,
-        lambda prediction: _mean_of_samples(prediction, prediction.expected_entropy),
+        lambda prediction: prediction.labelled["expected_entropy"],
     ),
     "predictive_entropy": Measure(
         "predictive entropy", "mean predictive entropy in the mask", "nats", -1, False,
-        lambda prediction: _mean(_predictive_inside(prediction)),
+        lambda prediction: prediction.labelled["predictive_entropy"],
     ),
     "mutual_information": Measure(
         "mutual information", "mean mutual information in the mask", "nats", -1, False,
-        _mean_information,
+        lambda prediction: prediction.labelled["mutual_information"],
     ),
 }  # fmt: skip
 PAPER_MEASURES = tuple(name for name, one in MEASURES.items() if one.in_paper)

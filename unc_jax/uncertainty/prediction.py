@@ -8,7 +8,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import xlog1py, xlogy
 from jax.typing import ArrayLike
+from scipy import special
 
 # Of a probability: a voxel at or above it belongs to the mask.
 THRESHOLD = 0.5
@@ -27,6 +28,9 @@ _ROUNDING = 1e-6
 _BLOCK = 1 << 18
 # Samples themselves are kept of one voxel in eight: as much memory as two bits a voxel.
 SPARSE = 2
+_LABELLED = (
+    *("uncertainty", "expected_entropy", "predictive_entropy", "mutual_information"),
+)
 
 
 class Prediction(NamedTuple):
@@ -42,18 +46,35 @@ class Prediction(NamedTuple):
       volumes: voxels of each sample's mask, int (n,).
       sparse: probabilities of every SPARSE-th voxel along each axis, float16
         (n, x / SPARSE, y / SPARSE, z / SPARSE), sides rounded up.
+      labelled: means over the final mask, mean >= 0.5, of "uncertainty",
+        "expected_entropy", "predictive_entropy" (the binary entropy of `mean`) and
+        "mutual_information" (their difference, at least 0); nats, NaN where the mask is
+        empty and, of the first two, where the samples are masks.
       hard: every sample is a mask.
       identical: all samples are the same, up to rounding.
+
+    The maps and `sparse` may lie on the device: see `on_host`.
     """
 
-    mean: np.ndarray
-    uncertainty: np.ndarray
-    expected_entropy: np.ndarray
+    mean: Any
+    uncertainty: Any
+    expected_entropy: Any
     masks: np.ndarray
     volumes: np.ndarray
-    sparse: np.ndarray
+    sparse: Any
+    labelled: dict[str, float]
     hard: bool
     identical: bool
+
+    def on_host(self) -> "Prediction":
+        """Returns the same with all arrays in the host's memory.
+
+        Copying takes as long as a fifth of the samples on a fast GPU; who segments many
+        volumes does it in a thread, beside the next one's samples.
+        """
+        names = ("mean", "uncertainty", "expected_entropy", "sparse")
+        found = jax.device_get([getattr(self, name) for name in names])
+        return self._replace(**dict(zip(names, found, strict=True)))
 
 
 def entropy_term(probabilities: ArrayLike) -> Array:
@@ -73,29 +94,49 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
     """Reduces samples that come in batches (k, x, y, z) of probabilities.
 
     Batches stay on the device; sums over samples are kept there and each batch's masks
-    leave it bit-packed, so its memory does not grow with the number of samples. At
-    least one batch is needed.
+    leave it bit-packed, so its memory grows by two bits a voxel and sample. The maps
+    stay there (`Prediction.on_host`). At least one batch is needed.
     """
-    first, sums, leaving, spreads = None, (), [], []
+    first, sums, sparse, leaving, spreads = None, (), [], [], []
     for batch in batches:
         if first is None:
             first = batch[:1]
             sums = tuple(jnp.zeros(batch.shape[1:], jnp.float32) for _ in range(3))
-        sums, spread, *of_batch = _add_batch(sums, batch, first)
+        sums, spread, of_sparse, *of_batch = _add_batch(sums, batch, first)
+        sparse.append(of_sparse)
         leaving.append(jax.device_get(of_batch))
         spreads.append(spread)
-    masks, volumes, sparse = map(_joined, zip(*leaving, strict=True))
-    mean, uncertainty, expected = jax.device_get(_divide(sums, len(volumes)))
+    masks, volumes = map(_joined, zip(*leaving, strict=True))
+    maps, rows = _finish(sums, np.float32(len(volumes)))
+    # Rows are summed in float64: float32 would lose digits over millions of voxels.
+    voxels, *totals = np.asarray(rows).sum(axis=(1, 2), dtype=np.float64)
     return Prediction(
-        mean,
-        uncertainty,
-        expected,
-        masks,
-        volumes,
-        sparse,
+        *maps,
+        masks=masks,
+        volumes=volumes,
+        sparse=jnp.concatenate(sparse),
+        labelled={
+            name: float(total / voxels) if voxels else np.nan
+            for name, total in zip(_LABELLED, totals, strict=True)
+        },
         hard=False,
         identical=max(map(float, spreads)) <= _ROUNDING,
     )
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _finish(sums: tuple[Array, ...], count: Array) -> tuple[tuple[Array, ...], Array]:
+    """Divides the sums over samples; sums what lies in the final mask along z.
+
+    Returns the maps (x, y, z) and, as (5, x, y), voxels and sums of _LABELLED.
+    """
+    mean, uncertainty, expected = maps = tuple(total / count for total in sums)
+    predictive = binary_entropy(mean)
+    information = jnp.maximum(predictive - expected, 0.0)
+    inside = mean >= THRESHOLD
+    values = (jnp.ones_like(mean), uncertainty, expected, predictive, information)
+    rows = [jnp.sum(jnp.where(inside, one, 0.0), axis=2) for one in values]
+    return maps, jnp.stack(rows)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -146,9 +187,27 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         np.stack(masks),
         np.array(volumes),
         np.stack(sparse),
+        _means_inside(total, uncertainty, expected, hard=sums is None),
         hard=sums is None,
         identical=len(seen) == 1,
     )
+
+
+def _means_inside(
+    mean: np.ndarray, uncertainty: np.ndarray, expected: np.ndarray, *, hard: bool
+) -> dict[str, float]:
+    """Returns `Prediction.labelled` of maps on the host."""
+    inside = mean >= THRESHOLD
+    # By SciPy, not by `binary_entropy`: every mask has another number of voxels, for
+    # which JAX would compile anew.
+    p, expected = mean[inside], expected[inside]
+    predictive = special.entr(p) - special.xlog1py(1 - p, -p)
+    information = np.maximum(predictive - expected, 0)
+    values = (uncertainty[inside], expected, predictive, information)
+    found = [float(v.mean(dtype=np.float64)) if v.size else np.nan for v in values]
+    # Masks hold no probabilities: their entropies are 0 whatever they are.
+    found[:2] = [np.nan, np.nan] if hard else found[:2]
+    return dict(zip(_LABELLED, found, strict=True))
 
 
 def pack_masks(masks: ArrayLike) -> Array:
@@ -215,8 +274,8 @@ def _add_batch(
 ) -> tuple[tuple[Array, ...], Array, Array, Array, Array]:
     """Adds a batch to the sums of p, -p log p and binary entropy.
 
-    Returns them, the batch's largest difference from the first sample, its packed
-    masks, its volumes and its sparse voxels.
+    Returns them, the batch's largest difference from the first sample, its
+    sparse voxels, its packed masks and its volumes.
     """
     maps = (batch, *_entropies(batch))
     added = tuple(t + jnp.sum(m, axis=0) for t, m in zip(sums, maps, strict=True))
@@ -224,12 +283,7 @@ def _add_batch(
     volumes = jnp.sum(masks, axis=(1, 2, 3), dtype=jnp.int32)
     sparse = batch[:, ::SPARSE, ::SPARSE, ::SPARSE].astype(jnp.float16)
     spread = jnp.max(jnp.abs(batch - first))
-    return added, spread, pack_masks(masks), volumes, sparse
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _divide(sums: tuple[Array, ...], count: ArrayLike) -> tuple[Array, ...]:
-    return tuple(total / jnp.float32(count) for total in sums)
+    return added, spread, sparse, pack_masks(masks), volumes
 
 
 @jax.jit
