@@ -13,7 +13,7 @@ from scipy import ndimage
 from unc_jax import score
 from unc_jax.data import nifti
 from unc_jax.errors import InputError
-from unc_jax.review import by_structure, structures
+from unc_jax.review import by_structure, structures, worklist
 from unc_jax.review.case_groups import group_cases
 from unc_jax.review.read_structures import read_structures
 from unc_jax.review.structures import Structure, wanted_of
@@ -209,14 +209,47 @@ def test_channels_that_do_not_are_regions_of_the_data_set(tmp_path):
 
 
 def test_real_output_of_nnunet(real_data, tmp_path):
-    flags = ["--samples", real_data / "nnunet_folds", "--output", tmp_path / "o"]
-    flags += ["--pattern", "fold_{sample}/{case}", "--label"]
+    flags = ["--nnunet-folds", real_data / "nnunet_folds"]
+    flags += ["--output", tmp_path / "o", "--label"]
     assert score_of(*flags, "all") == 0
     found = rows_of(tmp_path / "o")
     assert {name for _, name in found} == {"Anterior", "Posterior"}
     assert score_of(*flags, "Posterior") == 0
     for case, row in rows_of(tmp_path / "o").items():
         same(found[case], row)
+
+
+def test_cases_that_folds_of_nnunet_were_trained_on(tmp_path):
+    """Of five cases of one data set; fold 1 has not seen b, nobody has seen c."""
+    for fold, array in enumerate(label_maps(0, 3)):
+        for case in "abc":
+            write(tmp_path / "s" / f"fold_{fold}" / f"{case}.nii.gz", array)
+    splits = [{"train": ["a", "b"], "val": []}, {"train": ["a"], "val": ["b"]}]
+    splits.append({"train": ["b"], "val": ["a"]})
+    (tmp_path / "s" / "splits_final.json").write_text(json.dumps(splits))
+    for case in "abc":
+        write(tmp_path / "truth" / f"{case}.nii.gz", label_maps(3)[0])
+    flags = ["--nnunet-folds", tmp_path / "s", "--label", "1,7"]
+    flags += ["--references", tmp_path / "truth", "--output", tmp_path / "o"]
+    assert score_of(*flags) == 0
+    found = rows_of(tmp_path / "o")
+    for structure in ("label 1", "label 7"):
+        a, b, c = (found[case, structure] for case in "abc")
+        assert "2 of 3 folds were trained on it: 0, 1;" in a["warnings"]
+        assert "2 of 3 folds were trained on it: 0, 2;" in b["warnings"]
+        assert a["reason"] == "leaked: networks of its samples were trained on it"
+        assert (c["unlike"], c["flag"], c["warnings"]) == ("", "no", "")
+    known = worklist.read_known(tmp_path / "o" / "cases.csv")
+    assert {row["case"] for row in known} == {"c"}  # the others calibrate nothing
+    model = by_structure.fit(known_rows("label 1"), [])
+    bound = by_structure.with_estimate(a | {"structure": "label 1"}, model, 0.5)
+    assert bound["predicted_dice"] is not None
+    assert bound["dice_lower"] is None
+    (tmp_path / "s" / "splits_final.json").write_text('{"train": []}')
+    assert score_of(*flags) == 2
+    (tmp_path / "s" / "splits_final.json").unlink()
+    assert score_of(*flags) == 0
+    assert {row["unlike"] for row in rows_of(tmp_path / "o").values()} == {""}
 
 
 def known_rows(structure, worse=0.0, cases=12):

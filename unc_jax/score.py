@@ -21,6 +21,7 @@ from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import (
     by_structure,
+    nnunet_folds,
     pictures,
     quality,
     report,
@@ -44,6 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.calibrate:
         known = worklist.read_known(arguments.calibrate)
         by_structure.fit(known, [])  # refuses too few cases before the work
+    training: list[set[str]] = []
+    if arguments.nnunet_folds:
+        arguments.samples = arguments.nnunet_folds
+        arguments.pattern = nnunet_folds.PATTERN
+        training = nnunet_folds.read_training(arguments.samples)
     found = find_samples(arguments.samples, arguments.pattern)
     request = score_case.Request(
         output,
@@ -56,6 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     with files.hold(output, "unc_jax.score"):
         worklist.begin(output)
         rows, components = _score(found, request)
+        if training:
+            rows = [
+                nnunet_folds.mark_leaked(r, found[str(r["case"])], training)
+                for r in rows
+            ]
         models, notes = {}, []
         try:
             models = by_structure.fit(known, rows) if known else {}
@@ -161,7 +172,14 @@ def _parser() -> Parser:
         "Measures samples of any tool and lists the cases to review first.",
         example="--samples folds --pattern 'fold_{sample}/{case}' --output review",
     )
-    parser.add_argument("--samples", type=Path, required=True, help="folder of samples")
+    samples = parser.add_mutually_exclusive_group(required=True)
+    samples.add_argument("--samples", type=Path, help="folder of samples")
+    samples.add_argument(
+        "--nnunet-folds",
+        type=Path,
+        metavar="FOLDER",
+        help="of predictions fold_0, fold_1, ... of an nnU-Net",
+    )
     parser.add_output()
     parser.add_argument(
         "--pattern",

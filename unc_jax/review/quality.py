@@ -25,7 +25,7 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 _FEWEST = 3
 _FOLDS = 10
-_NO_BOUND = {"features", "intensities"}  # in `unlike`
+_NO_BOUND = {"features", "intensities", cases_table.LEAKED}  # in `unlike`
 
 Values = dict[str, Any]  # a row of a table, or one value per measure
 

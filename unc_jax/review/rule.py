@@ -147,7 +147,9 @@ def reasons(row: Row, rule: Rule) -> list[str]:
     if status != cases_table.OK:
         return ["failed"]
     found = []
-    if row["unlike"]:
+    if row["unlike"] == cases_table.LEAKED:
+        found.append("leaked: networks of its samples were trained on it")
+    elif row["unlike"]:
         found.append(f"unlike the training cases: {row['unlike']}")
     if rule.target_dice is not None and rule.release_level is None:
         low = row["dice_lower"]

@@ -68,8 +68,11 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
     seen = [
         str(row["case"])
         for row in rows
-        if row.get("split") == "train" or row["case"] in trained_on
+        if row.get("split") == "train"
+        or row.get("unlike") == cases_table.LEAKED
+        or row["case"] in trained_on
     ]
+    seen = [*dict.fromkeys(seen)]  # a case has a row for each structure
     kept = [{**row, "split": ""} for row in rows if row["case"] not in seen]
     if seen:
         shown = ", ".join(seen[:_SHOWN]) + ", ..." * (len(seen) > _SHOWN)

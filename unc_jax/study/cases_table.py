@@ -122,6 +122,8 @@ _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 OK, EMPTY, NO_LIVER = "ok", "empty", "no_liver"
 FAILED = "failed: "  # and the reason
 
+LEAKED = "leaked"  # value of "unlike": a sample's network was trained on the case
+
 Row = dict[str, str | int | float | None]
 
 

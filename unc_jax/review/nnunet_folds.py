@@ -1,0 +1,46 @@
+"""Predictions of the folds of an nnU-Net: which cases the folds were trained on."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from unc_jax.errors import InputError
+from unc_jax.study.cases_table import LEAKED, Row
+
+PATTERN = "fold_{sample}/{case}"
+_FILE = "splits_final.json"
+
+
+def read_training(folder: Path) -> list[set[str]]:
+    """Reads the training cases of each fold from FOLDER/splits_final.json.
+
+    [] without the file. Raises InputError, naming it, when it is not nnU-Net's.
+    """
+    path = folder / _FILE
+    if not path.exists():
+        return []
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        return [set(map(str, split["train"])) for split in splits]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(
+            f'{path}: not a list of {{"train": [cases], "val": [cases]}}; copy it again'
+        ) from None
+
+
+def mark_leaked(row: Row, paths: Sequence[Path], training: Sequence[set[str]]) -> Row:
+    """Returns the row, marked where a fold was trained on its case.
+
+    paths: FOLDER/fold_K/CASE of its samples. fold_all was trained on every case.
+    """
+    seen = []
+    for path in paths:
+        fold = path.parent.name.removeprefix("fold_")
+        known = training[int(fold) : int(fold) + 1] if fold.isdecimal() else training
+        if any(row["case"] in cases for cases in known):
+            seen.append(fold)
+    if not seen:
+        return row
+    words = f"{len(seen)} of {len(paths)} folds were trained on it: {', '.join(seen)}"
+    said = filter(None, [str(row["warnings"]), f"{words}; they agree too well"])
+    return {**row, "warnings": "; ".join(said), "unlike": LEAKED}
