@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launch.commands import STUDIES
-from launch.study_archive import TIMES, is_finished, pack, read_times, unpack
+from launch.study_archive import LOG, TIMES, is_finished, pack, read_times, unpack
 from unc_jax import cli
 from unc_jax.data.files import write_json
 from unc_jax.errors import InputError
@@ -112,9 +112,15 @@ def stages(options: argparse.Namespace) -> list[Stage]:
 
 
 def expected_seconds(kind: str, times: Sequence[dict[str, Any]], toy: bool) -> float:
-    """Returns what a stage will take: a little more than the last of its kind took."""
+    """Returns what a stage will take: a little more than one of its kind has taken.
+
+    Of models the last, since the first compiled; of the rest the longest, since some
+    found their work done.
+    """
     known = [one["seconds"] for one in times if one["kind"] == kind and one["done"]]
-    return 1.1 * known[-1] if known else (TOY_EXPECTED if toy else EXPECTED)[kind]
+    if not known:
+        return (TOY_EXPECTED if toy else EXPECTED)[kind]
+    return 1.1 * (known[-1] if kind == "model" else max(known))
 
 
 def run_stages(
@@ -212,7 +218,14 @@ def study(options: argparse.Namespace) -> None:
             f"{work} is of the study of {before['cohort']}, not of {cohort}; choose "
             "another --work, or give the same --cases and --toy"
         )
-    times, log = before.get("stages", []), work / "log.txt"
+    times, log = before.get("stages", []), work / LOG
+
+    def run(stage: Stage, seconds: float) -> int:
+        code = run_command(stage, seconds, log)
+        if code:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            print(*lines[-20:], sep="\n", flush=True)
+        return code
 
     def keep() -> None:
         write_json(work / TIMES, {"cohort": cohort, "stages": times})
@@ -226,7 +239,7 @@ def study(options: argparse.Namespace) -> None:
         times,
         deadline=started + options.seconds,
         expected=lambda kind: expected_seconds(kind, times, options.toy),
-        run=lambda stage, seconds: run_command(stage, seconds, log),
+        run=run,
         finished=keep,
     )
     keep()

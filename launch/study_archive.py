@@ -11,7 +11,7 @@ from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.figures import choose_cases
 
-TIMES = "times.json"
+TIMES, LOG = "times.json", "log.txt"
 _TABLE = "table.md"  # of the last files that an evaluation writes
 # What goes first when the archive is too large; without any of these the tables can be
 # made, from config.json, cases.csv and voxels.json.
@@ -36,7 +36,7 @@ def read_times(work: Path) -> dict[str, Any]:
 def pack(
     work: Path, archive: Path, models: Sequence[str], *, max_bytes: float
 ) -> list[str]:
-    """Writes the finished ones of WORK/runs/MODEL and times.json into an archive.
+    """Writes the finished ones of WORK/runs/MODEL, times and log into an archive.
 
     Checkpoints and caches stay out, and all slices but those of Figure 1's cases.
     Returns the names of what was left out besides, so that it holds at most `max_bytes`
@@ -76,8 +76,7 @@ def unpack(archive: Path, work: Path) -> None:
 def _kept(
     work: Path, finished: Sequence[Path], shown: set[str], left_out: Sequence[str]
 ) -> Iterable[Path]:
-    if (work / TIMES).is_file():
-        yield work / TIMES
+    yield from filter(Path.is_file, (work / TIMES, work / LOG))
     for run in finished:
         for path in sorted(run.rglob("*")):
             first = path.relative_to(run).parts[0]

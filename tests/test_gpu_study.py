@@ -87,6 +87,8 @@ def test_expected_is_a_little_more_than_was_measured():
     ]
     assert gpu_study.expected_seconds("model", times, False) == pytest.approx(99)
     assert gpu_study.expected_seconds("draw", times, False) == 60
+    times = [{"kind": "draw", "seconds": s, "done": True} for s in (40.0, 2.0)]
+    assert gpu_study.expected_seconds("draw", times, False) == pytest.approx(44)
 
 
 def test_a_stage_that_takes_too_long_is_stopped(tmp_path):
