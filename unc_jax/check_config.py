@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from unc_jax.config import Config, check_fields
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 from unc_jax.segmentation.feed import RESIDENCES
 from unc_jax.segmentation.losses import LOSSES
 from unc_jax.segmentation.models import MODELS
@@ -102,8 +102,8 @@ def _wrong_values(config: Config) -> Iterator[str]:
     members = len(config.evaluate.members)
     if (config.evaluate.source == "ensemble") != (members >= 2):
         yield (
-            f"evaluate.members names {members} runs; two or more make an ensemble, and "
-            'evaluate.source "ensemble" needs them'
+            f"evaluate.members names {counted(members, 'run')}; two or more make an "
+            'ensemble, and evaluate.source "ensemble" needs them'
         )
     train = config.train
     for name in ("steps", "validate_every_steps", "checkpoint_every_steps"):
