@@ -11,7 +11,7 @@ import pytest
 
 from unc_jax.data import dicom, dicom_seg
 from unc_jax.data.dicom_series import find_series
-from unc_jax.data.geometry import geometry_notes
+from unc_jax.data.geometry import geometry_notes, to_scan_order
 from unc_jax.errors import InputError
 from unc_jax.review.scans import find_scans
 
@@ -437,3 +437,37 @@ def test_a_series_without_study_gives_no_segmentation(series):
             version="1",
         )
     assert not (series / "mask.dcm").exists()
+
+
+def placed_by_hand(folder):
+    """Voxels (x, y, z) in HU and their affine, from the standard's words alone."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    slices = [pydicom.dcmread(path) for path in paths]
+    row, column = np.reshape(slices[0].ImageOrientationPatient, (2, 3)).astype(float)
+    up = np.cross(row, column)
+    slices.sort(key=lambda one: float(np.dot(up, one.ImagePositionPatient)))
+    ends = slices[0], slices[-1]
+    first, last = (np.array(one.ImagePositionPatient, float) for one in ends)
+    down, across = map(float, slices[0].PixelSpacing)
+    affine = np.eye(4)
+    step = (last - first) / (len(slices) - 1)
+    affine[:3] = np.stack([row * across, column * down, step, first], axis=1)
+    arrays = [
+        one.pixel_array.T * float(one.RescaleSlope) + float(one.RescaleIntercept)
+        for one in slices
+    ]
+    return np.stack(arrays, axis=-1), np.diag([-1, -1, 1, 1]) @ affine
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["hcc_015.zip", "jpeg2000_series"])
+def test_real_series_lie_where_the_standard_says(real_data, tmp_path, name):
+    folder = real_data / "dicom" / name
+    if folder.suffix == ".zip":
+        shutil.unpack_archive(folder, tmp_path)
+        folder = tmp_path
+    (one,), _ = find_series(path for path in folder.rglob("*") if path.is_file())
+    array, geometry = dicom.read_series(one.files)
+    expected, affine = placed_by_hand(folder)
+    np.testing.assert_allclose(geometry.affine, affine, atol=1e-4)
+    np.testing.assert_array_equal(to_scan_order(array, geometry), expected)
