@@ -264,15 +264,20 @@ def test_a_network_without_features_has_none():
 
 def test_samples_per_pass_by_the_memory_of_an_accelerator(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    window = 256 * 256 * 16 * 32 * 2  # bytes of 32 channels in bfloat16
-    found = [
-        sampling.default_chunk(10, activations=window, memory=gigabytes * 10**9)
-        for gigabytes in (80, 6, 1, 0)
-    ]
-    assert found == [10, 5, 1, 1]
-    whole = sampling.default_chunk(10, activations=16 * window, memory=80 * 10**9)
-    assert whole == 4
+
+    def chunk(depth, gigabytes):
+        return sampling.default_chunk(
+            10,
+            values=256 * 256 * depth * 32,
+            bytes_each=2,
+            memory=gigabytes * 10**9,
+        )
+
+    assert [chunk(16, size) for size in (80, 6, 1, 0)] == [10, 5, 1, 1]
+    # Ten of these would have 2.7 billion values, more than 32 bits count.
+    assert chunk(64, 1000) == 7
 
 
 def test_one_sample_per_pass_on_a_cpu():
-    assert sampling.default_chunk(10, activations=1.0, memory=10**12) == 1
+    found = sampling.default_chunk(10, values=1, bytes_each=4, memory=10**12)
+    assert found == 1

@@ -142,7 +142,8 @@ def case(
         window_batch=windows,
         chunk=default_chunk(
             count,
-            activations=windows * math.prod(patch) * features * model.dtype.itemsize,
+            values=windows * math.prod(patch) * features,
+            bytes_each=model.dtype.itemsize,
             memory=devices.memory_bytes(),
         ),
     )

@@ -69,11 +69,10 @@ def window_shape(config: Config, volume_shape: Sequence[int]) -> tuple[int, int,
 def chunk_of(config: Config, window: Sequence[int]) -> int:
     """Returns the samples per pass for windows of this shape, voxels (x, y, z)."""
     evaluation, model = config.evaluate, config.model
-    voxels = evaluation.window_batch * math.prod(window)
-    number = jnp.dtype(compute_dtype(model.compute_dtype)).itemsize
     return evaluation.chunk or default_chunk(
         evaluation.samples,
-        activations=voxels * model.features * number,
+        values=evaluation.window_batch * math.prod(window) * model.features,
+        bytes_each=jnp.dtype(compute_dtype(model.compute_dtype)).itemsize,
         memory=devices.memory_bytes(),
     )
 

@@ -20,6 +20,8 @@ _SHARE = 0.6
 # Arrays of a U-Net that are alive at once, each of as many channels as the first
 # convolution and of full resolution: about 7 on an H200 (peak of ten samples).
 _ALIVE = 10
+# Values of one array, twice as many channels, that libraries count in 32 bits.
+_COUNTED = 2**31 - 1
 
 
 def volume_key(key: Array, case: int | None, mask_scope: str) -> Array:
@@ -36,17 +38,18 @@ def volume_key(key: Array, case: int | None, mask_scope: str) -> Array:
     return jax.random.fold_in(key, case)
 
 
-def default_chunk(samples: int, *, activations: float, memory: int) -> int:
+def default_chunk(samples: int, *, values: int, bytes_each: int, memory: int) -> int:
     """Returns the number of samples per pass that is fastest.
 
     One on a CPU; on an accelerator as many as fit its memory, at least one.
 
-    activations: values at full resolution of a batch of windows, of one sample: voxels
-    times channels, in bytes. memory: of a device, bytes.
+    values: voxels of a batch of windows times channels of the first convolution.
+    bytes_each: of a value. memory: of a device, bytes.
     """
     if jax.default_backend() == "cpu":
         return 1
-    return max(1, min(samples, int(_SHARE * memory / (_ALIVE * activations))))
+    fit = int(_SHARE * memory / (_ALIVE * bytes_each * values))
+    return max(1, min(samples, fit, _COUNTED // (2 * values)))
 
 
 def sample_windows(
