@@ -15,6 +15,7 @@ kernels.txt (the profiles) and log.txt (what the processes said).
 import argparse
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 from benchmarks.gpu import parts, runs
@@ -43,16 +44,18 @@ def main() -> int:
     sizes = TOY if arguments.toy else FULL
     bench = Bench(sizes, arguments.seconds, Path(arguments.output))
     try:
-        for name, run in _runs(bench, arguments.only).items():
-            _guarded(bench, name, run)
+        _do(bench, arguments.only)
         _write(bench, arguments)
     finally:
         bench.close()
     return int(any(row.get("failed") for row in bench.rows))
 
 
-def _runs(bench: Bench, only: list[str]) -> dict[str, Callable[[], None]]:
-    """The parts by name; what a CPU can do for them begins at once."""
+def _do(bench: Bench, only: list[str]) -> None:
+    """Does the parts in their order; none waits for the CPU while another could go on.
+
+    What a CPU can do for them begins at once.
+    """
     bench.begin("aside", bench.left())
     chosen = [name for name in PARTS if not only or name in only]
     aside = {}
@@ -74,7 +77,20 @@ def _runs(bench: Bench, only: list[str]) -> dict[str, Callable[[], None]]:
         "layers": lambda: parts.layers(bench),
         "more rivals": lambda: parts.rivals(bench, parts.OTHERS),
     }
-    return {name: every[name] for name in chosen}
+    needs = {name: aside.get("cohorts") for name in ("evaluation", "commands")}
+    needs["correctness"] = aside.get("answers")
+    while chosen:
+        ready = [name for name in chosen if _is_ready(name, needs.get(name), chosen)]
+        name = next(iter(ready), chosen[0])
+        chosen.remove(name)
+        _guarded(bench, name, every[name])
+
+
+def _is_ready(name: str, needed: Future | None, to_do: list[str]) -> bool:
+    """Tells whether a part would neither wait for the CPU nor lack its trained run."""
+    if name == "precision":
+        return "evaluation" not in to_do
+    return needed is None or needed.done()
 
 
 def _guarded(bench: Bench, name: str, run: Callable[[], None]) -> None:

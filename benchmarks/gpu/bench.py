@@ -161,7 +161,7 @@ class Bench:
         told += f", first {reply['first_seconds']:.0f} s"
         facts = {"seconds": seconds, "peak_gb": peak, "answer": reply.get("answer")}
         if "error" in reply:
-            told += f", then FAILED: {reply['error'][:200]}"
+            told += f", then: {reply['error'][:200]}"
         self.say(what, told, first_seconds=reply["first_seconds"], **facts)
 
     def command(self, arguments: Iterable[str], **environment: str) -> subprocess.Popen:
