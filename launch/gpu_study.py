@@ -46,7 +46,6 @@ TOY = {
     "model.features": "4",
     "model.depth": "2",
     "data.shape": "(32, 32, 16)",
-    "train.patch_shape": "(16, 16, 8)",
     "train.batch": "2",
     "train.steps": "20",
     "train.learning_rate": "5e-3",
@@ -56,6 +55,7 @@ TOY = {
     "evaluate.samples": "4",
     "evaluate.bootstrap": "1000",
 }
+TOY_PATCH = {"large": "(16, 16, 8)", "small": "(8, 8, 8)"}
 SIZES = {False: "256,256,200", True: "32,32,16"}
 # Seconds, until they were measured: 131 cases on 16 cores, a model on an H100.
 EXPECTED = {"draw": 60.0, "split": 3.0, "prepare": 60.0, "model": 230.0}
@@ -103,6 +103,9 @@ def stages(options: argparse.Namespace) -> list[Stage]:
     for model in left:
         config = STUDIES["liver"][model]
         run = ["--workdir", str(work / "runs" / model), *flags]
+        if options.toy:
+            patch = TOY_PATCH[model.split("_")[1]]
+            run.append(f"--config.train.patch_shape={patch}")
         main = [*python, "unc_jax.main", "--config", config, *run]
         if (target := model.split("_")[0]) not in prepared:
             prepared.add(target)

@@ -118,6 +118,8 @@ def test_stages_are_those_of_unfinished_models(tmp_path):
         *("draw", "split", "prepare", "liver_large_dice", "liver_small_wcc"),
         *("liver_small_dice", "prepare", "tumor_large_wcc", "tumor_large_dice"),
     ]
+    # Else they would be one model, and no table could hold both.
+    assert found[3].command[-1] != found[4].command[-1]
 
 
 def filled(work):
