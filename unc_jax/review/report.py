@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import by_structure, component_rows, rule
 from unc_jax.review.case_groups import group_cases
 from unc_jax.review.page import Picture, read_picture, rounded, write_page
+from unc_jax.review.strips import along, place_among
 from unc_jax.study import run_folder
 from unc_jax.study.cases_table import (
     EMPTY,
@@ -32,24 +33,6 @@ from unc_jax.study.tables import Table, format_p
 from unc_jax.uncertainty.measures import MEASURES, Measure
 
 _SPLITS = {"test": "test", "validation": "validation", "train": "training"}
-# Of the drawings in macros.html, pixels; the edge is free for a mark at the end.
-_WIDTH, _EDGE = 170, 8
-
-
-class Place(NamedTuple):
-    """A value among those of other cases, as macros.strip draws it.
-
-    Attributes:
-      ticks: of the other cases, pixels from the left; worse left, better right.
-      mark: of the value itself, at the edge where it is beyond all others.
-      beyond: -1 left of them, 1 right of them, 0 among them.
-      words: e.g. "better than 3 of 13"; equal values are not better.
-    """
-
-    ticks: list[float]
-    mark: float
-    beyond: int
-    words: str
 
 
 def write_review_report(
@@ -266,35 +249,6 @@ def _measures_of(row: Row, in_paper: bool) -> dict[str, Measure]:
         for name, one in MEASURES.items()
         if one.in_paper == in_paper and row.get(name) is not None
     }
-
-
-def place_among(value: float, known: Sequence[float], sign: int) -> Place:
-    """Returns the place of a value among `known` ones, finite and at least one.
-
-    sign: 1 where more is better, -1 where less is. All positive values that span more
-    than a factor of 30 are on a logarithmic scale.
-    """
-    low, high = min(known), max(known)
-    logarithmic = low > 0 and high > 30 * low
-
-    def at(one: float) -> float:
-        if not low <= one <= high or low == high:
-            share = 0.5 + 0.5 * np.sign(one - low)
-        elif logarithmic:
-            share = math.log(one / low) / math.log(high / low)
-        else:
-            share = (one - low) / (high - low)
-        return along(share if sign > 0 else 1 - share)
-
-    better = sum(sign * one < sign * value for one in known)
-    outside = int(value > high) - int(value < low)
-    words = f"better than {better} of {len(known)}"
-    return Place([at(one) for one in sorted(known)], at(value), sign * outside, words)
-
-
-def along(share: float) -> float:
-    """Returns the place of a share (0 ... 1) along a drawing, pixels from its left."""
-    return _EDGE + min(max(share, 0.0), 1.0) * (_WIDTH - 2 * _EDGE)
 
 
 def _finite(values: Sequence[float | None]) -> list[float]:
