@@ -52,12 +52,12 @@ def main() -> int:
 
 
 def _do(bench: Bench, only: list[str]) -> None:
-    """Does the parts in their order; none waits for the CPU while another could go on.
+    """Does all parts, or `only` some, in order; none waits while another could go on.
 
     What a CPU can do for them begins at once.
     """
     bench.begin("aside", bench.left())
-    chosen = [name for name in PARTS if not only or name in only]
+    chosen = only or list(PARTS)
     aside = {}
     if "correctness" in chosen:
         aside["answers"] = parts.references(bench)
