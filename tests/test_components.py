@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist, pdist
 
+from unc_jax.review.component_rows import presence_auroc, presence_words
 from unc_jax.study.components import (
     compare_lesions,
     diameter_mm,
@@ -185,3 +186,27 @@ def test_all_but_the_largest():
     assert not rest.any()
     assert count == 0
     assert outside_largest(np.zeros((3, 3, 3), bool))[1] == 0
+
+
+def test_presence_tells_true_lesions_from_false_ones():
+    rng = np.random.default_rng(6)
+    matched = np.where(rng.random(60) < 0.6, "yes", "no").tolist()
+    shares = (rng.integers(1, 6, 60) / 5).tolist()
+    rows = [
+        {"case": f"c{i % 9}", "presence": shares[i], "matched": matched[i]}
+        for i in range(60)
+    ]
+    for row in rows[::2]:
+        row["presence"] = 1.0 if row["matched"] == "yes" else row["presence"]
+    true = [row["presence"] for row in rows if row["matched"] == "yes"]
+    false = [row["presence"] for row in rows if row["matched"] == "no"]
+    wins = [(t > f) + (t == f) / 2 for t in true for f in false]
+    found = presence_auroc(rows)
+    assert found["value"] == pytest.approx(np.mean(wins))
+    assert (found["matched"], found["false"]) == (len(true), len(false))
+    low, high = found["ci95"]
+    assert 0.5 < low < found["value"] < high < 1
+    assert f"AUROC {found['value']:.2f} (95 % {low:.2f}" in presence_words(rows)
+    assert presence_words([row for row in rows if row["matched"] == "yes"]) == ""
+    assert presence_words([{**row, "matched": ""} for row in rows]) == ""
+    assert presence_words([]) == ""

@@ -79,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             rows = [by_structure.with_estimate(r, models, wanted.level) for r in rows]
         rows = rule.order(rule.decide(rows, wanted, models))
         notes += filter(None, [rule.release_words(wanted, models, rows)])
+        notes += by_structure.presence_notes(components)
         if arguments.references:
             by_structure.write_study(rows, output / "study")
         worklist.finish(

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from unc_jax.data import files
+from unc_jax.data.label_names import is_tumour
 from unc_jax.errors import InputError
-from unc_jax.review import quality
+from unc_jax.review import component_rows, quality
 from unc_jax.review.quality import Quality
 from unc_jax.study import appraisal, cases_table, charts, figures
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, Row
@@ -186,6 +187,19 @@ def summarise(rows: Sequence[Row], target: float) -> list[Summary]:
             )
         )
     return found
+
+
+def presence_notes(components: Sequence[Row]) -> list[str]:
+    """Returns what presence in the samples tells of lesions, a sentence for each kind.
+
+    components: rows of components.csv; of several structures the tumours count.
+    """
+    groups, notes = group(components), []
+    for structure, own in groups.items():
+        words = component_rows.presence_words(own)
+        if words and (len(groups) == 1 or is_tumour(structure)):
+            notes.append(f"{structure}: {words}" if structure else words)
+    return notes
 
 
 def write_study(rows: Sequence[Row], folder: Path) -> None:

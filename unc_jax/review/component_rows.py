@@ -1,10 +1,15 @@
 """The table of components (lesions), DIR/components.csv, and words of the report."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from unc_jax.data.label_names import is_tumour
+from unc_jax.study import statistics
 from unc_jax.study.cases_table import Row
 from unc_jax.study.components import Component
+from unc_jax.study.statistics import RESAMPLES, SEED
 
 FILE = "components.csv"
 COLUMNS = (
@@ -55,6 +60,53 @@ def words_of(rows: Sequence[Row], samples: int) -> list[str]:
         )
     more = len(rows) - len(lines)
     return [*lines, f"and {more} more in {FILE}"] if more else lines
+
+
+def presence_auroc(rows: Sequence[Row]) -> dict[str, Any]:
+    """Returns how well presence tells components that match from those that do not.
+
+    {value, ci95, matched, false}: AUROC, ties counted half, its 95 % bootstrap interval
+    over cases, and how many of each kind there are; None where one kind is missing.
+    """
+    known = [row for row in rows if row["matched"]]
+    cases = {case: i for i, case in enumerate(dict.fromkeys(r["case"] for r in known))}
+    shares = [float(row["presence"] or 0) for row in known]
+    levels, level = np.unique(shares, return_inverse=True)
+    counts = np.zeros((len(cases), 2, len(levels)))
+    for row, place in zip(known, level, strict=True):
+        counts[cases[row["case"]], int(row["matched"] == "yes"), place] += 1
+    false, matched = counts.sum(axis=(0, 2)) if known else (0, 0)
+    if not (false and matched):
+        return {"value": None, "ci95": None, "matched": matched, "false": false}
+    ids = list(map(str, cases))
+    drawn = statistics.resampled_cases(ids, resamples=RESAMPLES, seed=SEED)
+    times = np.stack([np.bincount(one, minlength=len(ids)) for one in drawn])
+    draws = _auroc(np.tensordot(times, counts, axes=1))
+    value = float(_auroc(counts.sum(axis=0)))
+    found = statistics.finding(statistics.Estimate(value, draws))
+    kinds = {"matched": int(matched), "false": int(false)}
+    return {"value": value, "ci95": found["ci95"], **kinds}
+
+
+def presence_words(rows: Sequence[Row]) -> str:
+    """Returns what `presence_auroc` found, a sentence; "" where it found nothing."""
+    found = presence_auroc(rows)
+    if found["ci95"] is None:
+        return ""
+    low, high = found["ci95"]
+    return (
+        "The share of samples that a component is in tells those of the reference from "
+        f"false ones with AUROC {found['value']:.2f} (95 % {low:.2f} to {high:.2f}; "
+        f"{found['matched']} of the reference, {found['false']} false)."
+    )
+
+
+def _auroc(counts: np.ndarray) -> np.ndarray:
+    """Returns AUROCs of counts (..., 2, levels) of false and true ones, NaN of none."""
+    false, true = counts[..., 0, :], counts[..., 1, :]
+    below = np.cumsum(false, axis=-1) - false / 2
+    with np.errstate(invalid="ignore"):
+        return (true * below).sum(-1) / (true.sum(-1) * false.sum(-1))
 
 
 def _yes(value: bool) -> str:
