@@ -7,7 +7,11 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist, pdist
 
+from unc_jax import predict
+from unc_jax.data import nifti
 from unc_jax.review.component_rows import presence_auroc, presence_words
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import REVIEW_COLUMNS
 from unc_jax.study.components import (
     compare_lesions,
     diameter_mm,
@@ -193,7 +197,7 @@ def test_presence_tells_true_lesions_from_false_ones():
     matched = np.where(rng.random(60) < 0.6, "yes", "no").tolist()
     shares = (rng.integers(1, 6, 60) / 5).tolist()
     rows = [
-        {"case": f"c{i % 9}", "presence": shares[i], "matched": matched[i]}
+        {"case": f"c{i % 12}", "presence": shares[i], "matched": matched[i]}
         for i in range(60)
     ]
     for row in rows[::2]:
@@ -205,8 +209,37 @@ def test_presence_tells_true_lesions_from_false_ones():
     assert found["value"] == pytest.approx(np.mean(wins))
     assert (found["matched"], found["false"]) == (len(true), len(false))
     low, high = found["ci95"]
-    assert 0.5 < low < found["value"] < high < 1
+    assert 0.4 < low < found["value"] < high < 1
     assert f"AUROC {found['value']:.2f} (95 % {low:.2f}" in presence_words(rows)
     assert presence_words([row for row in rows if row["matched"] == "yes"]) == ""
     assert presence_words([{**row, "matched": ""} for row in rows]) == ""
+    assert presence_words([{**row, "case": row["case"][:2]} for row in rows]) == ""
     assert presence_words([]) == ""
+
+
+def test_predict_leaves_the_largest_alone(tiny_run, tiny_task, tmp_path):
+    rows, masks = {}, {}
+    for name, flags in (("all", []), ("one", ["--largest-component"])):
+        argv = ["--run", tiny_run, "--input", tiny_task / "imagesTr"]
+        argv += ["--output", tmp_path / name, *flags]
+        with pytest.raises(SystemExit) as done:
+            predict.main(list(map(str, argv)))
+        assert done.value.code == 0
+        table = cases_table.read_rows(tmp_path / name / "cases.csv", REVIEW_COLUMNS)
+        rows[name] = {str(row["case"]): row for row in table}
+        masks[name] = {
+            case: nifti.read(tmp_path / name / case / "mask.nii.gz")
+            for case in rows[name]
+        }
+    removed = 0
+    for case, (mask, geometry) in masks["all"].items():
+        rest, count = outside_largest(mask)
+        np.testing.assert_array_equal(masks["one"][case].array != 0, mask & ~rest)
+        row = rows["one"][case]
+        assert ("not the largest" in row["warnings"]) == (count > 0)
+        assert row["d_pw"] == rows["all"][case]["d_pw"]
+        assert row["volume_ml"] == pytest.approx(
+            np.count_nonzero(mask & ~rest) * geometry.voxel_ml
+        )
+        removed += count
+    assert removed > 0

@@ -58,7 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--references {arguments.references}: no such folder")
     output = arguments.output
     request = Request(
-        output, arguments.liver_masks, arguments.samples_too, arguments.dicom_seg
+        output,
+        arguments.liver_masks,
+        arguments.samples_too,
+        arguments.dicom_seg,
+        arguments.largest_component,
     )
     with (
         files.hold_for_all(output, "unc_jax.predict"),

@@ -194,11 +194,6 @@ def _parser() -> Parser:
         help="structures: numbers, or names in dataset.json, e.g. spleen,1+2; or all",
     )
     parser.add_argument("--names", type=Path, help="JSON file of the labels' names")
-    parser.add_argument(
-        "--largest-component",
-        action="store_true",
-        help="leave but the largest component of each mask; the row says what went",
-    )
     parser.add_argument("--references", type=Path, help="folder of CASE.nii.gz")
     parser.add_argument("--images", type=Path, help="folder of scans, for the pictures")
     parser.add_argument(

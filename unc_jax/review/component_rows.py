@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from unc_jax.data.label_names import is_tumour
-from unc_jax.study import statistics
+from unc_jax.errors import counted
+from unc_jax.study import metrics, statistics
 from unc_jax.study.cases_table import Row
 from unc_jax.study.components import Component
 from unc_jax.study.statistics import RESAMPLES, SEED
@@ -18,6 +19,7 @@ COLUMNS = (
 )
 MOST = 100  # of a structure, listed; noise has thousands
 _SHOWN = 8  # in the report
+_FEWEST_CASES = 10  # to draw an interval from
 
 
 def rows_of(case: str, structure: str, found: Sequence[Component]) -> list[Row]:
@@ -62,11 +64,22 @@ def words_of(rows: Sequence[Row], samples: int) -> list[str]:
     return [*lines, f"and {more} more in {FILE}"] if more else lines
 
 
+def removed_words(rest: np.ndarray, count: int, voxel_ml: float) -> list[str]:
+    """Returns the warning that `outside_largest` found something; [] without any."""
+    if not count:
+        return []
+    volume = metrics.volume_ml(rest, voxel_ml)
+    return [
+        f"removed {counted(count, 'component')} of {volume:.3g} ml, not the largest"
+    ]
+
+
 def presence_auroc(rows: Sequence[Row]) -> dict[str, Any]:
     """Returns how well presence tells components that match from those that do not.
 
     {value, ci95, matched, false}: AUROC, ties counted half, its 95 % bootstrap interval
-    over cases, and how many of each kind there are; None where one kind is missing.
+    over cases, and how many of each kind there are; None where one kind is missing, or
+    there are fewer than ten cases.
     """
     known = [row for row in rows if row["matched"]]
     cases = {case: i for i, case in enumerate(dict.fromkeys(r["case"] for r in known))}
@@ -76,7 +89,7 @@ def presence_auroc(rows: Sequence[Row]) -> dict[str, Any]:
     for row, place in zip(known, level, strict=True):
         counts[cases[row["case"]], int(row["matched"] == "yes"), place] += 1
     false, matched = counts.sum(axis=(0, 2)) if known else (0, 0)
-    if not (false and matched):
+    if not (false and matched) or len(cases) < _FEWEST_CASES:
         return {"value": None, "ci95": None, "matched": matched, "false": false}
     ids = list(map(str, cases))
     drawn = statistics.resampled_cases(ids, resamples=RESAMPLES, seed=SEED)

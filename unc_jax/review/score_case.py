@@ -9,7 +9,7 @@ import numpy as np
 from unc_jax.data import nifti
 from unc_jax.data.geometry import Geometry
 from unc_jax.data.resampling import cropped_affine
-from unc_jax.errors import InputError, counted
+from unc_jax.errors import InputError
 from unc_jax.review import by_structure, component_rows, pictures
 from unc_jax.review.read_samples import beside, same_grid
 from unc_jax.review.reduce_case import (
@@ -126,7 +126,7 @@ def _measure(
     request: Request,
 ) -> tuple[Row, list[Row]]:
     """Returns the row of a structure and those of its components."""
-    removed = _leave_largest(one, geometry) if request.largest else ""
+    removed = _leave_largest(one, geometry) if request.largest else []
     mask, known = one.mask, {}
     # One network asked again and again, without its dropout, gives identical samples.
     identical = "all samples are identical" if one.outcome.identical else ""
@@ -142,7 +142,7 @@ def _measure(
             **cases_table.measure_distances(mask, one.reference, geometry.spacing_mm),
             **_lesions(compare_lesions(mask, one.reference)),
         }
-    warnings = [removed, identical, image.warning, more if count > len(found) else ""]
+    warnings = [*removed, identical, image.warning, more if count > len(found) else ""]
     row = cases_table.new_row(
         REVIEW_COLUMNS,
         case=case,
@@ -162,13 +162,11 @@ def _lesions(found: Lesions) -> dict[str, float]:
     return dict(zip(cases_table.LESION_COLUMNS, values, strict=True))
 
 
-def _leave_largest(one: Found, geometry: Geometry) -> str:
+def _leave_largest(one: Found, geometry: Geometry) -> list[str]:
     """Sets the mean to 0 in all but the largest component of the mask; says of what."""
     rest, count = outside_largest(one.mask)
     one.outcome.mean[rest] = 0
-    volume = metrics.volume_ml(rest, geometry.voxel_ml)
-    words = counted(count, "component")
-    return f"removed {words} of {volume:.3g} ml, not the largest" if count else ""
+    return component_rows.removed_words(rest, count, geometry.voxel_ml)
 
 
 def _draw(path: Path, one: Found, image: Image, geometry: Geometry) -> None:

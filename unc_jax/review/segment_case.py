@@ -28,6 +28,7 @@ class Request(NamedTuple):
       liver_masks: folder of CASE.nii.gz, for runs of target "tumor"; None: the
         segmenter finds the liver.
       samples: write the mask of every sample.
+      largest: leave but the largest component of each mask.
       dicom_seg: write the masks of DICOM series as DICOM segmentations too.
     """
 
@@ -35,11 +36,12 @@ class Request(NamedTuple):
     liver_masks: Path | None = None
     samples: bool = False
     dicom_seg: bool = False
+    largest: bool = False
 
     def fingerprint(self, segmenter: Segmenter) -> str:
         """Returns the digest of what every case's files depend on."""
         masks = self.liver_masks is not None
-        own = segmenter.fingerprint, masks, self.samples, self.dicom_seg
+        own = segmenter.fingerprint, masks, self.samples, self.dicom_seg, self.largest
         return hashlib.sha256(json.dumps(own).encode()).hexdigest()
 
 
@@ -88,7 +90,7 @@ def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
     inputs = _digests(scan, request)
     array, geometry = scan.read()
     organ = _liver(scan, geometry, segmenter, request)
-    found = segment(array, geometry, segmenter, organ)
+    found = segment(array, geometry, segmenter, organ, largest=request.largest)
     maps = Maps(found.mask, found.mean, found.uncertainty)
     folder = request.output / scan.case
     scan_maps.write_maps(folder, maps, geometry)

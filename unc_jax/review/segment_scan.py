@@ -15,12 +15,13 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
-from unc_jax.review import novelty, prepare_scan, quality, rule
+from unc_jax.review import component_rows, novelty, prepare_scan, quality, rule
 from unc_jax.review.novelty import Novelty
 from unc_jax.review.prepare_scan import Preparation
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table, metrics, run_folder
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
+from unc_jax.study.components import outside_largest
 from unc_jax.study.predictor import Predictor, load_predictor
 from unc_jax.study.run_folder import Run
 from unc_jax.uncertainty.measures import MEASURES, THRESHOLD
@@ -123,6 +124,8 @@ def segment(
     geometry: Geometry,
     segmenter: Segmenter,
     organ: np.ndarray | None = None,
+    *,
+    largest: bool = False,
 ) -> Segmentation:
     """Segments a scan (x, y, z) in canonical order; writes nothing.
 
@@ -134,6 +137,7 @@ def segment(
       geometry: grid of the scan.
       organ: mask of the liver, for runs of target "tumor"; None: the segmenter's own
         `liver` finds it.
+      largest: leave but the largest component of the mask; a warning says what went.
 
     Raises:
       InputError: the scan is too small, not finite or of one value, or nobody says
@@ -159,10 +163,15 @@ def segment(
     maps = scan_maps.on_scan(
         prediction.mean, prediction.uncertainty, geometry, prepared.box
     )
-    warnings += prepare_scan.border_warnings(maps.mask)
     numbers = cases_table.measure(
         prediction, _voxel_ml(prediction, maps.mask, geometry, prepared.voxel_ml)
     )
+    if largest:
+        rest, count = outside_largest(maps.mask)
+        maps.mask[rest], maps.mean[rest] = False, 0
+        numbers["volume_ml"] = metrics.volume_ml(maps.mask, geometry.voxel_ml)
+        warnings += component_rows.removed_words(rest, count, geometry.voxel_ml)
+    warnings += prepare_scan.border_warnings(maps.mask)
     unlike = ["intensities"] if foreign else []
     if segmenter.novelty is not None:
         features = segmenter.predictor.features(prepared.image)

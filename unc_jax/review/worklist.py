@@ -25,7 +25,12 @@ _SHOWN = 5  # cases that a message names
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of the rule, and --calibrate, the cases its bounds come from."""
+    """Adds the flags of masks and of the rule, and --calibrate, cases for bounds."""
+    parser.add_argument(
+        "--largest-component",
+        action="store_true",
+        help="leave but the largest component of each mask; the row says what went",
+    )
     parser.add_argument("--calibrate", type=Path, help="cases.csv with known Dice")
     parser.add_argument("--target-dice", type=float, help="review what may be below")
     parser.add_argument("--review-fraction", type=float, help="review the worst share")
