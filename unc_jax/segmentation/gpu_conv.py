@@ -2,7 +2,7 @@
 
 Arrays are z-first, (b, z, x, y, c); kernels are (3, 3, 3, c_in, c_out) over (x, y, z).
 Every form computes what XLA's own convolution does, up to rounding. Measured in
-bfloat16 on one H100: benchmarks/README.md.
+bfloat16 on one H100: benchmarks/results/gpu.md.
 """
 
 import jax.numpy as jnp
