@@ -219,6 +219,30 @@ def test_real_output_of_nnunet(real_data, tmp_path):
         same(found[case], row)
 
 
+def test_names_of_a_data_set_never_lead_elsewhere(tmp_path):
+    names = {"..": 1, "=1+1<script>": 2, "left/right" + "x" * 300: 7}
+    write_samples(tmp_path / "s", "a", {"background": 0, **names})
+    for i, array in enumerate(label_maps()):
+        case = tmp_path / "s" / "b"
+        case.mkdir(exist_ok=True)
+        np.savez(case / f"{i}.npz", array == 1, affine=AFFINE)
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", "--label", "all"]
+    assert score_of(*flags) == 0
+    expected = {("a", name) for name in names} | {("b", "..")}
+    assert set(rows_of(tmp_path / "o")) == expected
+    drawn = sorted((tmp_path / "o" / "pictures" / "a").iterdir())
+    assert len(drawn) == 3
+    assert (tmp_path / "o" / "pictures" / "a" / "%2E%2E.png") in drawn
+    assert "<script" not in (tmp_path / "o" / "report.html").read_text()
+    with open(tmp_path / "o" / "components.csv", newline="") as file:
+        assert {row["structure"][:3] for row in csv.DictReader(file)} == {
+            *("..", "'=1", "lef")
+        }
+    rows = [r for name in ("..", "a/b") for r in known_rows(name)]
+    by_structure.write_study(rows, tmp_path / "o" / "study")
+    assert (tmp_path / "o" / "study" / "%2E%2E" / "summary.json").exists()
+
+
 def test_cases_that_folds_of_nnunet_were_trained_on(tmp_path):
     """Of five cases of one data set; fold 1 has not seen b, nobody has seen c."""
     for fold, array in enumerate(label_maps(0, 3)):

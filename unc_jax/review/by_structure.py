@@ -4,6 +4,7 @@ Dice of a gallbladder is no Dice of a liver: every structure has its own quality
 its own bounds, from known cases of that structure.
 """
 
+import hashlib
 import statistics
 import sys
 import urllib.parse
@@ -23,6 +24,7 @@ from unc_jax.study.cases_table import EVALUATION_COLUMNS, Row
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 FAILURE_DICE = 0.8  # below it a segmentation counts as failed, if nobody says when
+_LONGEST = 100  # characters of a name in a file's
 _FEWEST = 3  # cases that can be ranked
 
 
@@ -228,5 +230,11 @@ def write_study(rows: Sequence[Row], folder: Path) -> None:
 
 
 def _quoted(name: str) -> str:
-    """Returns a name that can be a file's: "left/right" is left%2Fright."""
-    return urllib.parse.quote(name, safe=" ")
+    """Returns a name that can be a file's: "left/right" is left%2Fright.
+
+    No name leads out of its folder or is too long; a digest sets a long one apart.
+    """
+    kept = urllib.parse.quote(name, safe=" ").replace(".", "%2E")
+    if len(kept) <= _LONGEST:
+        return kept
+    return f"{kept[:_LONGEST]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -126,7 +126,7 @@ def probabilities(array: np.ndarray, channels: Sequence[int], path: Path) -> np.
 def labels_of(array: np.ndarray, path: Path) -> np.ndarray:
     """Returns a map (x, y, z) of whole numbers as integers; InputError for others."""
     if array.dtype.kind != "f":
-        return array
+        return array.view(np.uint8) if array.dtype == bool else array
     _check_finite(array, path)
     whole = np.rint(array)
     if not np.allclose(array, whole, rtol=0, atol=_TOLERANCE):
