@@ -31,6 +31,7 @@ from unc_jax.review import (
     worklist,
 )
 from unc_jax.review.find_samples import DEFAULT_PATTERN, find_samples
+from unc_jax.review.rule import Rule
 from unc_jax.review.structures import Wanted, map_values
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study.cases_table import Row
@@ -67,18 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
                 nnunet_folds.mark_leaked(r, found[str(r["case"])], training)
                 for r in rows
             ]
-        models, notes = {}, []
-        try:
-            models = by_structure.fit(known, rows) if known else {}
-        except InputError as error:  # of the rows alone: they are worth having
-            notes.append(f"No predicted Dice: {error}.")
-        notes += by_structure.bound_words(models, arguments.level)
-        if models:
-            used = [quality.supported_level(m, wanted.level) for m in models.values()]
-            wanted = wanted._replace(level=max(used))
-            rows = [by_structure.with_estimate(r, models, wanted.level) for r in rows]
-        rows = rule.order(rule.decide(rows, wanted, models))
-        notes += filter(None, [rule.release_words(wanted, models, rows)])
+        rows, wanted, notes = _judge(rows, known, wanted)
         notes += by_structure.presence_notes(components)
         if arguments.references:
             by_structure.write_study(rows, output / "study")
@@ -94,6 +84,28 @@ def run(arguments: argparse.Namespace) -> int:
             components=components,
         )
     return worklist.print_outcome(output, rows, notes)
+
+
+def _judge(
+    rows: list[Row], known: Sequence[Row], wanted: Rule
+) -> tuple[list[Row], Rule, list[str]]:
+    """Returns the rows with predicted Dice and flags, worst first.
+
+    Also the rule, at a level that the known cases support, and sentences on both.
+    """
+    models, notes = {}, []
+    try:
+        models = by_structure.fit(known, rows) if known else {}
+    except InputError as error:  # of the known cases alone: the rows are worth having
+        notes.append(f"No predicted Dice: {error}.")
+    notes += by_structure.bound_words(models, wanted.level)
+    if models:
+        used = [quality.supported_level(m, wanted.level) for m in models.values()]
+        wanted = wanted._replace(level=max(used))
+        rows = [by_structure.with_estimate(r, models, wanted.level) for r in rows]
+    rows = rule.order(rule.decide(rows, wanted, models))
+    notes += filter(None, [rule.release_words(wanted, models, rows)])
+    return rows, wanted, notes
 
 
 def _score(

@@ -21,7 +21,7 @@ from unc_jax.uncertainty.prediction import SPARSE, THRESHOLD
 
 # Below, a probability is no part of a structure: -p log p is 0.007 nats there.
 _FAINTEST = 1e-3
-_MOST_LABELS = 1 << 16
+_MOST_LABELS = 1 << 15  # what a map of int16 holds
 
 
 class Part(NamedTuple):
@@ -35,7 +35,7 @@ class LabelMap:
     """Structures of a label map (x, y, z)."""
 
     def __init__(self, array: np.ndarray, geometry: Geometry, path: Path):
-        """Raises InputError, naming the file, for labels beyond 16 bits."""
+        """Raises InputError, naming the file, for labels that no int16 holds."""
         if array.max(initial=0) >= _MOST_LABELS or array.min(initial=0) < 0:
             raise InputError(f"{path}: labels are 0 to {_MOST_LABELS - 1}")
         self.geometry = geometry

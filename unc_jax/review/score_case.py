@@ -1,6 +1,6 @@
 """Scoring of one case: its structures are measured, compared, drawn and written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,58 +72,62 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
         raise InputError(f"case {case}: no name for a folder of the output; rename it")
     if len(paths) < 2:
         raise InputError(f"{paths[0]}: the only sample of {case}; 2 or more are needed")
+    source = str(paths[0].parent)
     reference = reference_of(case, request.references)
-    folder, shown = request.output / case, request.output / "pictures"
     if request.wanted.single:
         geometry, one = reduce_one(paths, request.wanted, reference)
-        image = _image(case, request, geometry)
-        own, parts = _measure(case, paths[0].parent, one, image, geometry, request)
-        mean, uncertainty = one.outcome.mean, one.outcome.uncertainty
-        nifti.write(folder / "mean.nii.gz", mean, geometry, np.float32)
-        nifti.write(folder / "uncertainty.nii.gz", uncertainty, geometry, np.float32)
-        nifti.write(folder / "mask.nii.gz", one.mask, geometry, np.uint8)
-        _draw(shown / f"{case}.png", one, image, geometry)
-        return Scored([own], parts)
+        return _score_one(case, one, geometry, request, source)
     geometry, found = reduce_several(paths, request.wanted, reference)
+    scored = _score_several(case, found, geometry, request, source)
+    if not scored.rows:
+        row = cases_table.new_row(REVIEW_COLUMNS, case=case, status=EMPTY, input=source)
+        scored.rows.append(row)
+    return scored
+
+
+def _score_one(
+    case: str, one: Found, geometry: Geometry, request: Request, source: str
+) -> Scored:
+    image = _image(case, request, geometry)
+    row, parts = _measure(case, one, image, geometry, request)
+    folder = request.output / case
+    for name in ("mean", "uncertainty"):
+        path = folder / f"{name}.nii.gz"
+        nifti.write(path, getattr(one.outcome, name), geometry, np.float32)
+    nifti.write(folder / "mask.nii.gz", one.mask, geometry, np.uint8)
+    _draw(request.output / "pictures" / f"{case}.png", one, image, geometry)
+    return Scored([{**row, "input": source}], parts)
+
+
+def _score_several(
+    case: str, found: Iterable[Found], geometry: Geometry, request: Request, source: str
+) -> Scored:
     image = _image(case, request, geometry)
     labels = np.zeros(geometry.canonical_shape, np.int16)
     uncertainty = np.zeros(geometry.canonical_shape, np.float32)
-    rows, components, drawn = [], [], []
+    scored, drawn = Scored([], []), []
     values = map_values(request.wanted.listed)
     for one in found:
-        own, parts = _measure(case, paths[0].parent, one, image, geometry, request)
-        rows.append(own)
-        components += parts
+        row, parts = _measure(case, one, image, geometry, request)
+        scored.rows.append({**row, "input": source})
+        scored.components.extend(parts)
         name, numbers = one.structure
         labels[one.box][one.mask] = values.get(name, numbers[0])
         greatest = uncertainty[one.box]
         np.maximum(greatest, one.outcome.uncertainty, out=greatest)
-        drawn.append((own["d_pw"], len(rows), one))
-        drawn = sorted(drawn)[:_DRAWN]
+        drawn = sorted([*drawn, (row["d_pw"], len(scored.rows), one)])[:_DRAWN]
+    folder = request.output / case
     kept = np.int16 if labels.max(initial=0) > 255 else np.uint8
     nifti.write(folder / "mask.nii.gz", labels, geometry, kept)
     nifti.write(folder / "uncertainty.nii.gz", uncertainty, geometry, np.float32)
     for _, _, one in drawn:
-        _draw(
-            shown / by_structure.picture_name(case, one.structure.name),
-            one,
-            image,
-            geometry,
-        )
-    if not rows:
-        source = str(paths[0].parent)
-        row = cases_table.new_row(REVIEW_COLUMNS, case=case, status=EMPTY, input=source)
-        rows.append(row)
-    return Scored(rows, components)
+        name = by_structure.picture_name(case, one.structure.name)
+        _draw(request.output / "pictures" / name, one, image, geometry)
+    return scored
 
 
 def _measure(
-    case: str,
-    source: Path,
-    one: Found,
-    image: Image,
-    geometry: Geometry,
-    request: Request,
+    case: str, one: Found, image: Image, geometry: Geometry, request: Request
 ) -> tuple[Row, list[Row]]:
     """Returns the row of a structure and those of its components."""
     removed = _leave_largest(one, geometry) if request.largest else []
@@ -151,7 +155,6 @@ def _measure(
         **cases_table.measure(one.outcome, geometry.voxel_ml),
         **known,
         warnings="; ".join(filter(None, warnings)),
-        input=str(source),
     )
     return row, component_rows.rows_of(case, one.structure.name, found)
 
