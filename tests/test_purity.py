@@ -31,6 +31,7 @@ MODULES = (
     "uncertainty.prediction",
     "study.metrics",
     "study.distances",
+    "study.components",
     "study.statistics",
     "study.selective",
 )
@@ -166,6 +167,11 @@ EXAMPLES: dict[str, Call] = {
     "study.distances.surface_distances": call(
         _MASK, _OTHER, (1.0, 2.0, 3.0), tolerance_mm=2.0
     ),
+    "study.components.find_components": call(_PREDICTION, _AFFINE, _OTHER, most=9),
+    "study.components.compare_lesions": call(_MASK, _OTHER),
+    "study.components.outside_largest": call(_MASK),
+    "study.components.label": call(np.argwhere(_MASK)),
+    "study.components.diameter_mm": call(np.argwhere(_MASK), np.array([1.0, 2.0, 3.0])),
     "study.distances.boundary": call(_MASK),
     "study.metrics.volume_ml": call(_MASK, 0.0015),
     "study.metrics.votes": call(_SAMPLES >= 0.5),
