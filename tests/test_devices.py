@@ -113,3 +113,13 @@ def test_batches_that_cannot_be_shared_are_refused(config, monkeypatch):
     assert [devices.rounded_up(n) for n in (1, 8, 9)] == [8, 8, 16]
     with pytest.raises(InputError, match="8 devices cannot share evenly; take 16"):
         devices.check_batch(12)
+
+
+def test_options_that_the_compiler_does_not_know_are_left_out():
+    known = {"xla_gpu_force_conv_nhwc": True}
+    assert devices.accepted(known) == known
+    assert devices.accepted({**known, "xla_no_such_option": True}) == {}
+
+
+def test_a_cpu_gets_no_options():
+    assert devices.compiler_options() == {}

@@ -1,5 +1,6 @@
 """The plan of a run: what it says, what it refuses, and that it leaves no trace."""
 
+import math
 import shutil
 
 import jax
@@ -87,6 +88,19 @@ def test_what_cannot_fit_names_its_field(
     tiny_config.train.residence = "device"
     with pytest.raises(InputError, match=field):
         lines(tiny_config, tmp_path)
+
+
+def test_a_window_as_large_as_the_volume(tiny_config):
+    work = plan.work_of(tiny_config)
+    (line,) = plan._whole_volume(tiny_config, work, 10**9)
+    less = work.windows * math.prod(work.window) / work.voxels
+    assert less > 1
+    assert f"{less:.2f} times less work" in line
+    assert line.endswith(f'"--config.evaluate.window_shape={work.volume}"')
+    (line,) = plan._whole_volume(tiny_config, work, 1000)
+    assert line.endswith("too much")
+    whole = work._replace(windows=1)
+    assert not list(plan._whole_volume(tiny_config, whole, 10**9))
 
 
 def test_a_footprint_by_hand():

@@ -4,6 +4,7 @@ Memory is XLA's own analysis of the programs, compiled for the shapes of the con
 time is that of a short run on zeros. Of the data set only the list of cases is read.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -173,6 +174,28 @@ def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
     yield (
         f"          about {duration(a_case)} a case, {duration(a_case * work.cases)} "
         f"for all, after {found.compile_s:.0f} s to compile"
+    )
+    if jax.default_backend() != "cpu":  # whose memory thin windows suit better
+        yield from _whole_volume(config, work, there)
+
+
+def _whole_volume(config: Config, work: Work, there: int) -> Iterator[str]:
+    """Yields what one window as large as the volume needs and saves, if it suits.
+
+    It stays the user's choice: samples by other windows are other samples, and a run's
+    must not depend on the machine.
+    """
+    factor = 2 ** (config.model.depth - 1)
+    if work.windows == 1 or any(side % factor for side in work.volume):
+        return
+    found = footprint(*_monte_carlo(config, (1, *work.volume), 1))
+    total = found.memory + (1 + _VOLUMES) * work.voxels * 4
+    less = work.windows * math.prod(work.window) / work.voxels
+    field = f'"--config.evaluate.window_shape={tuple(work.volume)}"'
+    yield (
+        f"          one window of {_by(work.volume)} is {less:.2f} times less work and "
+        f"needs {_gb(total)} of {_gb(there)}"
+        + (f": {field}" if total <= there else ", too much")
     )
 
 

@@ -14,6 +14,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import psutil
+from absl import logging
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -68,10 +69,15 @@ def compiler_options() -> dict[str, bool]:
     """
     if "cuda" not in jax.extend.backend.get_backend().platform_version.lower():
         return {}
-    options = {"xla_gpu_force_conv_nhwc": True}
+    return accepted({"xla_gpu_force_conv_nhwc": True})
+
+
+def accepted(options: dict[str, bool]) -> dict[str, bool]:
+    """Returns compiler options if the installed XLA knows them all, otherwise {}."""
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
+    except jax.errors.JaxRuntimeError as error:
+        logging.warning("without the compiler's options %s: %s", options, error)
         return {}
     return options
 
