@@ -129,6 +129,7 @@ def write_series(folder: Path, good: Path) -> dict[str, str]:
     one.PixelData = pydicom.encaps.encapsulate([frame])
     one.save_as(place / "0020.dcm")
     place = series("runs", "RLE of 60 MB that would unpack to 4 GB in one slice")
+    one = pydicom.dcmread(place / "0020.dcm")
     one.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
     head = struct.pack("<16L", 2, 64, 64 + 30 * 2**20, *[0] * 13)
     one.PixelData = pydicom.encaps.encapsulate([head + b"\x81\0" * (30 * 2**20)])

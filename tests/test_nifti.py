@@ -300,7 +300,7 @@ def test_huge_offset_is_refused_without_its_memory(tmp_path, offset):
 
 def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "a.nii")
-    with pytest.raises(InputError, match=r"a\.nii: cannot be read \(no file"):
+    with pytest.raises(InputError, match=r"a\.nii: no file"):
         nifti.read(tmp_path / "a.nii")
 
 

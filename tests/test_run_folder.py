@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -197,6 +199,21 @@ def test_other_weights_than_the_rows_are_refused(tiny_config, run):
     edit(run / "evaluation.json", steps="all")
     with pytest.raises(InputError, match=r"evaluation\.json: steps are 'all'"):
         unc_jax.load_run(run)
+
+
+PIPES = ("config.json", "cases.csv", "evaluation.json", "features.json")
+
+
+@pytest.mark.parametrize("name", [*PIPES, "preparation.json"])
+def test_a_pipe_in_a_run_folder_is_no_file(run, name):
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    signal.alarm(60)  # who opens a pipe waits for ever
+    try:
+        with pytest.raises(InputError, match=f"{name}.*no file"):
+            run_folder.open_run(run)
+    finally:
+        signal.alarm(0)
 
 
 def test_rows_in_progress_are_no_finished_evaluation(run):

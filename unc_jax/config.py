@@ -42,6 +42,8 @@ def read_config(path: Path) -> Config:
 
     Raises InputError when it is missing or no config of this version.
     """
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise InputError(f"{path}: no file, but a folder, a pipe or a device")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -51,6 +51,18 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def regular(path: Path) -> Path:
+    """Returns the path; InputError for a pipe or device: its content may never end."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: no file, but a folder, a pipe or a device")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file; OSError or ValueError for anything else."""
+    return json.loads(regular(path).read_text(encoding="utf-8-sig"))
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text so that `path` holds the old or the new content, never half.
 

@@ -1,10 +1,10 @@
 """Layouts of data sets: the Decathlon's, nnU-Net's of both versions, nested folders."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unc_jax.data.files import read_json
 from unc_jax.data.nifti import ENDINGS
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
@@ -34,10 +34,8 @@ def read_index(root: Path) -> dict[str, Any]:
     file = root / "dataset.json"
     if not file.exists() and (nested := _nested(root)):
         return nested
-    if file.exists() and not file.is_file():
-        raise InputError(f"{file}: no file, but a folder or a pipe")
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = read_json(file)
     except FileNotFoundError:
         raise InputError(
             f"{file}: no such file; give the folder of a data set, like Task03_Liver, "

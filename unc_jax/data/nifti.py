@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from unc_jax.data.files import replacing
+from unc_jax.data.files import regular, replacing
 from unc_jax.data.geometry import (
     Geometry,
     header_fields,
@@ -130,10 +130,8 @@ def _slabs(shape: tuple[int, int, int], dtype: np.dtype) -> Iterator[slice]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Opens a file, unpacked if its content is gzip; damage becomes an InputError."""
-    if path.exists() and not path.is_file():  # a pipe would never end
-        raise InputError(f"{path}: cannot be read (no file, but a folder or a pipe)")
     try:
-        with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
+        with open(regular(path), "rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
             yield cast(BinaryIO, unpacked if packed else raw)
         return

@@ -1,13 +1,12 @@
 """Splits of cases into training, validation and test."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from unc_jax.data.files import write_json
+from unc_jax.data.files import read_json, write_json
 from unc_jax.errors import InputError, counted
 
 _PARTS = ("train", "validation", "test")
@@ -68,7 +67,7 @@ def read_split(path: Path, case_ids: Iterable[str]) -> Split:
     one part or in two) or is not among `case_ids`.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(Path(path))
     except (OSError, ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())
         raise InputError(f"split file {path} cannot be read ({cause})") from None

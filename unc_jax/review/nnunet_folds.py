@@ -1,9 +1,9 @@
 """Predictions of the folds of an nnU-Net: which cases the folds were trained on."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study.cases_table import LEAKED, Row
 
@@ -20,7 +20,7 @@ def read_training(folder: Path) -> list[set[str]]:
     if not path.exists():
         return []
     try:
-        splits = json.loads(path.read_text(encoding="utf-8"))
+        splits = files.read_json(path)
         return [set(map(str, split["train"])) for split in splits]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(

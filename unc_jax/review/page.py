@@ -46,7 +46,7 @@ def write_page(path: Path, template: str, **shown: Any) -> None:
 def read_picture(path: Path) -> Picture | None:
     """Reads a PNG file; None if it is absent, too large or no PNG."""
     try:
-        with open(path, "rb") as file:
+        with open(files.regular(path), "rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError):  # ValueError: a name no file can have
         return None

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import nifti
+from unc_jax.data import files, nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review.structures import ANY, Structure
@@ -67,7 +67,7 @@ def read_array(path: Path) -> Sample:
     if path.suffix != ".npz":
         return Sample(*nifti.read(path))
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(files.regular(path), allow_pickle=False) as stored:
             names = [n for n in stored.files if n != "affine"]
             name = "probabilities" if "probabilities" in names else names[0]
             array = np.asarray(stored[name])

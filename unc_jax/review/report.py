@@ -4,7 +4,6 @@ The functions here give the templates (`page`) what they show.
 """
 
 import importlib.metadata
-import json
 import math
 import platform
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import by_structure, component_rows, rule
 from unc_jax.review.case_groups import group_cases
@@ -118,7 +118,7 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
     missing is left out. Raises InputError when there is no summary.json.
     """
     try:
-        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        summary = files.read_json(run / "summary.json")
     except FileNotFoundError:
         raise InputError(f"{run}: no summary.json; evaluate the run first") from None
     except ValueError as error:
@@ -178,7 +178,7 @@ def versions() -> dict[str, str]:
 
 def _read_if_there(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except (FileNotFoundError, ValueError):
         return {}
 

@@ -67,7 +67,7 @@ def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | No
     """
     folder = request.output / scan.case
     try:
-        stored = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        stored = files.read_json(folder / _RECORD)
         same = stored["fingerprint"] == request.fingerprint(segmenter)
         whole = all((folder / f"{name}.nii.gz").is_file() for name in scan_maps.MAPS)
         if not (same and whole and stored["inputs"] == _digests(scan, request)):

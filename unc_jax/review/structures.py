@@ -1,11 +1,10 @@
 """Structures of a label map, or of several maps: their names and their labels."""
 
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from unc_jax.data import dataset, label_names
+from unc_jax.data import dataset, files, label_names
 from unc_jax.data.label_names import Names
 from unc_jax.errors import InputError
 
@@ -89,7 +88,7 @@ def read_names(file: Path) -> Names:
     Raises InputError, naming the file.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = files.read_json(file)
     except (OSError, ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())
         raise InputError(f"--names {file}: not readable as JSON ({cause})") from None

@@ -61,7 +61,7 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
     is said: their Dice is better than that of new cases.
     """
     try:
-        with open(path, encoding=cases_table.ENCODING, newline="") as file:
+        with cases_table.opened(path) as file:
             header = next(csv.reader(file), [])
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; name a cases.csv") from None

@@ -11,7 +11,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
@@ -185,6 +185,11 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
     files.write_text(path, text.getvalue())
 
 
+def opened(path: Path) -> TextIO:
+    """Opens a table to read; InputError for a pipe or a device."""
+    return open(files.regular(path), encoding=ENCODING, newline="")
+
+
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """Reads what `write_rows` wrote, perhaps edited since.
 
@@ -194,7 +199,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     A measure beyond the paper's that the file does not have yet is None in every row.
     """
     try:
-        with open(path, encoding=ENCODING, newline="") as file:
+        with opened(path) as file:
             reader = csv.DictReader(file)
             if any(";" in name for name in reader.fieldnames or ()):
                 raise InputError(
@@ -225,7 +230,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
 
 def has_all_columns(path: Path, columns: Sequence[str]) -> bool:
     """Tells whether a table has every column, those added of late as well."""
-    with open(path, encoding="utf-8", newline="") as file:
+    with opened(path) as file:
         return set(columns) <= set(next(csv.reader(file), []))
 
 

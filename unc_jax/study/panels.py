@@ -35,7 +35,7 @@ def write_panel(path: Path, panel: Panel) -> None:
 def read_panel(path: Path) -> Panel:
     """Reads what `write_panel` wrote; InputError names the file."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(files.regular(path), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in Panel._fields}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         cause = " ".join(str(error).split())

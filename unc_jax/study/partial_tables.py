@@ -104,7 +104,7 @@ def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> R
 
 def _record(directory: Path) -> Any:
     try:
-        return json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+        return files.read_json(directory / _RECORD)
     except (OSError, ValueError):
         return None
 
@@ -162,7 +162,7 @@ def _settings_before(
 
     They are those of config.json, if it has that digest; else None.
     """
-    fields = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    fields = files.read_json(directory / "config.json")
     groups = ("seed", "model.", "loss.", "train.", "evaluate.")
     aside = (*WITHOUT_EFFECT, "train.checkpoints")
     kept = {k: v for k, v in fields.items() if k.startswith(groups) and k not in aside}

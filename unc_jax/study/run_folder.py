@@ -6,12 +6,12 @@ cases.csv are needed, checkpoints are not; what evaluation wrote beside them
 (voxels.json, preparation.json) is read where it is.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unc_jax.config import upgrade
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, Row
@@ -220,7 +220,7 @@ def _read_if_there(path: Path) -> dict[str, Any] | None:
 def read_object(path: Path) -> dict[str, Any]:
     """Reads a JSON object; InputError names the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())
         raise InputError(
