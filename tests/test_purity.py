@@ -28,6 +28,7 @@ MODULES = (
     "data.resampling",
     "data.patches",
     "uncertainty.measures",
+    "uncertainty.packed_masks",
     "uncertainty.prediction",
     "study.metrics",
     "study.distances",
@@ -159,10 +160,10 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.measures.standard_error": call(_PREDICTION, "u_labelled"),
     "uncertainty.prediction.reduce_samples": call([_SAMPLES[:3], _SAMPLES[3:]]),
     "uncertainty.prediction.reduce_maps": call([_MASK, _MEAN, _MEAN]),
-    "uncertainty.prediction.dice_table": call(_PACKED),
-    "uncertainty.prediction.pack_masks": call(_SAMPLES >= 0.5),
-    "uncertainty.prediction.shared_voxels": call(_PACKED),
-    "uncertainty.prediction.pairwise_dice_packed": call(_PACKED),
+    "uncertainty.packed_masks.dice_table": call(_PACKED),
+    "uncertainty.packed_masks.pack_masks": call(_SAMPLES >= 0.5),
+    "uncertainty.packed_masks.shared_voxels": call(_PACKED),
+    "uncertainty.packed_masks.pairwise_dice_packed": call(_PACKED),
     "study.metrics.dice": call(_MASK, _OTHER),
     "study.distances.surface_distances": call(
         _MASK, _OTHER, (1.0, 2.0, 3.0), tolerance_mm=2.0

@@ -21,7 +21,7 @@ from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
-from unc_jax.uncertainty.prediction import pairwise_dice_packed
+from unc_jax.uncertainty.packed_masks import pairwise_dice_packed
 from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk
 
 PATCH = (128, 128, 16)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from unc_jax.uncertainty.prediction import shared_voxels
+from unc_jax.uncertainty.packed_masks import shared_voxels
 
 BINS = 15
 # float32 probabilities are exactly 0 or 1 long before the network is certain.

@@ -18,14 +18,16 @@ from jax import Array
 from jax.typing import ArrayLike
 from scipy import special
 
+from unc_jax.uncertainty.packed_masks import (
+    dice_table,
+    pack_masks,
+    pairwise_dice_packed,
+)
 from unc_jax.uncertainty.prediction import (
     THRESHOLD,
     Prediction,
     binary_entropy,
-    dice_table,
     entropy_term,
-    pack_masks,
-    pairwise_dice_packed,
 )
 
 _HALVES = 40  # of the samples; the standard error itself is known to 11 %

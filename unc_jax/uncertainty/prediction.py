@@ -6,7 +6,6 @@ the device, `reduce_maps` arrays on the host, one after the other.
 
 import functools
 import hashlib
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,8 @@ from jax import Array
 from jax.scipy.special import xlog1py, xlogy
 from jax.typing import ArrayLike
 from scipy import special
+
+from unc_jax.uncertainty.packed_masks import pack_masks
 
 # Of a probability: a voxel at or above it belongs to the mask.
 THRESHOLD = 0.5
@@ -208,64 +209,6 @@ def _means_inside(
     # Masks hold no probabilities: their entropies are 0 whatever they are.
     found[:2] = [np.nan, np.nan] if hard else found[:2]
     return dict(zip(_LABELLED, found, strict=True))
-
-
-def pack_masks(masks: ArrayLike) -> Array:
-    """Packs 8 voxels along z into a byte, bits ordered as numpy.packbits.
-
-    bool (n, x, y, z) -> uint8 (n, x, y, ceil(z / 8)), filled up with zero bits.
-    """
-    return jnp.packbits(jnp.asarray(masks, bool), axis=-1)
-
-
-def pairwise_dice_packed(packed: np.ndarray) -> float:
-    """Returns `mean_pairwise_dice` of masks packed by `pack_masks`, on the host.
-
-    uint8 (n, x, y, bytes) -> float. Raises ValueError for fewer than two samples.
-    """
-    table = dice_table(packed)
-    return float(table[np.triu_indices(len(table), 1)].mean())
-
-
-def dice_table(packed: np.ndarray) -> np.ndarray:
-    """Returns Dice of every pair of masks packed by `pack_masks`, float64 (n, n).
-
-    Raises ValueError for fewer than two samples.
-    """
-    if len(packed) < 2:
-        raise ValueError(f"pairwise Dice needs at least 2 samples, got {len(packed)}")
-    shared = shared_voxels(packed)
-    volumes = np.diagonal(shared)
-    sizes = volumes[:, None] + volumes
-    return np.where(sizes > 0, 2 * shared / np.maximum(sizes, 1), 1.0)
-
-
-def shared_voxels(packed: np.ndarray) -> np.ndarray:
-    """Counts the voxels that each pair of masks packed by `pack_masks` shares.
-
-    uint8 (n, x, y, bytes) -> int64 (n, n), on the diagonal each mask's own. Ten masks
-    of 256^3 voxels are 21 MB; temporaries are at most twice that.
-    """
-    words = _words(np.asarray(packed))
-    # Most of a volume is in no mask at all.
-    words = words[:, np.bitwise_or.reduce(words, axis=0) != 0]
-    shared = np.zeros((len(words), len(words)), np.int64)
-    for i, j in itertools.combinations_with_replacement(range(len(words)), 2):
-        shared[i, j] = shared[j, i] = _ones(words[i] & words[j])
-    return shared
-
-
-def _words(packed: np.ndarray) -> np.ndarray:
-    # Whole 64-bit words count eight times faster than bytes; zero bits add nothing.
-    flat = np.ascontiguousarray(packed, np.uint8).reshape(len(packed), -1)
-    missing = -flat.shape[1] % 8
-    if missing:
-        flat = np.pad(flat, ((0, 0), (0, missing)))
-    return flat.view(np.uint64)
-
-
-def _ones(words: np.ndarray) -> int:
-    return int(np.bitwise_count(words).sum(dtype=np.int64))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
