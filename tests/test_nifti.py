@@ -357,7 +357,7 @@ def test_forms_that_contradict_each_other_are_said(tmp_path):
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         nifti.read(tmp_path / "a.nii.gz")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no file, but a folder"):
         nifti.read(tmp_path)
 
 

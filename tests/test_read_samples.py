@@ -1,5 +1,6 @@
 import os
 
+import nibabel
 import numpy as np
 import pytest
 from samples import AFFINE, SHAPE, probability_maps, write
@@ -7,8 +8,13 @@ from samples import AFFINE, SHAPE, probability_maps, write
 from unc_jax.data import nifti
 from unc_jax.errors import InputError
 from unc_jax.review.find_samples import find_samples
-from unc_jax.review.read_samples import read_sample, same_grid
+from unc_jax.review.read_samples import Unplaced, read_samples, same_grid
 from unc_jax.review.structures import Structure
+
+
+def read_sample(*given):
+    (one,) = read_samples(*given)
+    return one
 
 
 @pytest.mark.parametrize(
@@ -18,6 +24,8 @@ from unc_jax.review.structures import Structure
         ("fold_{sample}/{case}", ["fold_0/liver_2.nii.gz", "fold_1/liver_10.nii.gz"]),
         ("{case}_{sample}.nii.gz", ["liver_2_0.nii.gz", "liver_10_0.nii.gz"]),
         ("f*{sample}/val/{case}", ["fa0/val/liver_2.nii", "fb1/val/liver_10.nii"]),
+        ("{case}", ["liver_2.npy", "liver_10.nii.gz"]),
+        ("{case}/*", ["liver_2/all.npz", "liver_10/all.nii.gz"]),
     ],
 )
 def test_patterns(tmp_path, pattern, files):
@@ -51,7 +59,7 @@ def test_samples_in_natural_order_and_probabilities_before_labels(tmp_path):
             ["fold_0/a.nii.gz", "fold_1/a.nii.gz"],
             "look like samples",
         ),
-        ("{case}", ["a.nii.gz"], "{sample}"),
+        ("{sample}", ["a.nii.gz"], "{case}"),
         ("{case}/{case}/{sample}", ["a.nii.gz"], "once each"),
     ],
 )
@@ -95,8 +103,8 @@ def test_classes_of_an_npz_lie_on_the_grid_of_the_file_beside(tmp_path):
     foreground = probability_maps()[0]
     classes = np.stack([1 - foreground, foreground * 0.75, foreground * 0.25])
     np.savez(tmp_path / "a.npz", probabilities=classes.transpose(0, 3, 2, 1))
-    with pytest.raises(InputError, match="says nothing of its grid"):
-        read_sample(tmp_path / "a.npz", Structure("x", (1,)))
+    alone = read_sample(tmp_path / "a.npz", Structure("x", (1,)))
+    assert isinstance(alone.geometry, Unplaced)
     write(tmp_path / "a.nii.gz", foreground)
     expected = nifti.read(tmp_path / "a.nii.gz").array
     np.testing.assert_allclose(
@@ -155,3 +163,87 @@ def test_a_broken_npz(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.npz: cannot be read"):
         read_sample(path)
+
+
+@pytest.mark.parametrize("kind", ["nifti", "npy", "npz", "big-endian", "plain"])
+def test_a_stack_is_its_samples_one_after_the_other(tmp_path, kind):
+    maps = probability_maps(n=3)
+    for i, one in enumerate(maps):
+        write(tmp_path / "single" / f"{i}.nii.gz", one)
+    expected = [read_sample(p) for p in sorted((tmp_path / "single").iterdir())]
+    path = tmp_path / "a.npy"
+    if kind == "nifti":
+        path = tmp_path / "a.nii.gz"
+        nibabel.Nifti1Image(np.moveaxis(maps, 0, 3), AFFINE).to_filename(path)
+    elif kind == "npz":
+        path = tmp_path / "a.npz"
+        np.savez(path, maps, affine=AFFINE)
+    else:
+        np.save(path, maps.astype(">f4") if kind == "big-endian" else maps)
+        if kind != "plain":
+            write(tmp_path / "a.nii.gz", maps[0])
+    found = list(read_samples(path))
+    assert len(found) == 3
+    if kind == "plain":
+        assert isinstance(found[0].geometry, Unplaced)
+        np.testing.assert_array_equal(found[2].array, maps[2])
+        return
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.array, other.array)
+        assert same_grid(one.geometry, other.geometry)
+
+
+def _huge(path):
+    with open(path, "wb") as file:
+        header = {
+            "descr": "<f4",
+            "fortran_order": False,
+            "shape": (9, 1 << 20, 1 << 20, 9),
+        }
+        np.lib.format.write_array_header_1_0(file, header)
+
+
+BAD_STACKS = {
+    "a.npy": [
+        (_huge, "cannot be read"),
+        (lambda p: np.save(p, np.zeros((2, 2))), r"float64 of shape \(2, 2\)"),
+        (lambda p: np.save(p, np.zeros((1, 2, 3, 4, 5))), "shape"),
+        (lambda p: np.save(p, np.zeros((0, 3, 4, 5))), "shape"),
+        (lambda p: np.save(p, np.full((3, 4, 5), "x")), "<U1 of shape"),
+        (lambda p: np.save(p, np.array([{}], object)), "cannot be read"),
+        (lambda p: p.write_bytes(b"\x80\x04]."), "cannot be read"),
+    ],
+    "a.npz": [
+        (lambda p: np.savez(p, np.zeros((2, 3, 4, 5)), affine=np.eye(3)), "affine"),
+        (lambda p: np.savez(p, np.zeros((2, 3, 4, 5)), affine=np.eye(4) * 0), "affine"),
+    ],
+    "a.nii": [
+        (
+            lambda p: nibabel.Nifti1Image(
+                np.zeros((2, 3, 4, 5, 2), np.uint8), np.eye(4)
+            ).to_filename(p),
+            r"shape \(2, 3, 4, 5, 2\); it must be \(x, y, z\) or \(x, y, z, n\)",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "said"),
+    [(name, *one) for name, all_ in BAD_STACKS.items() for one in all_],
+)
+def test_a_file_that_is_no_stack_is_named_in_one_line(tmp_path, name, make, said):
+    make(tmp_path / name)
+    with pytest.raises(InputError, match=said) as error:
+        list(read_samples(tmp_path / name))
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_stack_cut_short(tmp_path):
+    maps = np.moveaxis(probability_maps(n=3), 0, 3)
+    path = tmp_path / "a.nii"
+    nibabel.Nifti1Image(maps, AFFINE).to_filename(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="truncated"):
+        list(read_samples(path))

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import nibabel
 import numpy as np
 import pytest
 from samples import AFFINE, SHAPE, probability_maps, write, write_cases
@@ -120,10 +121,12 @@ def test_empty_samples():
     assert all(np.isnan(measures.measure_all(outcome)[name]) for name in undefined)
 
 
-def test_one_sample_or_another_shape_is_refused():
+def test_no_sample_or_another_shape_is_refused():
     sample = np.ones(SHAPE, bool)
+    with pytest.raises(ValueError, match="no sample"):
+        reduce_maps([])
     with pytest.raises(ValueError, match="at least 2"):
-        reduce_maps([sample])
+        measures.measure_all(reduce_maps([sample]))
     with pytest.raises(ValueError, match="shape"):
         reduce_maps([sample, np.ones((1, 2, 3), bool)])
 
@@ -164,20 +167,17 @@ def test_scores_of_folders_with_references(tmp_path, capsys):
 
 
 def test_one_bad_case_never_ends_the_run(tmp_path, capsys):
-    write_cases(tmp_path / "s", ("good", "moved", "alone", "cut", "pictures"))
+    write_cases(tmp_path / "s", ("good", "moved", "cut", "pictures"))
     write(tmp_path / "s" / "moved" / "3.nii.gz", probability_maps()[0], AFFINE + 0.5)
-    for i in range(1, 4):
-        (tmp_path / "s" / "alone" / f"{i}.nii.gz").unlink()
     whole = (tmp_path / "s" / "cut" / "2.nii.gz").read_bytes()
     (tmp_path / "s" / "cut" / "2.nii.gz").write_bytes(whole[: len(whole) // 2])
     code, printed = run(capsys, "--samples", tmp_path / "s", "--output", tmp_path / "o")
     assert code == 4
-    assert "4 failed\nthe first, alone: failed: " in printed.out
+    assert "3 failed\nthe first, cut: failed: " in printed.out
     status = {case: row["status"] for case, row in rows_of(tmp_path / "o").items()}
     assert status.pop("good") == "ok"
     for case, said in {
         "moved": "not on the grid",
-        "alone": "only sample",
         "cut": "truncated",
         "pictures": "rename it",
     }.items():
@@ -187,6 +187,94 @@ def test_one_bad_case_never_ends_the_run(tmp_path, capsys):
         row["flag"] == "yes" for row in rows_of(tmp_path / "o").values()
         if row["case"] != "good"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", [(), ("--label", "all")])
+def test_one_sample_has_all_but_a_spread(tmp_path, capsys, labels):
+    arrays = write_cases(tmp_path / "s", ("alone", "several"), hard=True)
+    for path in (tmp_path / "s" / "alone").glob("[1-9].nii.gz"):
+        path.unlink()
+    for case, one in arrays.items():
+        write(tmp_path / "truth" / f"{case}.nii.gz", np.roll(one[0], 1, axis=0))
+    output = tmp_path / "o"
+    code, printed = run(
+        capsys, "--samples", tmp_path / "s", "--output", output,
+        "--references", tmp_path / "truth", *labels,
+    )  # fmt: skip
+    assert code == 0, printed.err
+    assert "1 case of one sample: no spread" in printed.out
+    rows = rows_of(output)
+    assert rows["several"]["status"] == "ok"
+    row = rows["alone"]
+    assert (row["status"], row["n_samples"], row["flag"]) == ("one_sample", 1, "yes")
+    assert row["volume_ml"] == pytest.approx(arrays["alone"][0].sum() * 9 / 1000)
+    assert 0 < row["dice"] < 1
+    assert row["hd95_mm"] == pytest.approx(2)  # one voxel to the side
+    spread = (*measures.MEASURES, "volume_sd_ml", "volume_low_ml", "predicted_dice")
+    assert all(row[name] is None for name in spread)
+    assert "identical" not in row["warnings"]
+    components = read_components(output)
+    assert [one["d_pw"] for one in components if one["case"] == "alone"] == [""]
+    assert (output / "report.html").exists()
+
+
+def read_components(output):
+    with open(output / "components.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_stack_per_case_scores_as_its_samples_do(tmp_path, capsys):
+    arrays = write_cases(tmp_path / "s")
+    for case, maps in arrays.items():
+        (tmp_path / case).mkdir()
+        path = tmp_path / case / "all.nii.gz"
+        image = nibabel.Nifti1Image(np.moveaxis(maps, 0, 3), AFFINE)
+        image.to_filename(path)
+        (tmp_path / "npy").mkdir(exist_ok=True)
+        np.save(tmp_path / "npy" / f"{case}.npy", maps)
+        (tmp_path / "npz").mkdir(exist_ok=True)
+        np.savez_compressed(tmp_path / "npz" / f"{case}.npz", samples=maps)
+        write(tmp_path / "npz" / f"{case}.nii.gz", maps[0])
+    (tmp_path / "4d").mkdir()
+    for case in arrays:
+        (tmp_path / case).rename(tmp_path / "4d" / case)
+    found = {}
+    for name, *pattern in (
+        ("s",), ("4d",), ("npy", "--pattern", "{case}"), ("npz", "--pattern", "{case}"),
+    ):  # fmt: skip
+        output = tmp_path / f"of_{name}"
+        code, printed = run(
+            capsys, "--samples", tmp_path / name, "--output", output,
+            "--largest-component", *pattern,
+        )  # fmt: skip
+        assert code == 0, printed.err
+        found[name] = rows_of(output)
+    for name in ("4d", "npy", "npz"):
+        for case, row in found[name].items():
+            told = dict(row, seconds=0, input="")
+            expected = dict(found["s"][case], seconds=0, input="")
+            if name == "npy":  # nothing tells its grid
+                assert "nothing tells the size of a voxel" in told.pop("warnings")
+                expected.pop("warnings")
+                # Its axes run the other way: of other voxels, every second one.
+                told["u_labelled_se"] = expected["u_labelled_se"]
+                expected |= {n: None for n in expected if n.endswith(("_ml", "_mm"))}
+            assert told == expected
+    (one, _) = read_components(tmp_path / "of_npy")
+    assert [one[n] for n in ("volume_ml", "diameter_mm", "x_mm")] == [""] * 3
+
+
+def test_a_reference_needs_the_grid_of_the_samples(tmp_path, capsys):
+    (tmp_path / "s").mkdir()
+    np.save(tmp_path / "s" / "a.npy", maps := probability_maps())
+    write(tmp_path / "truth" / "a.nii.gz", maps[0] >= 0.5)
+    flags = ("--samples", tmp_path / "s", "--pattern", "{case}", "--output")
+    code, _ = run(
+        capsys, *flags, tmp_path / "o", "--references", tmp_path / "truth"
+    )  # fmt: skip
+    assert code == 4
+    status = rows_of(tmp_path / "o")["a"]["status"]
+    assert "nothing tells the grid of the samples; put a NIfTI file" in status
 
 
 def test_killed_and_run_again_is_the_undisturbed_output(tmp_path, capsys):

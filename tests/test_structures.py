@@ -372,9 +372,9 @@ def test_values_of_a_map_of_all_structures():
 def test_probabilities_of_one_structure_are_not_several(tmp_path):
     write(tmp_path / "a.nii.gz", probability_maps()[0])
     with pytest.raises(InputError, match=r"a\.nii\.gz: probabilities of one structure"):
-        read_structures(tmp_path / "a.nii.gz")
+        list(read_structures(tmp_path / "a.nii.gz"))
     write(tmp_path / "a.nii.gz", label_maps()[0].astype(np.float32))
-    found = read_structures(tmp_path / "a.nii.gz")
+    (found,) = read_structures(tmp_path / "a.nii.gz")
     assert found.labels == {1, 2, 7}
     part = found.part(Structure("spleen", (7,)))
     assert part.array.sum() == 2 * 3 * 2

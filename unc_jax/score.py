@@ -1,8 +1,8 @@
 """Measures samples that any tool made and lists the cases to review first.
 
 DIR/CASE/*.nii.gz are the N masks or probability maps of a case, unless --pattern says
-otherwise. Writes what `predict` writes; with --references also study/. Exit codes:
-0 done, 2 wrong input, 4 some cases failed (their rows say why).
+otherwise; a file may hold several. Writes what `predict` writes; with --references also
+study/. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say why).
 """
 
 import argparse
@@ -104,7 +104,8 @@ def _judge(
         wanted = wanted._replace(level=max(used))
         rows = [by_structure.with_estimate(r, models, wanted.level) for r in rows]
     rows = rule.order(rule.decide(rows, wanted, models))
-    notes += filter(None, [rule.release_words(wanted, models, rows)])
+    said = rule.release_words(wanted, models, rows), rule.one_sample_words(rows)
+    notes += filter(None, said)
     return rows, wanted, notes
 
 
@@ -197,7 +198,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--pattern",
         default=DEFAULT_PATTERN,
-        help="path of a sample below it, with {case}, {sample} and * (%(default)s)",
+        help="path of a sample below it, with {case}, {sample} and * (%(default)s); "
+        "without {sample}, of a file of all samples",
     )
     parser.add_argument(
         "--label",

@@ -51,8 +51,23 @@ def read(path: Path, *, labels: bool = False) -> Scan:
     Raises InputError, naming the file, when it is missing, truncated, fails its gzip
     checksum, is no NIfTI file, has colours or complex numbers, or other dimensions.
     """
-    with _opened(files_of(path := Path(path))[-1]) as stream:
-        header, geometry = _read_header(path)
+    (scan,) = _volumes(Path(path), labels=labels)
+    return scan
+
+
+def read_volumes(path: Path) -> Iterator[Scan]:
+    """Reads the volumes of a file (x, y, z, n), one after the other, each as `read`.
+
+    A file (x, y, z) has one. Damage may show only behind the last.
+    """
+    return _volumes(Path(path), several=True)
+
+
+def _volumes(
+    path: Path, *, labels: bool = False, several: bool = False
+) -> Iterator[Scan]:
+    with _opened(files_of(path)[-1]) as stream:
+        header, geometry, count = _read_header(path, several)
         stored, (slope, inter) = header.get_data_dtype(), header.get_slope_inter()
         scaled = slope is not None and (slope, inter) != (1, 0)
         dtype = stored.newbyteorder("=")
@@ -60,23 +75,25 @@ def read(path: Path, *, labels: bool = False) -> Scan:
             dtype = np.dtype(np.float32)
         elif dtype.itemsize == 8:  # a careless export; gigabytes at CT size
             dtype = np.dtype(np.int32)
-        array = np.empty(geometry.shape, np.uint8 if labels else dtype, order="F")
         stream.seek(header.get_data_offset())
-        for slab in _slabs(geometry.shape, stored):
-            target = array[..., slab]
-            content = stream.read(target.size * stored.itemsize)
-            if len(content) < target.size * stored.itemsize:
-                raise EOFError
-            block = np.frombuffer(content, stored).reshape(target.shape, order="F")
-            values = _cast(block, dtype, path)
-            if scaled:
-                values = values * np.float32(slope) + np.float32(inter)
-            values = _whole(values, path) if labels and dtype.kind == "f" else values
-            target[...] = _cast(values, array.dtype, path)
+        for _ in range(count):
+            array = np.empty(geometry.shape, np.uint8 if labels else dtype, order="F")
+            for slab in _slabs(geometry.shape, stored):
+                target = array[..., slab]
+                content = stream.read(target.size * stored.itemsize)
+                if len(content) < target.size * stored.itemsize:
+                    raise EOFError
+                block = np.frombuffer(content, stored).reshape(target.shape, order="F")
+                values = _cast(block, dtype, path)
+                if scaled:
+                    values = values * np.float32(slope) + np.float32(inter)
+                if labels and dtype.kind == "f":
+                    values = _whole(values, path)
+                target[...] = _cast(values, array.dtype, path)
+            yield Scan(to_canonical(array, geometry), geometry)
         # The checksum lies behind the voxels and is compared only when it is reached.
         while stream.read(_BLOCK_BYTES):
             pass
-    return Scan(to_canonical(array, geometry), geometry)
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -148,8 +165,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     raise InputError(f"{path}: {cause}")
 
 
-def _read_header(path: Path) -> tuple[Any, Geometry]:
-    """Reads the header of a scan (nibabel's) and its geometry; refuses unfit ones."""
+def _read_header(path: Path, several: bool = False) -> tuple[Any, Geometry, int]:
+    """Reads a header (nibabel's), its geometry and how many volumes there are.
+
+    Refuses unfit ones; without `several` also more than one volume.
+    """
     files = files_of(path)
     with _opened(files[0]) as stream:
         start = stream.read(nib.Nifti2Header.sizeof_hdr)
@@ -165,9 +185,15 @@ def _read_header(path: Path) -> tuple[Any, Geometry]:
             name = header.get_value_label("datatype")
             raise InputError(f"{path}: voxels are {name}; save one real number each")
         shape = header.get_data_shape()
-        shape = shape[:3] if shape[3:] == (1,) else shape
-        if len(shape) != 3 or not 1 <= min(shape) <= max(shape) <= _LONGEST_SIDE:
-            wanted = "(x, y, z) or (x, y, z, 1)"
+        shape, further = shape[:3], shape[3:]
+        fits = len(further) < 2 if several else further in ((), (1,))
+        sides = (*shape, *further)
+        if (
+            len(shape) < 3
+            or not fits
+            or not 1 <= min(sides) <= max(sides) <= _LONGEST_SIDE
+        ):
+            shape, wanted = sides, f"(x, y, z) or (x, y, z, {'n' if several else 1})"
             raise InputError(f"{path}: shape {shape}; it must be {wanted}")
         _shorten_quaternion(header)
         with np.errstate(all="ignore"):
@@ -176,7 +202,8 @@ def _read_header(path: Path) -> tuple[Any, Geometry]:
             solid = np.isfinite(affine).all() and abs(np.linalg.det(sides)) > 1e-4
         if not solid:
             raise InputError(f"{path}: its affine spans no volume; mend sform or qform")
-        return header, Geometry(shape, affine, header_fields(header))
+        geometry = Geometry(shape, affine, header_fields(header))
+        return header, geometry, math.prod(further)
 
 
 def _shorten_quaternion(header: Any) -> None:

@@ -32,6 +32,7 @@ def rows_of(case: str, structure: str, found: Sequence[Component]) -> list[Row]:
                 **one._asdict(),
                 **{"case": case, "structure": structure, "component": number},
                 **{"x_mm": x, "y_mm": y, "z_mm": z},
+                "d_pw": None if np.isnan(one.d_pw) else one.d_pw,
                 "matched": "" if one.matched is None else _yes(one.matched),
                 "in_mask": _yes(one.in_mask),
             }
@@ -55,8 +56,7 @@ def words_of(rows: Sequence[Row], samples: int) -> list[str]:
         seen = round(float(row["presence"] or 0) * samples)
         lines.append(
             f"{name if row['in_mask'] == 'yes' else 'in samples only'}: "
-            f"{row['volume_ml']:.3g} ml, {row['diameter_mm']:.0f} mm, "
-            f"seen in {seen} of {samples} samples"
+            f"{_size(row)}seen in {seen} of {counted(samples, 'sample')}"
             + ", not in the reference"
             * (row["matched"] == "no")
         )
@@ -69,9 +69,8 @@ def removed_words(rest: np.ndarray, count: int, voxel_ml: float) -> list[str]:
     if not count:
         return []
     volume = metrics.volume_ml(rest, voxel_ml)
-    return [
-        f"removed {counted(count, 'component')} of {volume:.3g} ml, not the largest"
-    ]
+    size = "" if np.isnan(volume) else f" of {volume:.3g} ml"
+    return [f"removed {counted(count, 'component')}{size}, not the largest"]
 
 
 def presence_auroc(rows: Sequence[Row]) -> dict[str, Any]:
@@ -112,6 +111,13 @@ def presence_words(rows: Sequence[Row]) -> str:
         f"false ones with AUROC {found['value']:.2f} (95 % {low:.2f} to {high:.2f}; "
         f"{found['matched']} of the reference, {found['false']} false)."
     )
+
+
+def _size(row: Row) -> str:
+    """Returns e.g. "1.2 ml, 14 mm, "; "" where nothing tells the size of a voxel."""
+    if row["volume_ml"] is None:
+        return ""
+    return f"{row['volume_ml']:.3g} ml, {row['diameter_mm']:.0f} mm, "
 
 
 def _auroc(counts: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
 
 DEFAULT_PATTERN = "{case}/{sample}"
-# An .npz before the NIfTI file of the same name: it says more than the labels do.
-_SUFFIXES = (".npz", ".nii.gz", ".nii")
+# Arrays before the NIfTI file of the same name: it has their grid, they say more.
+_SUFFIXES = (".npz", ".npy", ".nii.gz", ".nii")
 _LIKE_SAMPLES = re.compile(
     r"(fold|sample|model|seed|member|run|mc|rater)[-_ ]?\d+", re.IGNORECASE
 )
@@ -20,6 +20,7 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[P
 
     `pattern` is a path below `root` with {case} and {sample} in it, and * for what does
     not matter, e.g. "fold_{sample}/{case}.nii.gz"; without a suffix any will do.
+    Without {sample} a case has one file, of all its samples.
     Raises InputError when there is no such folder, the pattern lacks a name, nothing
     fits it, or folders look like samples where cases are expected.
     """
@@ -36,14 +37,16 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[P
             others.append(relative)
             continue
         case = found.setdefault(match["case"], {})
-        kept = case.setdefault(match["sample"], path)
-        case[match["sample"]] = min(
-            kept, path, key=lambda p: _SUFFIXES.index(_suffix(p))
-        )
+        sample = match.groupdict().get("sample", "")
+        kept = case.setdefault(sample, path)
+        case[sample] = min(kept, path, key=lambda p: _SUFFIXES.index(_suffix(p)))
     if not found:
         hint = f"; there is {others[0]}, say by --pattern what in it" if others else ""
         hint += " is {case} and what {sample}" if others else ""
-        raise InputError(f"{root}: no .nii.gz, .nii or .npz fits {pattern!r}{hint}")
+        hint += ", or '{case}' of files of all samples" if others else ""
+        raise InputError(
+            f"{root}: no .nii.gz, .nii, .npz or .npy fits {pattern!r}{hint}"
+        )
     if pattern == DEFAULT_PATTERN and all(_LIKE_SAMPLES.fullmatch(c) for c in found):
         first = natural_order(found)[0]
         raise InputError(
@@ -59,10 +62,11 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[P
 
 def _expression(pattern: str) -> re.Pattern[str]:
     parts = re.split(r"(\{case\}|\{sample\}|\*)", pattern)
-    if sorted(p for p in parts if p[:1] == "{") != ["{case}", "{sample}"]:
+    names = sorted(p for p in parts if p[:1] == "{")
+    if names not in (["{case}"], ["{case}", "{sample}"]):
         raise InputError(
             f"pattern {pattern!r} must hold {{case}} and {{sample}} once each, e.g. "
-            "'fold_{sample}/{case}'"
+            "'fold_{sample}/{case}', or {case} alone, where a file has all samples"
         )
     special = {
         "{case}": r"(?P<case>[^/]+)",

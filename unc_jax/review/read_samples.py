@@ -1,9 +1,11 @@
 """Samples of a segmentation that another tool made: masks or probability maps.
 
-A sample is a NIfTI file (labels, or probabilities of one structure) or an .npz file. An
-.npz holds one array, or one called `probabilities`: (x, y, z), or (channels, z, y, x)
-as nnU-Net writes them; its grid is that of the NIfTI file of the same name beside it,
-or of its 4x4 array `affine` (voxel -> RAS mm).
+A NIfTI file holds one sample (labels, or probabilities of one structure) or a stack of
+them along its 4th axis; an .npy file, and an .npz file of one array, one (x, y, z) or a
+stack (n, x, y, z). An array of an .npz called `probabilities` is one sample: (x, y, z),
+or (channels, z, y, x) as nnU-Net writes them. The grid of an array is that of the
+NIfTI file of the same name beside it, or of the 4x4 array `affine` (voxel -> RAS mm) of
+the .npz; without either it is `Unplaced`.
 
 Channels that sum to 1 at every voxel are classes (softmax or one-hot): the number of a
 channel is its label, 0 the background. Others are regions, a sigmoid each, in the order
@@ -12,7 +14,7 @@ that dataset.json lists them in.
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,22 +37,27 @@ class Sample(NamedTuple):
     geometry: Geometry
 
 
-def read_sample(
+class Unplaced(Geometry):
+    """A grid that nothing tells of: axes as in RAS+, voxels taken to be 1 mm wide."""
+
+
+def read_samples(
     path: Path, structure: Structure = ANY, regions: Sequence[Structure] = ()
-) -> Sample:
-    """Reads one structure of one sample.
+) -> Iterator[Sample]:
+    """Reads one structure of the samples of a file, one after the other.
 
     Integers are labels; without labels of the structure they must be 0 and one other
     value. Floats within 0 ... 1 are probabilities of the structure, other floats must
     be whole: labels. `regions`: of the channels of an .npz that are no classes.
     Raises InputError, naming the file, for anything else, NaN included.
     """
-    array, geometry = read_array(path)
-    if array.ndim == 4:
-        place = channels_of(array, regions, path)
-        found = probabilities(array, _indices(place, structure, path), path)
-        return Sample(nifti.to_canonical(found, geometry), geometry)
-    return Sample(_foreground(array, structure.values, path), geometry)
+    for array, geometry in read_arrays(path):
+        if array.ndim == 4:
+            place = channels_of(array, regions, path)
+            found = probabilities(array, _indices(place, structure, path), path)
+            yield Sample(nifti.to_canonical(found, geometry), geometry)
+        else:
+            yield Sample(_foreground(array, structure.values, path), geometry)
 
 
 def read_mask(path: Path, labels: Sequence[int] = ()) -> Sample:
@@ -59,32 +66,49 @@ def read_mask(path: Path, labels: Sequence[int] = ()) -> Sample:
     return Sample(np.isin(array, labels) if labels else array != 0, geometry)
 
 
-def read_array(path: Path) -> Sample:
-    """Reads the array of a sample: (x, y, z) in RAS+ order.
+def read_arrays(path: Path) -> Iterator[Sample]:
+    """Reads the samples of a file, one after the other: (x, y, z) in RAS+ order.
 
-    Of an .npz with channels it is (channels, z, y, x), in the order of the file.
+    Of an .npz with channels it is one, (channels, z, y, x), in the order of the file.
     """
-    if path.suffix != ".npz":
-        return Sample(*nifti.read(path))
+    if path.suffix not in (".npy", ".npz"):
+        yield from map(Sample._make, nifti.read_volumes(path))
+        return
+    stack, name, affine = _load(path)
+    if stack.ndim not in (3, 4) or not stack.size or stack.dtype.kind not in "biuf":
+        raise InputError(
+            f"{path}: {stack.dtype} of shape {stack.shape}; numbers (x, y, z), "
+            "(n, x, y, z) of n samples, or probabilities (channels, z, y, x)"
+        )
+    if stack.ndim == 4 and name == "probabilities":
+        yield Sample(stack, _grid_of(path, affine, stack.shape[:0:-1]))
+        return
+    geometry = _grid_of(path, affine, stack.shape[-3:])
+    for one in stack if stack.ndim == 4 else stack[None]:
+        # In memory, in the machine's order of bytes.
+        array = np.array(one, one.dtype.newbyteorder("="))
+        yield Sample(nifti.to_canonical(array, geometry), geometry)
+
+
+def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
+    """Returns the array of a file of NumPy, its name and its affine, if there are any.
+
+    Of an .npy it stays on the disk until it is looked at.
+    """
     try:
-        with np.load(files.regular(path), allow_pickle=False) as stored:
+        stored = np.load(files.regular(path), mmap_mode="r", allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return stored, "", None
+        with stored:
             names = [n for n in stored.files if n != "affine"]
             name = "probabilities" if "probabilities" in names else names[0]
-            array = np.asarray(stored[name])
             affine = stored["affine"] if "affine" in stored.files else None
-    except (OSError, ValueError, IndexError, EOFError) as error:
+            return np.asarray(stored[name]), name, affine
+    except (OSError, ValueError, IndexError, EOFError, MemoryError) as error:
         cause = " ".join(str(error).split()) or "it is empty"
         raise InputError(f"{path}: cannot be read ({cause})") from None
     except (zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: damaged ({error}); copy it again") from None
-    if array.ndim not in (3, 4):
-        raise InputError(
-            f"{path}: shape {array.shape}; (x, y, z) or (channels, z, y, x)"
-        )
-    if array.ndim == 4:
-        return Sample(array, _grid_of(path, affine, array.shape[:0:-1]))
-    geometry = _grid_of(path, affine, array.shape)
-    return Sample(nifti.to_canonical(array, geometry), geometry)
 
 
 def channels_of(
@@ -204,15 +228,14 @@ def _check_finite(array: np.ndarray, path: Path) -> None:
 
 
 def _grid_of(path: Path, affine: np.ndarray | None, shape: tuple[int, ...]) -> Geometry:
+    x, y, z = shape
     if affine is not None:
-        x, y, z = shape
+        if affine.shape != (4, 4) or not np.abs(np.linalg.det(affine[:3, :3])) > 0:
+            raise InputError(f"{path}: its affine is no 4x4 matrix that spans a volume")
         return Geometry((x, y, z), np.asarray(affine, float))
-    sibling = beside(path.parent, path.name.removesuffix(".npz"))
+    sibling = beside(path.parent, path.name.removesuffix(path.suffix))
     if sibling is None:
-        raise InputError(
-            f"{path}: says nothing of its grid; put the NIfTI file of the same name "
-            "beside it, or a 4x4 array 'affine' into it"
-        )
+        return Unplaced((x, y, z), np.eye(4))
     geometry = nifti.read_geometry(sibling)
     if geometry.shape != shape:
         raise InputError(f"{path}: shape {shape} is not {geometry.shape} of {sibling}")

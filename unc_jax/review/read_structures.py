@@ -4,7 +4,7 @@ Maps are read once. Of labels the map itself is kept, of channels the box of eac
 its faintest probability, so that a hundred organs take little more than their volumes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,12 +104,16 @@ class Channels:
 
 def read_structures(
     path: Path, regions: Sequence[Structure] = ()
-) -> LabelMap | Channels:
-    """Reads all structures of a sample; InputError, naming the file, if it has none."""
-    array, geometry = read_samples.read_array(path)
-    if array.ndim == 4:
-        return Channels(array, geometry, regions, path)
-    return LabelMap(read_samples.labels_of(array, path), geometry, path)
+) -> Iterator[LabelMap | Channels]:
+    """Reads all structures of the samples of a file, one sample after the other.
+
+    Raises InputError, naming the file, for one that has none.
+    """
+    for array, geometry in read_samples.read_arrays(path):
+        if array.ndim == 4:
+            yield Channels(array, geometry, regions, path)
+        else:
+            yield LabelMap(read_samples.labels_of(array, path), geometry, path)
 
 
 def read_reference(path: Path) -> LabelMap:

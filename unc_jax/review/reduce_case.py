@@ -9,7 +9,13 @@ import numpy as np
 from unc_jax.data.geometry import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.errors import InputError
-from unc_jax.review.read_samples import beside, read_mask, read_sample, same_grid
+from unc_jax.review.read_samples import (
+    Unplaced,
+    beside,
+    read_mask,
+    read_samples,
+    same_grid,
+)
 from unc_jax.review.read_structures import (
     Part,
     hull,
@@ -57,10 +63,10 @@ def reduce_one(
 
     def maps() -> Iterator[np.ndarray]:
         for path in paths:
-            sample = read_sample(path, structure, wanted.regions)
-            grids.append(sample.geometry)
-            _check_grid(path, sample.geometry, grids[0], str(paths[0]))
-            yield sample.array
+            for array, geometry in read_samples(path, structure, wanted.regions):
+                grids.append(geometry)
+                _check_grid(path, geometry, grids[0], str(paths[0]))
+                yield array
 
     outcome = reduce_maps(maps())
     truth = None
@@ -81,7 +87,7 @@ def reduce_several(
     """
     samples = []
     for path in paths:
-        samples.append(read_structures(path, wanted.regions))
+        samples.extend(read_structures(path, wanted.regions))
         _check_grid(path, samples[-1].geometry, samples[0].geometry, str(paths[0]))
     truth = None
     if reference is not None:
@@ -120,5 +126,10 @@ def _reduce(
 
 
 def _check_grid(path: Path, own: Geometry, first: Geometry, of: str) -> None:
+    if isinstance(first, Unplaced) and not isinstance(own, Unplaced):
+        raise InputError(
+            f"{path}: nothing tells the grid of {of}; put a NIfTI file of the same "
+            "name beside each"
+        )
     if not same_grid(first, own):
         raise InputError(f"{path}: not on the grid of {of}; resample one to the other")

@@ -53,7 +53,10 @@ def check(rule: Rule) -> None:
 
 def describe(rule: Rule) -> str:
     """Returns the rule in words, one sentence."""
-    parts = ["every case that failed, came out empty or is unlike the training cases"]
+    parts = [
+        "every case that failed, came out empty, has one sample or is unlike the "
+        "training cases"
+    ]
     if rule.release_level is not None:
         parts.append(
             "every case that is not released (of the released ones, at most "
@@ -137,6 +140,13 @@ def release_words(rule: Rule, models: Models, rows: Sequence[Row]) -> str:
     return f"{count} of {counted(len(rows), 'case')} released, by {n} calibration cases"
 
 
+def one_sample_words(rows: Sequence[Row]) -> str:
+    """Returns what is missing of cases of one sample; "" without any."""
+    cases = {row["case"] for row in rows if row["n_samples"] == 1}
+    words = f"{counted(len(cases), 'case')} of one sample: no spread, so no measure, no"
+    return f"{words} predicted Dice, and a flag" if cases else ""
+
+
 def reasons(row: Row, rule: Rule) -> list[str]:
     """Returns why a row is flagged by itself; [] when it is not."""
     status = str(row["status"])
@@ -144,6 +154,8 @@ def reasons(row: Row, rule: Rule) -> list[str]:
         return ["no liver found"]
     if status == cases_table.EMPTY:
         return ["empty segmentation"]
+    if status == cases_table.ONE_SAMPLE:
+        return ["one sample has no spread"]
     if status != cases_table.OK:
         return ["failed"]
     found = []

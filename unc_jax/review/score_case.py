@@ -11,7 +11,7 @@ from unc_jax.data.geometry import Geometry
 from unc_jax.data.resampling import cropped_affine
 from unc_jax.errors import InputError
 from unc_jax.review import by_structure, component_rows, pictures
-from unc_jax.review.read_samples import beside, same_grid
+from unc_jax.review.read_samples import Unplaced, beside, same_grid
 from unc_jax.review.reduce_case import (
     Found,
     reduce_one,
@@ -21,7 +21,7 @@ from unc_jax.review.reduce_case import (
 from unc_jax.review.scans import TAKEN
 from unc_jax.review.structures import Wanted, map_values
 from unc_jax.study import cases_table, metrics
-from unc_jax.study.cases_table import EMPTY, OK, REVIEW_COLUMNS, Row
+from unc_jax.study.cases_table import EMPTY, OK, ONE_SAMPLE, REVIEW_COLUMNS, Row
 from unc_jax.study.components import (
     Lesions,
     compare_lesions,
@@ -66,19 +66,22 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
     several CASE/mask.nii.gz with the value of each (`map_values`), the
     greatest CASE/uncertainty.nii.gz of them, and pictures/CASE/STRUCTURE.png.
     Raises InputError, naming the file, for samples that cannot be read or do not share
-    a grid, fewer than two of them, and a reference that is missing or elsewhere.
+    a grid, and a reference that is missing or elsewhere. One sample alone has no
+    measures; without a grid there are no ml and mm.
     """
     if case.casefold() in TAKEN or not case.isprintable() or not case.strip("."):
         raise InputError(f"case {case}: no name for a folder of the output; rename it")
-    if len(paths) < 2:
-        raise InputError(f"{paths[0]}: the only sample of {case}; 2 or more are needed")
-    source = str(paths[0].parent)
+    source = str(paths[0].parent if len(paths) > 1 else paths[0])
     reference = reference_of(case, request.references)
     if request.wanted.single:
         geometry, one = reduce_one(paths, request.wanted, reference)
-        return _score_one(case, one, geometry, request, source)
-    geometry, found = reduce_several(paths, request.wanted, reference)
-    scored = _score_several(case, found, geometry, request, source)
+        scored = _score_one(case, one, geometry, request, source)
+    else:
+        geometry, found = reduce_several(paths, request.wanted, reference)
+        scored = _score_several(case, found, geometry, request, source)
+    if isinstance(geometry, Unplaced):
+        for row in (*scored.rows, *scored.components):
+            row.update({n: None for n in row if n.endswith(("_ml", "_mm"))})
     if not scored.rows:
         row = cases_table.new_row(REVIEW_COLUMNS, case=case, status=EMPTY, input=source)
         scored.rows.append(row)
@@ -131,7 +134,7 @@ def _measure(
 ) -> tuple[Row, list[Row]]:
     """Returns the row of a structure and those of its components."""
     removed = _leave_largest(one, geometry) if request.largest else []
-    mask, known = one.mask, {}
+    mask, known, some = one.mask, {}, len(one.outcome.volumes) > 1
     # One network asked again and again, without its dropout, gives identical samples.
     identical = "all samples are identical" if one.outcome.identical else ""
     affine = cropped_affine(geometry.canonical_affine, one.box)
@@ -147,11 +150,16 @@ def _measure(
             **_lesions(compare_lesions(mask, one.reference)),
         }
     warnings = [*removed, identical, image.warning, more if count > len(found) else ""]
+    if isinstance(geometry, Unplaced):
+        warnings.append(
+            "nothing tells the size of a voxel and the directions of the axes: no ml "
+            "and mm, and pictures and maps have voxels of 1 mm"
+        )
     row = cases_table.new_row(
         REVIEW_COLUMNS,
         case=case,
         structure=one.structure.name,
-        status=OK if mask.any() else EMPTY,
+        status=(OK if some else ONE_SAMPLE) if mask.any() else EMPTY,
         **cases_table.measure(one.outcome, geometry.voxel_ml),
         **known,
         warnings="; ".join(filter(None, warnings)),
@@ -169,7 +177,8 @@ def _leave_largest(one: Found, geometry: Geometry) -> list[str]:
     """Sets the mean to 0 in all but the largest component of the mask; says of what."""
     rest, count = outside_largest(one.mask)
     one.outcome.mean[rest] = 0
-    return component_rows.removed_words(rest, count, geometry.voxel_ml)
+    voxel_ml = np.nan if isinstance(geometry, Unplaced) else geometry.voxel_ml
+    return component_rows.removed_words(rest, count, voxel_ml)
 
 
 def _draw(path: Path, one: Found, image: Image, geometry: Geometry) -> None:

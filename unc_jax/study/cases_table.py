@@ -120,6 +120,7 @@ _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 # Values of "status".
 OK, EMPTY, NO_LIVER = "ok", "empty", "no_liver"
+ONE_SAMPLE = "one_sample"  # no spread, so no measure of it
 FAILED = "failed: "  # and the reason
 
 LEAKED = "leaked"  # value of "unlike": a sample's network was trained on the case
@@ -143,7 +144,13 @@ def new_row(columns: Sequence[str], **values: str | int | float | None) -> Row:
 
 
 def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
-    """Returns the numbers of a row that need no reference; voxel_ml: of one voxel."""
+    """Returns the numbers of a row that need no reference; voxel_ml: of one voxel.
+
+    Of one sample alone only its volume.
+    """
+    if len(prediction.volumes) == 1:
+        volume = SAMPLE_COLUMNS["volume_ml"].of(prediction, voxel_ml)
+        return {"n_samples": 1, "volume_ml": volume}
     numbers = {
         name: one.of(prediction, voxel_ml) for name, one in SAMPLE_COLUMNS.items()
     }
@@ -171,7 +178,7 @@ def with_delivered_dice(rows: Sequence[Row]) -> list[Row]:
 
 
 def is_usable(row: Row) -> bool:
-    """Tells whether the case was segmented and something was found."""
+    """Tells whether something was found, in two samples or more."""
     return row["status"] == OK
 
 

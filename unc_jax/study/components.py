@@ -28,7 +28,8 @@ class Component(NamedTuple):
         one in a slice across z, from edge to edge of its voxels; the place the centre
         of mass, RAS mm; u the mean of the uncertainty map, nats.
       presence: share of the samples with a voxel in it.
-      d_pw: mean pairwise Dice of the samples around it, where none marks anything 1.
+      d_pw: mean pairwise Dice of the samples around it, where none marks anything 1;
+        NaN of one sample.
         A voxel of a sample belongs to the nearest component that it is connected to by
         voxels that any sample marks.
       matched: whether a voxel of it is in the reference; None without one.
@@ -256,7 +257,7 @@ def _pairwise_dice(samples: np.ndarray, around: np.ndarray, count: int) -> np.nd
         both = shared + _count(around[samples[i] & samples[j]], count)
         size = sizes[i] + sizes[j]
         total += np.where(size > 0, 2 * both / np.maximum(size, 1), 1.0)
-    return total / len(pairs)
+    return total / len(pairs) if pairs else np.full(count, np.nan)
 
 
 def _count(

@@ -52,7 +52,7 @@ class Prediction(NamedTuple):
         "mutual_information" (their difference, at least 0); nats, NaN where the mask is
         empty and, of the first two, where the samples are masks.
       hard: every sample is a mask.
-      identical: all samples are the same, up to rounding.
+      identical: two samples or more, all the same up to rounding.
 
     The maps and `sparse` may lie on the device: see `on_host`.
     """
@@ -150,7 +150,7 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
     Memory: four float32 volumes for probabilities, two for masks, and three bits per
     voxel and sample. A map of zeros and ones is a mask, whatever its type.
 
-    Raises ValueError for fewer than two samples, and for samples of two shapes.
+    Raises ValueError without any sample, and for samples of two shapes.
     """
     total, sums, masks, volumes, sparse, seen = np.empty(0), None, [], [], [], set()
     for sample in maps:
@@ -169,8 +169,8 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         if not hard:
             sums = sums or (np.zeros_like(total), np.zeros_like(total))
             _add_entropies(*sums, sample)
-    if len(masks) < 2:
-        raise ValueError(f"measures need at least 2 samples, got {len(masks)}")
+    if not masks:
+        raise ValueError("no sample")
     count = np.float32(len(masks))
     total /= count
     if sums is None:
@@ -190,7 +190,7 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         np.stack(sparse),
         _means_inside(total, uncertainty, expected, hard=sums is None),
         hard=sums is None,
-        identical=len(seen) == 1,
+        identical=len(seen) == 1 < len(masks),
     )
 
 
