@@ -206,10 +206,13 @@ def _check_coded(one: Any, place: Slice) -> None:
     if said and said != place.size:
         raise InputError(
             f"{place.path}: its image is coded as {said[0]} x {said[1]} voxels, not "
-            f"{rows} x {columns}"
+            f"{rows} x {columns}; export it again"
         )
     if len(frame) > _MOST_CODED * rows * columns + 4096:  # headers and comments
-        raise InputError(f"{place.path}: {len(frame)} bytes code {rows} x {columns}")
+        coded = f"{len(frame)} bytes code {rows} x {columns} voxels"
+        raise InputError(
+            f"{place.path}: {coded}, more than these have; export it again"
+        )
 
 
 def _numbers(one: Any, name: str, count: int, path: Path) -> np.ndarray:
