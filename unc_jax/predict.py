@@ -54,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     worth = verdict.of_run(trained.rows)
     bounds = quality.bound_words(model, arguments.level)
     found = scans.find_scans(arguments.input)
-    if arguments.references is not None and not arguments.references.is_dir():
-        raise InputError(f"--references {arguments.references}: no such folder")
+    compared = References(trained, arguments.input, arguments.references)
     output = arguments.output
     request = Request(
         output,
@@ -71,21 +70,12 @@ def run(arguments: argparse.Namespace) -> int:
         if runtime.is_main():
             print(bounds, file=sys.stderr)  # now: it may make the wait pointless
             _print_passed_over(found)
-        liver = arguments.liver_run if trained.target == "tumor" else None
-        segmenter = build_segmenter(
-            trained,
-            quality=model,
-            level=wanted.level,
-            liver=liver and build_segmenter(run_folder.open_run(liver)),
-        )
+        segmenter = _segmenter(trained, model, wanted.level, arguments.liver_run)
         segment_case.check(request, segmenter)
         if runtime.is_main():
             worklist.begin(output)
-        rows: list[Row] = []
-        # Each process segments its share of the scans, the main one writes the tables.
-        share = found.scans[runtime.process_index() :: runtime.process_count()]
-        compared = References(trained, arguments.input, arguments.references)
-        for row in _segmented(share, segmenter, request, compared):
+        rows: list[Row] = []  # the main process writes the tables
+        for row in _segmented(found.scans, segmenter, request, compared):
             rows.append(worklist.with_verdict(row, worth))
             if runtime.is_main():
                 worklist.write_unfinished(output, rule.decide(rows, wanted, models))
@@ -124,12 +114,25 @@ def _known_quality(
     return known, model
 
 
+def _segmenter(
+    trained: Run, model: Quality | None, level: float, liver_run: Path | None
+) -> Segmenter:
+    liver = None
+    if liver_run and trained.target == "tumor":
+        liver = build_segmenter(run_folder.open_run(liver_run))
+    return build_segmenter(trained, quality=model, level=level, liver=liver)
+
+
 def _segmented(
     found: Sequence[Scan], segmenter: Segmenter, request: Request, compared: References
 ) -> Iterator[Row]:
-    """Yields the rows of the scans as they come, with predicted and known Dice."""
-    progress = Progress("predict", len(found), "case")
-    for done, scan in enumerate(found, start=1):
+    """Yields the rows of this process's share of the scans, as they come.
+
+    With predicted and known Dice.
+    """
+    share = found[runtime.process_index() :: runtime.process_count()]
+    progress = Progress("predict", len(share), "case")
+    for done, scan in enumerate(share, start=1):
         row = segment_case.finished_row(scan, segmenter, request)
         row = row or _attempt(scan, segmenter, request)
         row = quality.with_estimate(row, segmenter.quality, segmenter.level)

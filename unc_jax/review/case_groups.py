@@ -1,9 +1,21 @@
 """Cases of a report: what is said of each, and which of its structures are shown."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from unc_jax.study.cases_table import Row
+from unc_jax.review import component_rows
+from unc_jax.review.page import rounded
+from unc_jax.review.strips import along, place_among
+from unc_jax.study.cases_table import (
+    EMPTY,
+    FAILED,
+    NO_LIVER,
+    OK,
+    SAMPLE_COLUMNS,
+    TOLERANCE_MM,
+    Row,
+)
+from unc_jax.uncertainty.measures import MEASURES, Measure
 
 
 class Group(NamedTuple):
@@ -51,6 +63,59 @@ def group_cases(
     return groups
 
 
+def components_of(components: Sequence[Row]) -> Callable[[Row], list[str]]:
+    """Returns a function that says of a row what its components are."""
+    parts: dict[tuple, list[Row]] = {}
+    for one in components:
+        parts.setdefault((one["case"], one["structure"]), []).append(one)
+
+    def words(row: Row) -> list[str]:
+        own = parts.get((row["case"], row["structure"]), [])
+        return component_rows.words_of(own, row["n_samples"])  # type: ignore[arg-type]
+
+    return words
+
+
+def is_failed(row: Row) -> bool:
+    """Tells whether a case went wrong; its status says how."""
+    return str(row["status"]).startswith(FAILED)
+
+
+def _verdict(row: Row) -> tuple[str, str]:
+    """Returns the badge of a case: its class in style.css and its words."""
+    if is_failed(row):
+        return "failed", "failed"
+    if row["status"] in (NO_LIVER, EMPTY):
+        return "review", str(row["status"]).replace("_", " ")
+    return ("review", "review") if row["flag"] == "yes" else ("fine", "no flag")
+
+
+def _reason(row: Row) -> str:
+    """Returns why a human should look; "" when there is no reason to."""
+    # "failed: what went wrong" says more than the word alone.
+    if is_failed(row):
+        return str(row["status"])
+    return str(row["reason"] or ("" if row["status"] == OK else row["status"]))
+
+
+def _dice_words(row: Row) -> str:
+    names = ("predicted_dice", "dice_lower", "dice")
+    said = [
+        f"{label} {rounded(float(value), 3)}"
+        for name, label in zip(names, ("predicted", "lower bound", "true"), strict=True)
+        if (value := row[name]) is not None
+    ]
+    return ", ".join(said)
+
+
+def _measures_of(row: Row, in_paper: bool) -> dict[str, Measure]:
+    return {
+        name: one
+        for name, one in MEASURES.items()
+        if one.in_paper == in_paper and row.get(name) is not None
+    }
+
+
 def _words(rows: Sequence[Row], names: set[str]) -> str:
     own = [row for row in rows if row["structure"]]
     if len(names) < 2 or not own:
@@ -60,3 +125,16 @@ def _words(rows: Sequence[Row], names: set[str]) -> str:
     absent = sorted(names.difference(flagged, kept))
     parts = [("to review", flagged), ("no flag", kept), ("not there", absent)]
     return "; ".join(f"{said}: {', '.join(ones)}" for said, ones in parts if ones)
+
+
+# What the template of a review uses besides, of every review the same.
+IN_REVIEWS: dict[str, Any] = {
+    "tolerance": TOLERANCE_MM,
+    "verdict": _verdict,
+    "reason": _reason,
+    "dice_words": _dice_words,
+    "columns": {name: one for name, one in SAMPLE_COLUMNS.items() if one.label},
+    "measures_of": _measures_of,
+    "place_among": place_among,
+    "along": along,
+}

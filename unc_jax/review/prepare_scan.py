@@ -29,6 +29,7 @@ _SLACK = 1.25  # the volume may leave the training range by this factor
 # Scans are resampled to one shape, which evens spacing out: up to twice as fine or as
 # coarse as in training is seen in every hospital and changes little.
 _SPACING_SLACK = 2
+_SMALLEST = 8  # voxels along an axis; fewer leave nothing for the network's levels
 
 
 class Preparation(NamedTuple):
@@ -130,6 +131,17 @@ def preparation_of(run: Run) -> Preparation:
         raise InputError(
             f"{path} does not say how scans are prepared; run --stage evaluate again"
         ) from None
+
+
+def check(array: np.ndarray) -> None:
+    """Raises InputError for a scan too small for the network, or one with NaN."""
+    if min(array.shape) < _SMALLEST:
+        size = " x ".join(map(str, array.shape))
+        raise InputError(
+            f"a scan of {size} voxels; at least {_SMALLEST} along each axis are needed"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError("has NaN or infinite voxels; mend the scan")
 
 
 def prepare_scan(

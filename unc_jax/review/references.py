@@ -27,8 +27,10 @@ class References:
         """Finds where references lie.
 
         run: says which label values it was trained to find; source: of the scans;
-        folder: of --references, may be None.
+        folder: of --references, may be None. Raises InputError when it is not there.
         """
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"--references {folder}: no such folder")
         name = "liver_labels" if run.target == "liver" else "tumor_labels"
         stored = run.preparation or {}
         values = run.config[f"data.{name}"] or stored.get(name) or _LABELS[name]

@@ -3,6 +3,7 @@
 The functions here give the templates (`page`) what they show.
 """
 
+import functools
 import importlib.metadata
 import math
 import platform
@@ -15,22 +16,12 @@ import numpy as np
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import by_structure, component_rows, rule
-from unc_jax.review.case_groups import group_cases
-from unc_jax.review.page import Picture, read_picture, rounded, write_page
-from unc_jax.review.strips import along, place_among
+from unc_jax.review import by_structure, case_groups, rule
+from unc_jax.review.page import Picture, read_picture, write_page
 from unc_jax.study import run_folder
-from unc_jax.study.cases_table import (
-    EMPTY,
-    FAILED,
-    NO_LIVER,
-    OK,
-    SAMPLE_COLUMNS,
-    TOLERANCE_MM,
-    Row,
-)
+from unc_jax.study.cases_table import Row
 from unc_jax.study.tables import Table, format_p
-from unc_jax.uncertainty.measures import MEASURES, Measure
+from unc_jax.uncertainty.measures import MEASURES
 
 _SPLITS = {"test": "test", "validation": "validation", "train": "training"}
 
@@ -54,60 +45,40 @@ def write_review_report(
     the list alone.
 
     Args:
-      rows: of a review's table, in any order.
       facts: what was run, shown in this order at the end, e.g. {"run": "runs/demo"}.
       pictures: folder of CASE.png; a case without one goes without.
       known: structure -> measure -> its values among cases of known Dice, to compare
         with; a structure that is not there goes without the comparison.
-      rule_text: the rule of the flags in words.
       failure_dice: a Dice below it counts as a failure of its structure.
-      notes: sentences on the worth of flags and bounds.
-      components: rows of components.csv, of any of the structures.
+      components: rows of components.csv.
     """
-    parts: dict[tuple, list[Row]] = {}
-    for one in components:
-        parts.setdefault((one["case"], one["structure"]), []).append(one)
     ordered = rule.order(list(rows))
-    kept = [row for row in rows if row["flag"] != "yes"]
-    several = len(by_structure.group(rows)) > 1
     totals = by_structure.summarise(rows, failure_dice)
     finite = {
         structure: {name: _finite(values.get(name, ())) for name in MEASURES}
         for structure, values in known.items()
     }
-
-    def picture(row: Row) -> Picture | None:
-        return _picture_of(pictures, row)
-
+    picture = functools.partial(_picture_of, pictures)
     write_page(
         path,
         "review.html",
         title=title,
         rows=ordered,
         counts=_counts(rows),
-        groups=group_cases(ordered, lambda row: picture(row) is not None),
-        tolerance=TOLERANCE_MM,
-        summaries=totals if several else [],
+        groups=case_groups.group_cases(ordered, lambda row: picture(row) is not None),
+        summaries=totals if len(totals) > 1 else [],
         totals=totals,
         failure_dice=failure_dice,
         scored=_mean_dice(rows) if _dices(rows) else "",
-        kept=_mean_dice(kept),
+        kept=_mean_dice([row for row in rows if row["flag"] != "yes"]),
         rule=rule_text,
         notes=notes,
         facts=facts,
         compared=any(any(one.values()) for one in finite.values()),
         places_of=lambda row: finite.get(row["structure"], {}),
         picture_of=picture,
-        components_of=lambda row: component_rows.words_of(
-            parts.get((row["case"], row["structure"]), []), row["n_samples"]
-        ),
-        verdict=_verdict,
-        reason=_reason,
-        dice_words=_dice_words,
-        columns={name: one for name, one in SAMPLE_COLUMNS.items() if one.label},
-        measures_of=_measures_of,
-        place_among=place_among,
-        along=along,
+        components_of=case_groups.components_of(components),
+        **case_groups.IN_REVIEWS,
     )
 
 
@@ -119,10 +90,11 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
     """
     try:
         summary = files.read_json(run / "summary.json")
-    except FileNotFoundError:
-        raise InputError(f"{run}: no summary.json; evaluate the run first") from None
-    except ValueError as error:
-        raise InputError(f"{run / 'summary.json'}: no JSON ({error})") from None
+    except (FileNotFoundError, ValueError) as error:
+        cause = f"no JSON ({error})" if isinstance(error, ValueError) else "missing"
+        raise InputError(
+            f"{run / 'summary.json'}: {cause}; evaluate the run first"
+        ) from None
     review = _read_if_there(run / "review.json")
     try:
         settings = run_folder.read_fields(run)
@@ -199,7 +171,7 @@ def _counts(rows: Sequence[Row]) -> list[tuple[int, str]]:
     counts += [(len(rows), "structures")] if len(rows) > cases else []
     counts.append((flagged, f"to review{share}"))
     counts.append((len(rows) - flagged, "without a flag"))
-    failed = sum(_is_failed(row) for row in rows)
+    failed = sum(case_groups.is_failed(row) for row in rows)
     return [*counts, (failed, "failed")] if failed else counts
 
 
@@ -210,45 +182,6 @@ def _dices(rows: Sequence[Row]) -> list[float]:
 def _mean_dice(rows: Sequence[Row]) -> str:
     found = _dices(rows)
     return f"{np.mean(found):.3f} (n = {len(found)})" if found else "none"
-
-
-def _is_failed(row: Row) -> bool:
-    return str(row["status"]).startswith(FAILED)
-
-
-def _verdict(row: Row) -> tuple[str, str]:
-    """Returns the badge of a case: its class in style.css and its words."""
-    if _is_failed(row):
-        return "failed", "failed"
-    if row["status"] in (NO_LIVER, EMPTY):
-        return "review", str(row["status"]).replace("_", " ")
-    return ("review", "review") if row["flag"] == "yes" else ("fine", "no flag")
-
-
-def _reason(row: Row) -> str:
-    """Returns why a human should look; "" when there is no reason to."""
-    # "failed: what went wrong" says more than the word alone.
-    if _is_failed(row):
-        return str(row["status"])
-    return str(row["reason"] or ("" if row["status"] == OK else row["status"]))
-
-
-def _dice_words(row: Row) -> str:
-    names = ("predicted_dice", "dice_lower", "dice")
-    said = [
-        f"{label} {rounded(float(value), 3)}"
-        for name, label in zip(names, ("predicted", "lower bound", "true"), strict=True)
-        if (value := row[name]) is not None
-    ]
-    return ", ".join(said)
-
-
-def _measures_of(row: Row, in_paper: bool) -> dict[str, Measure]:
-    return {
-        name: one
-        for name, one in MEASURES.items()
-        if one.in_paper == in_paper and row.get(name) is not None
-    }
 
 
 def _finite(values: Sequence[float | None]) -> list[float]:

@@ -27,8 +27,6 @@ from unc_jax.study.run_folder import Run
 from unc_jax.uncertainty.measures import MEASURES, THRESHOLD
 from unc_jax.uncertainty.prediction import Prediction
 
-_SMALLEST = 8  # voxels along an axis; fewer leave nothing for the network's levels
-
 
 class Segmenter(NamedTuple):
     """A trained run that is ready to segment scans.
@@ -132,18 +130,14 @@ def segment(
     All scans are seen by the same N networks: the result depends on nothing but the
     scan's voxels and geometry.
 
-    Args:
-      array: voxels, of a CT in Hounsfield units.
-      geometry: grid of the scan.
-      organ: mask of the liver, for runs of target "tumor"; None: the segmenter's own
-        `liver` finds it.
-      largest: leave but the largest component of the mask; a warning says what went.
+    array: voxels, of a CT in Hounsfield units. organ: mask of the liver, for runs of
+    target "tumor"; None: the segmenter's own `liver` finds it. largest: leave but the
+    largest component of the mask; a warning says what went.
 
-    Raises:
-      InputError: the scan is too small, not finite or of one value, or nobody says
-        where the liver is.
+    Raises InputError where the scan is too small, not finite or of one value, or nobody
+    says where the liver is.
     """
-    _check(array)
+    prepare_scan.check(array)
     preparation = segmenter.preparation
     foreign = list(prepare_scan.intensity_warnings(array, preparation))
     warnings = [*foreign, *prepare_scan.geometry_warnings(geometry, preparation)]
@@ -163,20 +157,14 @@ def segment(
     maps = scan_maps.on_scan(
         prediction.mean, prediction.uncertainty, geometry, prepared.box
     )
-    numbers = cases_table.measure(
-        prediction, _voxel_ml(prediction, maps.mask, geometry, prepared.voxel_ml)
-    )
+    voxel_ml = _voxel_ml(prediction, maps.mask, geometry, prepared.voxel_ml)
+    numbers = cases_table.measure(prediction, voxel_ml)
     if largest:
-        rest, count = outside_largest(maps.mask)
-        maps.mask[rest], maps.mean[rest] = False, 0
+        warnings += _leave_largest(maps, geometry.voxel_ml)
         numbers["volume_ml"] = metrics.volume_ml(maps.mask, geometry.voxel_ml)
-        warnings += component_rows.removed_words(rest, count, geometry.voxel_ml)
     warnings += prepare_scan.border_warnings(maps.mask)
     unlike = ["intensities"] if foreign else []
-    if segmenter.novelty is not None:
-        features = segmenter.predictor.features(prepared.image)
-        if novelty.is_novel(segmenter.novelty, features):
-            unlike.append("features")
+    unlike += ["features"] if _is_novel(prepared.image, segmenter) else []
     unlike += prepare_scan.unlike(numbers, preparation.ranges)
     row = cases_table.new_row(
         REVIEW_COLUMNS,
@@ -186,6 +174,18 @@ def segment(
     )
     found = _result(maps, row, warnings, segmenter)
     return found._replace(prediction=prediction, box=prepared.box)
+
+
+def _is_novel(image: np.ndarray, segmenter: Segmenter) -> bool:
+    known = segmenter.novelty
+    return bool(known) and novelty.is_novel(known, segmenter.predictor.features(image))
+
+
+def _leave_largest(maps: Maps, voxel_ml: float) -> list[str]:
+    """Empties mask and mean outside the largest component; says what was there."""
+    rest, count = outside_largest(maps.mask)
+    maps.mask[rest], maps.mean[rest] = False, 0
+    return component_rows.removed_words(rest, count, voxel_ml)
 
 
 def _voxel_ml(
@@ -237,13 +237,3 @@ def _find_liver(
         "that the run was trained with"
     )
     return found.mask, note
-
-
-def _check(array: np.ndarray) -> None:
-    if min(array.shape) < _SMALLEST:
-        size = " x ".join(map(str, array.shape))
-        raise InputError(
-            f"a scan of {size} voxels; at least {_SMALLEST} along each axis are needed"
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError("has NaN or infinite voxels; mend the scan")

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from unc_jax.study.distances import boundary
+from unc_jax.study.distances import boundary, places_of
+from unc_jax.uncertainty.packed_masks import bits_at
 from unc_jax.uncertainty.prediction import THRESHOLD, Prediction
 
 # Directions of a diameter, 5 degrees apart: one between two is missed by 0.1 %.
@@ -77,7 +78,7 @@ def find_components(
     voxel in any sample: none.
     """
     union = np.bitwise_or.reduce(prediction.masks, axis=0)
-    places = _places(np.unpackbits(union, axis=-1, count=prediction.mean.shape[2]))
+    places = places_of(np.unpackbits(union, axis=-1, count=prediction.mean.shape[2]))
     at = tuple(places.T)
     inside = prediction.mean[at] >= THRESHOLD
     final = np.zeros(len(places), int)
@@ -85,35 +86,33 @@ def find_components(
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     own, around, of_mask = _split(final, label(places), places, spacing)
     count = int(around.max(initial=0))
-    samples = _bits(prediction.masks, places)
+    samples = bits_at(prediction.masks, places)
     presence = np.mean([_count(own[one], count) > 0 for one in samples], axis=0)
     voxels = _count(own, count)
-    total = _count(own, count, prediction.uncertainty[at])
+    u = _count(own, count, prediction.uncertainty[at]) / voxels
     agreement = _pairwise_dice(samples, around, count)
-    matched = None
+    matched = [None] * count
     if reference is not None:
-        matched = _count(own[reference[at] != 0], count) > 0
+        matched = (_count(own[reference[at] != 0], count) > 0).tolist()
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
+    alone = np.arange(count) >= of_mask
+    order = np.lexsort((-voxels, -presence * alone, alone))[:most]
     by_label = np.argsort(own, kind="stable")
-    starts = np.searchsorted(own[by_label], np.arange(1, count + 2))
-    order = sorted(
-        range(count),
-        key=lambda i: (i >= of_mask, -presence[i] * (i >= of_mask), -voxels[i]),
-    )
+    ends = np.cumsum(np.bincount(own, minlength=count + 1))
     found = []
-    for i in order[:most]:
-        mine = places[by_label[starts[i] : starts[i + 1]]]
-        x, y, z = affine[:3, :3] @ mine.mean(axis=0) + affine[:3, 3]
+    for i in order.tolist():
+        mine = places[by_label[ends[i] : ends[i + 1]]]
+        x, y, z = (affine[:3, :3] @ mine.mean(axis=0) + affine[:3, 3]).tolist()
         found.append(
             Component(
-                float(voxels[i] * voxel_ml),
-                diameter_mm(mine, spacing),
-                (float(x), float(y), float(z)),
-                float(presence[i]),
-                float(agreement[i]),
-                float(total[i] / voxels[i]),
-                None if matched is None else bool(matched[i]),
-                i < of_mask,
+                volume_ml=float(voxels[i] * voxel_ml),
+                diameter_mm=diameter_mm(mine, spacing),
+                place_mm=(x, y, z),
+                presence=float(presence[i]),
+                d_pw=float(agreement[i]),
+                u=float(u[i]),
+                matched=matched[i],
+                in_mask=i < of_mask,
             )
         )
     return found, count
@@ -121,7 +120,7 @@ def find_components(
 
 def compare_lesions(mask: np.ndarray, reference: np.ndarray) -> Lesions:
     """Compares the components of two masks (x, y, z)."""
-    shared_places = _places((mask != 0) & (reference != 0))
+    shared_places = places_of((mask != 0) & (reference != 0))
     ours, here = _labels_at(mask, shared_places)
     theirs, there = _labels_at(reference, shared_places)
     sizes, count = np.bincount(ours), int(theirs.max(initial=0))
@@ -141,7 +140,7 @@ def compare_lesions(mask: np.ndarray, reference: np.ndarray) -> Lesions:
 
 def outside_largest(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Returns the mask of all but its largest component, and how many they are."""
-    places = _places(mask)
+    places = places_of(mask)
     labels = label(places)
     sizes = _count(labels, int(labels.max(initial=0)))
     rest = np.zeros(mask.shape, bool)
@@ -175,11 +174,6 @@ def diameter_mm(places: np.ndarray, spacing_mm: np.ndarray) -> float:
     return float((extent + edges).max())
 
 
-def _places(mask: np.ndarray) -> np.ndarray:
-    """Returns the places of the voxels of a mask, int (m, 3), in their order."""
-    return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), axis=1)
-
-
 def _compact(places: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Returns a small grid (bool) of voxels (m, 3), and where each of them is in it.
 
@@ -199,7 +193,7 @@ def _compact(places: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
 
 def _labels_at(mask: np.ndarray, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the component of each voxel of a mask, and of `some` of them, (m, 3)."""
-    places = _places(mask)
+    places = places_of(mask)
     labels = label(places)
     flat, wanted = (np.ravel_multi_index(p.T, mask.shape) for p in (places, some))
     return labels, labels[np.searchsorted(flat, wanted)]
@@ -216,9 +210,7 @@ def _split(
     """
     of_mask = int(final.max(initial=0))
     around = final.copy()
-    has_mask = np.zeros(joined.max(initial=0) + 1, bool)
-    has_mask[joined[final > 0]] = True
-    mixed = has_mask[joined]
+    mixed = np.isin(joined, joined[final > 0])
     for one in np.unique(joined[mixed & (final == 0)]):
         inside = joined == one
         open_ = np.flatnonzero(inside & (final == 0))
@@ -236,20 +228,11 @@ def _split(
     return np.where(mixed, final, around), around, of_mask
 
 
-def _bits(packed: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Returns what each packed mask says of some voxels, bool (n, m)."""
-    x, y, z = places.T
-    return (packed[:, x, y, z >> 3] >> (7 - (z & 7)) & 1).astype(bool)
-
-
 def _pairwise_dice(samples: np.ndarray, around: np.ndarray, count: int) -> np.ndarray:
     # Most voxels of an organ are in all samples: they are counted once.
     always = samples.all(axis=0)
-    shared, samples, around = (
-        _count(around[always], count),
-        samples[:, ~always],
-        around[~always],
-    )
+    shared = _count(around[always], count)
+    samples, around = samples[:, ~always], around[~always]
     sizes = [shared + _count(around[one], count) for one in samples]
     total = np.zeros(count)
     pairs = list(combinations(range(len(samples)), 2))

@@ -94,13 +94,14 @@ def _nearest(
     transform of the box around a liver. Points of both are at 0 and need no search.
     """
     found = np.zeros(np.count_nonzero(points))
-    apart = _places(points & ~others, spacing_mm)
+    apart = places_of(points & ~others) * spacing_mm
     # The points of a grid make a good tree without sorting for medians.
-    tree = KDTree(_places(others, spacing_mm), compact_nodes=False, balanced_tree=False)
+    known = places_of(others) * spacing_mm
+    tree = KDTree(known, compact_nodes=False, balanced_tree=False)
     found[: len(apart)] = tree.query(apart)[0]
     return found
 
 
-def _places(points: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    indices = np.unravel_index(np.flatnonzero(points), points.shape)
-    return np.stack(indices, axis=1) * spacing_mm
+def places_of(mask: np.ndarray) -> np.ndarray:
+    """Returns the places of the voxels of a mask, int (m, 3), in their order."""
+    return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), axis=1)

@@ -53,6 +53,12 @@ def shared_voxels(packed: np.ndarray) -> np.ndarray:
     return shared
 
 
+def bits_at(packed: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Returns what each packed mask says of voxels, int (m, 3) -> bool (n, m)."""
+    x, y, z = places.T
+    return (packed[:, x, y, z >> 3] >> (7 - (z & 7)) & 1).astype(bool)
+
+
 def _words(packed: np.ndarray) -> np.ndarray:
     # Whole 64-bit words count eight times faster than bytes; zero bits add nothing.
     flat = np.ascontiguousarray(packed, np.uint8).reshape(len(packed), -1)
