@@ -51,7 +51,7 @@ def test_uncertainty_far_from_the_organ_does_not_count():
     _, mask, uncertainty = case()
     uncertainty[mask == 0] = 0.15  # everywhere, as an unsure network leaves it
     uncertainty[39, 29, 19] = 9.0
-    box = surroundings(mask, None, (10.0, 10.0, 10.0))
+    box = surroundings(mask, None, uncertainty, (10.0, 10.0, 10.0))
     assert box == (slice(7, 23), slice(5, 19), slice(2, 13))  # 25 mm: 3 voxels
     chosen = choose_slices(mask, uncertainty, box, (10.0, 10.0, 10.0))
     # The rim of the largest cross-sections, each a box and one voxel around it.
@@ -60,6 +60,61 @@ def test_uncertainty_far_from_the_organ_does_not_count():
     assert mask[:, :, 9].any()
     uncertainty[:, :, 9] += 0.05
     assert choose_slices(mask, uncertainty, box, (10.0, 10.0, 10.0)).axial != 9
+
+
+def test_the_picture_is_of_the_organ_and_its_uncertain_part_not_of_blobs():
+    shape, mm = (60, 60, 400), (5.0, 5.0, 5.0)
+    mask = np.zeros(shape, bool)
+    mask[20:40, 20:40, 200:220] = True
+    mask[5:8, 5:8, 2:5] = True  # a blob a metre below
+    uncertainty = np.zeros(shape, np.float32)
+    organ = slice(15, 45), slice(15, 45), slice(195, 225)
+    assert surroundings(mask, None, uncertainty, mm) == organ
+    uncertainty[40:44, 20:40, 200:220] = 0.3  # beside the organ
+    beside = slice(15, 49), *organ[1:]
+    assert surroundings(mask, None, uncertainty, mm) == beside
+    uncertainty[:, :, :100] = 0.3  # the legs: larger, but far away
+    assert surroundings(mask, None, uncertainty, mm) == organ
+    reference = np.roll(mask, 10, axis=1)
+    both = slice(15, 45), slice(15, 55), slice(195, 225)
+    assert surroundings(mask, reference, uncertainty * 0, mm) == both
+
+
+def test_panels_are_wide_whatever_the_height_of_the_scan(drawn):
+    image = np.full((50, 40, 300), 60, np.float32)
+    mask = np.zeros(image.shape, bool)
+    mask[10:30, 10:30, 140:160] = True
+    shown = drawn(image, mask, image * 0, (5, 5, 5))
+    upper = (shown[20:270] > 100).all(axis=-1).any(axis=0)
+    for left in range(0, 4 * 272, 272):
+        assert upper[left : left + 264].sum() >= 250
+
+
+def test_uncertainty_outside_the_body_is_dark(drawn):
+    image = np.full((60, 60, 30), -1000, np.float32)
+    image[10:50, 10:50] = 50
+    image[20:30, 20:40] = -850  # a lung: air, but within, up to the last slice
+    mask = np.zeros(image.shape, bool)
+    mask[32:45, 15:45, 10:20] = True
+    unsure = np.full(image.shape, 0.15, np.float32)
+    for scan in (image, np.maximum(image, -100) + 100):  # CT and MR
+        shown = drawn(scan, mask, unsure, (3, 3, 3))[289:, :1080]
+        for left in range(0, 4 * 272, 272):
+            lit = shown[:, left : left + 264].sum(axis=-1) > 60
+            assert not lit[2].any()
+            assert not lit[:, 2].any()
+            assert lit[80:180, 100:180].all()
+    everywhere = drawn(image, mask, unsure, (3, 3, 3), is_scan=False)[289:]
+    assert everywhere[2, 2].sum() > 60
+
+
+def test_the_locator_shows_what_is_cut_of_the_scan(drawn):
+    image = np.full((50, 40, 300), 60, np.float32)
+    mask = np.zeros(image.shape, bool)
+    mask[20:30, 10:30, 250:260] = True
+    beside = drawn(image, mask, image * 0, (5, 5, 5))[17:281, 4 * 272 :]
+    outline = np.flatnonzero(colored(beside, pictures.MASK_COLOR).any(axis=1))
+    assert 33 < outline[0] < outline[-1] < 50  # a sixth below the head
 
 
 def test_large_volumes_are_looked_at_sparsely():
@@ -83,7 +138,9 @@ def test_without_uncertainty_the_largest_organ_is_shown():
 def test_an_empty_mask_shows_the_reference_or_the_middle():
     _, mask, uncertainty = case()
     empty = np.zeros_like(mask)
-    assert surroundings(empty, None, MM) == ALL
+    assert surroundings(empty, None, uncertainty * 0, MM) == ALL
+    around = surroundings(empty, None, uncertainty, (30.0, 30.0, 30.0))
+    assert around == (slice(10, 13), slice(8, 11), slice(7, 10))  # its 0.3
     assert choose_slices(empty, uncertainty, ALL, MM)[:3] == (8, 9, 11)
     assert choose_slices(empty, uncertainty * 0, ALL, MM) == (10, 15, 20, 10)
     shown = choose_slices(empty, uncertainty * 0, ALL, MM, reference=mask)
@@ -121,10 +178,10 @@ def test_picture_shows_contours_in_their_own_colours(drawn):
 def test_a_mask_that_leaves_the_scan_is_outlined_along_its_edge(drawn):
     image, _, uncertainty = case()
     shown = drawn(image, np.ones(SHAPE, bool), uncertainty, MM)
-    outline = colored(shown, pictures.MASK_COLOR)
-    first = np.flatnonzero(outline.any(axis=1))[0]
-    assert first == pytest.approx(17, abs=2)  # the top of the panels
-    assert outline[first : first + 3].any(axis=0).sum() > 300
+    outline = shown[..., 2] - shown[..., 0] > 80  # blue, however blended
+    # An axial panel's left and right edge: 80 mm of width, 60 of height.
+    for edge in (outline[400:, :3], outline[400:, 261:264]):
+        assert edge.any(axis=1).sum() > 100
 
 
 def test_one_colour_means_one_uncertainty(drawn):
@@ -153,11 +210,10 @@ def test_size_is_bounded_whatever_the_volume(drawn, tmp_path, shape):
     image = np.random.default_rng(0).normal(60, 50, shape)
     mask = np.random.default_rng(1).random(shape) < 0.5
     uncertainty = np.random.default_rng(2).random(shape) / 3
-    height, width, _ = drawn(image, mask, uncertainty, (1.0, 1.0, 5.0)).shape
-    assert width <= 820
-    assert height <= 400
+    shown = drawn(image, mask, uncertainty, (1.0, 1.0, 5.0))
+    assert shown.shape == (553, 1184, 3)
     # Noise to the last pixel; a scan takes half of it.
-    assert (tmp_path / "drawn.png").stat().st_size < 150_000
+    assert (tmp_path / "drawn.png").stat().st_size < 300_000
 
 
 def test_a_structure_smaller_than_a_pixel_keeps_its_contour(drawn):

@@ -174,6 +174,16 @@ def test_what_is_no_picture_is_left_out(tmp_path, content):
     assert not shown.of("img")
 
 
+def test_where_the_uncertainty_lies_stands_below_the_picture(tmp_path):
+    draw(tmp_path / "pictures", "a")
+    case = row("a", uncertain_where="38.0 ml above 0.2")
+    content = (written(tmp_path / "r.html", [case]), (tmp_path / "r.html"))[
+        1
+    ].read_text()
+    words = content.index("38.0 ml above 0.2")
+    assert content.index("<img") < words < content.index("<dl>")
+
+
 def test_standard_errors_stand_beside_their_measures(tmp_path):
     found = written(tmp_path / "r.html", [row("a", d_pw_se=0.028), row("b")])
     assert found.text.count("±") == 2  # once in the words on how to read it

@@ -213,6 +213,7 @@ def test_one_sample_has_all_but_a_spread(tmp_path, capsys, labels):
     spread = (*measures.MEASURES, "volume_sd_ml", "volume_low_ml", "predicted_dice")
     assert all(row[name] is None for name in spread)
     assert "identical" not in row["warnings"]
+    assert row["uncertain_where"] == ""
     components = read_components(output)
     assert [one["d_pw"] for one in components if one["case"] == "alone"] == [""]
     assert (output / "report.html").exists()
@@ -256,6 +257,8 @@ def test_a_stack_per_case_scores_as_its_samples_do(tmp_path, capsys):
             if name == "npy":  # nothing tells its grid
                 assert "nothing tells the size of a voxel" in told.pop("warnings")
                 expected.pop("warnings")
+                assert told.pop("uncertain_where") == ""
+                assert expected.pop("uncertain_where") != ""
                 # Its axes run the other way: of other voxels, every second one.
                 told["u_labelled_se"] = expected["u_labelled_se"]
                 expected |= {n: None for n in expected if n.endswith(("_ml", "_mm"))}

@@ -54,7 +54,8 @@ def read_picture(path: Path) -> Picture | None:
         return None
     # The page says the size beforehand, so that nothing moves while it builds up.
     width, height = struct.unpack(">II", content[16:24])
-    return Picture(width, height, base64.b64encode(content).decode("ascii"))
+    # Its letters are harmless, and too many to be looked at one by one.
+    return Picture(width, height, Markup(base64.b64encode(content).decode("ascii")))
 
 
 def rounded(value: float | None, digits: int = 2) -> str:

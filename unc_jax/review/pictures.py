@@ -1,26 +1,24 @@
 """Pictures of cases: four slices of the scan above, of the uncertainty below.
 
 Arrays are canonical (x, y, z) in RAS+ order. Slices lie as radiologists look at them:
-the patient's right, or front, on the left; front, or head, up. Panels of a picture have
-one scale in mm; a colour of the uncertainty means the same value in every picture.
+the patient's right, or front, on the left; front, or head, up. Each panel has a ruler;
+a colour of the uncertainty means the same value in every picture, black none.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from contourpy import contour_generator
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from PIL import Image
+from scipy import ndimage
 
-from unc_jax.data import files
 from unc_jax.data.preprocess import Box
+from unc_jax.review import sheets
+from unc_jax.review.sheets import Frame, Limits
 from unc_jax.review.slices import choose_slices, surroundings
+from unc_jax.review.uncertain_part import HIGH, largest_part, thinned
 from unc_jax.study.figures import MAX_UNCERTAINTY
 
 WINDOW_HU = (-120.0, 240.0)
@@ -28,15 +26,38 @@ MASK_COLOR, REFERENCE_COLOR = "#00e5ff", "#7cfc5a"
 
 # View: array axes across and down, and what lies left and right.
 _VIEWS = {"axial": (0, 1, "RL"), "coronal": (0, 2, "RL"), "sagittal": (1, 2, "AP")}
-# Pixels: longest side of a panel, narrowest column, between columns, of titles, of the
-# colour bar; dots per inch only scale the letters.
-_PANEL, _NARROWEST, _GAP, _HEADER, _LEGEND, _DPI = 180, 84, 12, 17, 44, 100
+# Pixels: sides of a panel, between panels, of titles, of the column with the locator
+# and the colours.
+_PANEL, _GAP, _HEADER, _SIDE = 264, 8, 17, 96
+_BELOW = _HEADER + _PANEL + _GAP  # top of the lower panels
+_ASIDE = 4 * (_PANEL + _GAP)  # left of that column
+_RULERS_MM = (200, 100, 50, 20, 10, 5)
 # What lies between few levels is noise, and costs bytes.
-_GRAYS = matplotlib.colormaps["gray"].resampled(32)
-_COLORS = matplotlib.colormaps["inferno"].resampled(48)
+_GRAYS = matplotlib.colormaps["gray"].resampled(24)
+_COLORS = matplotlib.colormaps["inferno"].resampled(32)
+_LEVELS = (_GRAYS(range(_GRAYS.N))[:, :3], _COLORS(range(_COLORS.N))[:, :3])
+_PALETTE = np.concatenate(
+    [
+        *_LEVELS,
+        *(
+            sheets.blends(color, levels[::6])
+            for color in (MASK_COLOR, REFERENCE_COLOR, "white")
+            for levels in _LEVELS
+        ),
+    ]
+)
+# Air of CT is below -500 HU; of other scans, whatever their unit, below a tenth.
+_AIR_HU, _AIR_SHARE = -500.0, 0.1
 
-Limits = tuple[float, float]  # the values of the first and the last colour
-Frame = tuple[float, float, float, float]  # left, top, width, height
+
+class _Panel(NamedTuple):
+    """A slice, the part of it that is shown, and where that is drawn in its square."""
+
+    view: str
+    index: int
+    box: Box
+    inset: Frame
+    mm: float  # of a pixel
 
 
 def write_picture(
@@ -49,57 +70,109 @@ def write_picture(
     reference: np.ndarray | None = None,
     window: Limits = WINDOW_HU,
     uncertainty_max: float = MAX_UNCERTAINTY,
+    is_scan: bool = True,
 ) -> None:
-    """Writes a PNG of at most about 800 x 380 pixels, some tens of kB, of one case.
+    """Writes a PNG of 1184 x 553 pixels, 40 to 130 kB, of one case.
 
-    Four columns: the axial, coronal and sagittal slice of the greatest uncertainty
-    around the organ, and the axial slice where the organ is largest. Above, the scan
-    between the two values of `window`; below, the uncertainty from 0 to
-    `uncertainty_max`; both with the contour of the mask (and, in another colour, of
-    the reference). Everything is cut to the organ and 25 mm around it; an empty mask
-    shows all.
+    Four panels: the axial, coronal and sagittal slice of the greatest uncertainty
+    around the organ, and the axial slice where the organ is largest, each cut to a
+    square around its `surroundings`. Above, the scan between the two values of
+    `window`; below, the uncertainty from 0 to `uncertainty_max` within the body; on
+    both the outlines. Beside them the whole scan from the front, and what is cut of it.
 
     Args:
       image, mask, uncertainty, reference: (x, y, z), canonical RAS+ order; masks are 0
         where there is no organ. Values that are not finite are drawn as the lowest.
       spacing_mm: voxel size along x, y, z.
+      is_scan: False for an `image` that shows no body; uncertainty is drawn everywhere.
 
     Raises ValueError when the shapes differ or are not (x, y, z).
     """
     for other in (mask, uncertainty, reference):
         if other is not None and (other.shape != image.shape or other.ndim != 3):
             raise ValueError(f"shapes differ: {image.shape} and {other.shape}")
-    box = surroundings(mask, reference, spacing_mm)
+    box = surroundings(mask, reference, uncertainty, spacing_mm)
     chosen = choose_slices(mask, uncertainty, box, spacing_mm, reference=reference)
-    sides_mm = [(s.stop - s.start) * mm for s, mm in zip(box, spacing_mm, strict=True)]
-    sides = [max(round(_PANEL * side / max(sides_mm)), 1) for side in sides_mm]
-    views = ("axial", "coronal", "sagittal", "axial")
-    widths = [max(sides[_VIEWS[view][0]], _NARROWEST) for view in views]
-    height = max(sides[_VIEWS[view][1]] for view in views)
-    below = _HEADER + height + _GAP // 2
-    sheet = _sheet(sum(widths) + 4 * _GAP + _LEGEND, below + height)
-    rows = (
-        (_HEADER, image, _GRAYS, window),
-        (below, uncertainty, _COLORS, (0.0, uncertainty_max)),
-    )
     masks = [(mask, MASK_COLOR)]
     if reference is not None:
         masks.insert(0, (reference, REFERENCE_COLOR))
-    left = 0
-    for view, index, width in zip(views, chosen, widths, strict=True):
-        across, down, _ = _VIEWS[view]
-        for top, array, colors, limits in rows:
-            inset = (width - sides[across]) // 2, (height - sides[down]) // 2
-            frame = left + inset[0], top + inset[1], sides[across], sides[down]
-            _draw_slice(sheet, cut(array, view, index, box), frame, colors, limits)
-            for shown, color in masks:
-                inside = cut(shown, view, index, box) != 0
-                _draw_contour(sheet, inside, frame, color)
-        title = f"{view} {index + 1}/{image.shape[3 - across - down]}"
-        _name_panel(sheet, view, title, (left, _HEADER, width, height))
-        left += width + _GAP
-    _draw_scale(sheet, (left, below, _LEGEND, height), uncertainty_max)
-    _save(sheet, path)
+    sheet = sheets.new_sheet(_ASIDE + _SIDE, _BELOW + _PANEL)
+    air = _air(image) if is_scan else None
+    for number, (view, index) in enumerate(
+        zip((*_VIEWS, "axial"), chosen, strict=True)
+    ):
+        panel = _panel(view, index, box, image.shape, spacing_mm)
+        shown = cut(image, view, index, panel.box)
+        unsure = _within_body(uncertainty, image, mask, panel, air)
+        left = number * (_PANEL + _GAP)
+        _draw_panel(sheet, panel, shown, window, masks, (left, _HEADER), _GRAYS)
+        limits = 0.0, uncertainty_max
+        _draw_panel(sheet, panel, unsure, limits, masks, (left, _BELOW), _COLORS)
+        _name_panel(sheet, panel, image.shape, left)
+    _draw_locator(sheet, image, masks, box, spacing_mm)
+    _draw_scale(sheet, uncertainty_max)
+    sheets.save(sheet, path, _PALETTE)
+
+
+def _panel(
+    view: str,
+    index: int,
+    box: Box,
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, ...],
+) -> _Panel:
+    """Returns a slice cut to a square around the box, as far as the scan goes."""
+    across, down, _ = _VIEWS[view]
+    side_mm = max((box[a].stop - box[a].start) * spacing_mm[a] for a in (across, down))
+    place, lengths = list(box), []
+    for axis in (across, down):
+        wanted = round(side_mm / spacing_mm[axis])
+        length = min(max(wanted, 1), shape[axis])
+        middle = (box[axis].start + box[axis].stop - length) // 2
+        start = min(max(middle, 0), shape[axis] - length)
+        place[axis] = slice(start, start + length)
+        pixels = round(_PANEL * length * spacing_mm[axis] / side_mm)
+        lengths.append(min(max(pixels, 1), _PANEL))
+    width, height = lengths
+    inset = ((_PANEL - width) // 2, (_PANEL - height) // 2, width, height)
+    return _Panel(view, index, (place[0], place[1], place[2]), inset, side_mm / _PANEL)
+
+
+def _air(image: np.ndarray) -> float:
+    """Returns a value between those of air and body."""
+    values = np.nan_to_num(image[thinned(_whole(image))], posinf=0, neginf=0)
+    low, high = np.percentile(values, (0, 99))
+    return _AIR_HU if low < _AIR_HU else low + _AIR_SHARE * (high - low)
+
+
+def _within_body(
+    uncertainty: np.ndarray,
+    image: np.ndarray,
+    mask: np.ndarray,
+    panel: _Panel,
+    air: float | None,
+) -> np.ndarray:
+    """Returns the panel's uncertainty (rows, columns), 0 outside body and mask.
+
+    Body is what lies within the outline of the slice's largest part denser than air.
+    """
+    shown = cut(uncertainty, panel.view, panel.index, panel.box)
+    if air is None:
+        return shown
+    across, down, _ = _VIEWS[panel.view]
+    axis = 3 - across - down
+    plane = tuple(
+        slice(panel.index, panel.index + 1) if a == axis else slice(None)
+        for a in range(3)
+    )
+    dense = largest_part(image[plane] > air).squeeze(axis)
+    # Lungs go on above a scan that ends in them: they are no air outside.
+    ends = ((0, 0), (int(axis < 2),) * 2)
+    sealed = np.pad(dense, ends, constant_values=True)
+    body = np.asarray(ndimage.binary_fill_holes(sealed))
+    body = body[:, ends[1][0] : body.shape[1] - ends[1][1]]
+    inside = np.expand_dims(body, axis) | (mask[plane] != 0)
+    return np.where(cut(inside, panel.view, 0, panel.box), shown, 0)
 
 
 def cut(array: np.ndarray, view: str, index: int, box: Box) -> np.ndarray:
@@ -111,76 +184,79 @@ def cut(array: np.ndarray, view: str, index: int, box: Box) -> np.ndarray:
     return array[tuple(place)].T[::-1, ::-1]
 
 
-def _sheet(width: int, height: int) -> Axes:
-    """Returns black axes whose coordinates are pixels from the left and the top."""
-    inches = width / _DPI, height / _DPI
-    figure = Figure(inches, dpi=_DPI, facecolor="black")  # type: ignore[arg-type]
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.autoscale(False)
-    return axes
+def _whole(image: np.ndarray) -> Box:
+    x, y, z = (slice(0, size) for size in image.shape)
+    return x, y, z
 
 
-def _draw_slice(
-    sheet: Axes, values: np.ndarray, frame: Frame, colors: Colormap, limits: Limits
+def _draw_panel(
+    sheet: Axes,
+    panel: _Panel,
+    values: np.ndarray,
+    limits: Limits,
+    masks: list[tuple[np.ndarray, str]],
+    corner: tuple[float, float],
+    colors: Colormap,
 ) -> None:
-    left, top, width, height = frame
-    values = np.where(np.isfinite(values), values, limits[0]).astype(np.float32)
-    sheet.imshow(
-        values,
-        cmap=colors,
-        vmin=limits[0],
-        vmax=limits[1],
-        extent=(left, left + width, top + height, top),
-        aspect="auto",
-        interpolation="antialiased",
-        interpolation_stage="data",
-    )
+    """Draws values (rows, columns) and outlines into the square at `corner`."""
+    (left, top), (x, y, width, height) = corner, panel.inset
+    frame = left + x, top + y, width, height
+    sheets.draw_slice(sheet, values, frame, colors, limits)
+    for mask, color in masks:
+        inside = cut(mask, panel.view, panel.index, panel.box) != 0
+        sheets.draw_contour(sheet, inside, frame, color)
 
 
-def _draw_contour(sheet: Axes, inside: np.ndarray, frame: Frame, color: str) -> None:
-    """Draws the outline of a mask (rows, columns); along the edge where it is cut."""
-    rows, columns = inside.shape
-    # Centres of the voxels; what lies beyond the slice is drawn into its edge pixels.
-    x, y = (
-        start + np.clip((np.arange(-1, n + 1) + 0.5) * length / n, 0.5, length - 0.5)
-        for start, length, n in zip(frame[:2], frame[2:], (columns, rows), strict=True)
-    )
-    found = contour_generator(x, y, np.pad(inside, 1).astype(float)).lines(0.5)
-    lines = list(map(np.asarray, found))
-    drawn = LineCollection(lines, colors=color, linewidths=90 / _DPI)
-    sheet.add_collection(drawn, autolim=False)
+def _name_panel(
+    sheet: Axes, panel: _Panel, shape: tuple[int, ...], left: float
+) -> None:
+    """Writes the title above a panel, what lies left and right in it, and a ruler."""
+    across, down, letters = _VIEWS[panel.view]
+    half, right = _HEADER + _PANEL / 2, left + _PANEL
+    title = f"{panel.view} {panel.index + 1}/{shape[3 - across - down]}"
+    sheets.write(sheet, left + _PANEL / 2, 2, title, "center", "top")
+    sheets.write(sheet, left + 3, half, letters[0], "left", "center")
+    sheets.write(sheet, right - 3, half, letters[1], "right", "center")
+    fitting = [mm for mm in _RULERS_MM if mm <= 0.4 * _PANEL * panel.mm]
+    if not fitting:
+        return
+    foot, start = _HEADER + _PANEL - 7, right - 7 - fitting[0] / panel.mm
+    sheets.draw_lines(sheet, [np.array([(start, foot), (right - 7, foot)])], "white")
+    sheets.write(sheet, right - 7, foot - 3, f"{fitting[0]} mm", "right", "bottom")
 
 
-def _name_panel(sheet: Axes, view: str, title: str, frame: Frame) -> None:
-    """Writes the title above a panel, and what lies left and right in it."""
-    left, top, width, height = frame
-    letters, half = _VIEWS[view][2], top + height / 2
-    _write(sheet, left + width / 2, 2, title, "center", "top")
-    _write(sheet, left + 3, half, letters[0], "left", "center")
-    _write(sheet, left + width - 3, half, letters[1], "right", "center")
+def _draw_locator(
+    sheet: Axes,
+    image: np.ndarray,
+    masks: list[tuple[np.ndarray, str]],
+    box: Box,
+    spacing_mm: tuple[float, float, float],
+) -> None:
+    """Draws the mean of the scan along y, its masks, and the part that is shown."""
+    whole = _whole(image)
+    sides_mm = image.shape[0] * spacing_mm[0], image.shape[2] * spacing_mm[2]
+    mm = max(sides_mm[0] / _SIDE, sides_mm[1] / _PANEL)
+    width, height = (max(side / mm, 1) for side in sides_mm)
+    frame = _ASIDE + (_SIDE - width) / 2, _HEADER, width, height
+    front = np.nan_to_num(image[thinned(whole)], posinf=0, neginf=0)
+    front = front.mean(axis=1, keepdims=True)
+    limits = float(front.min()), float(front.max())
+    sheets.draw_slice(sheet, cut(front, "coronal", 0, whole), frame, _GRAYS, limits)
+    for mask, color in masks:
+        shadow = (mask != 0).any(axis=1, keepdims=True)
+        sheets.draw_contour(sheet, cut(shadow, "coronal", 0, whole), frame, color)
+    part = np.zeros((image.shape[0], 1, image.shape[2]), bool)
+    part[box[0], :, box[2]] = True
+    sheets.draw_contour(sheet, cut(part, "coronal", 0, whole), frame, "white")
+    sheets.write(sheet, _ASIDE + _SIDE / 2, 2, "whole scan", "center", "top")
 
 
-def _draw_scale(sheet: Axes, frame: Frame, largest: float) -> None:
+def _draw_scale(sheet: Axes, largest: float) -> None:
     """Draws the colours of the uncertainty, 0 to `largest` nats."""
-    left, top, _, height = frame
     ramp = np.linspace(1, 0, _COLORS.N)[:, None]
-    _draw_slice(sheet, ramp, (left + 2, top, 8, height), _COLORS, (0, 1))
-    for down, text, place in ((0, f"{largest:.2f}", "top"), (0.5, "nats", "center")):
-        _write(sheet, left + 13, top + down * height, text, "left", place)
-    _write(sheet, left + 13, top + height, "0", "left", "bottom")
-
-
-def _write(sheet: Axes, x: float, y: float, text: str, across: str, down: str) -> None:
-    rim = [withStroke(linewidth=2, foreground="black")]
-    sheet.text(x, y, text, ha=across, va=down, color="w", size=8, path_effects=rim)
-
-
-def _save(sheet: Axes, path: Path) -> None:
-    """Writes the sheet as a PNG with a palette of its colours, atomically."""
-    canvas = FigureCanvasAgg(sheet.get_figure(root=True))
-    canvas.draw()
-    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    with files.replacing(Path(path)) as temporary:
-        drawn.quantize(128).save(temporary, "PNG", optimize=True)
+    frame = _ASIDE + 2, _BELOW, 8, _PANEL
+    sheets.draw_slice(sheet, ramp, frame, _COLORS, (0, 1))
+    texts = ((1, f"{largest:.2f} nats", "top"), (HIGH / largest, f"{HIGH}", "center"))
+    for up, text, place in (*texts, (0, "0: certain", "bottom")):
+        down = _BELOW + (1 - up) * _PANEL
+        sheets.write(sheet, _ASIDE + 14, down, text, "left", place)

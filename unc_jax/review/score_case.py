@@ -20,6 +20,7 @@ from unc_jax.review.reduce_case import (
 )
 from unc_jax.review.scans import TAKEN
 from unc_jax.review.structures import Wanted, map_values
+from unc_jax.review.uncertain_part import describe_uncertainty
 from unc_jax.study import cases_table, metrics
 from unc_jax.study.cases_table import EMPTY, OK, ONE_SAMPLE, REVIEW_COLUMNS, Row
 from unc_jax.study.components import (
@@ -150,6 +151,10 @@ def _measure(
             **_lesions(compare_lesions(mask, one.reference)),
         }
     warnings = [*removed, identical, image.warning, more if count > len(found) else ""]
+    where = ""
+    if some and not isinstance(geometry, Unplaced):
+        spread = one.outcome.uncertainty
+        where = describe_uncertainty(mask, spread, geometry.spacing_mm)
     if isinstance(geometry, Unplaced):
         warnings.append(
             "nothing tells the size of a voxel and the directions of the axes: no ml "
@@ -163,6 +168,7 @@ def _measure(
         **cases_table.measure(one.outcome, geometry.voxel_ml),
         **known,
         warnings="; ".join(filter(None, warnings)),
+        uncertain_where=where,
     )
     return row, component_rows.rows_of(case, one.structure.name, found)
 
@@ -201,6 +207,7 @@ def _draw(path: Path, one: Found, image: Image, geometry: Geometry) -> None:
         reference=None if one.reference is None else whole(one.reference),
         window=image.window,
         uncertainty_max=most,
+        is_scan=image.array is not None,
     )
 
 

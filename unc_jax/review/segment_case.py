@@ -15,6 +15,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import pictures, read_samples, report, worklist
 from unc_jax.review.scans import Scan
 from unc_jax.review.segment_scan import Segmentation, Segmenter, segment
+from unc_jax.review.uncertain_part import describe_uncertainty
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
 
@@ -101,6 +102,9 @@ def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
         **found.row,
         "case": scan.case,
         "warnings": "; ".join(warnings),
+        "uncertain_where": describe_uncertainty(
+            found.mask, found.uncertainty, geometry.spacing_mm
+        ),
         "input": str(scan.path),
         "seconds": round(time.perf_counter() - started, 3),
     }

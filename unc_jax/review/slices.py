@@ -8,10 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from unc_jax.data.preprocess import Box
+from unc_jax.data.preprocess import Box, bounding_box
+from unc_jax.review.uncertain_part import HIGH, largest_part, thinned
 
 _MARGIN_MM = 25.0  # of surroundings shown around the organ
 _NEAR_MM = 10.0  # around the organ, where uncertainty counts
+# An uncertain part that makes the longest side more than this many times the organ's
+# is not shown: the organ would be a spot.
+_WIDEST = 1.5
 
 
 class Slices(NamedTuple):
@@ -24,19 +28,64 @@ class Slices(NamedTuple):
 
 
 def surroundings(
-    mask: np.ndarray, reference: np.ndarray | None, spacing_mm: tuple[float, ...]
+    mask: np.ndarray,
+    reference: np.ndarray | None,
+    uncertainty: np.ndarray,
+    spacing_mm: tuple[float, ...],
 ) -> Box:
-    """Returns the box of mask and reference and a margin; all if both are empty."""
-    shown = [m != 0 for m in (mask, reference) if m is not None]
+    """Returns the box of organ and most uncertain part, and a margin around them.
+
+    Organ is the largest part of the mask and of the reference: blobs far from it would
+    make it small. The largest part of high uncertainty is left out where it is far from
+    the organ or much larger. Without organ and high uncertainty, the whole grid.
+    """
+    organs = [_box_of(m != 0) for m in (mask, reference) if m is not None]
+    found = _join([one for one in organs if one])
+    unsure = _box_of(uncertainty > HIGH)
+    both = _join([one for one in (found, unsure) if one])
+    if (
+        found
+        and both
+        and _side_mm(both, spacing_mm) > _WIDEST * _side_mm(found, spacing_mm)
+    ):
+        both = found
     box = []
-    for axis, millimetres in enumerate(spacing_mm):
-        others = tuple(a for a in range(3) if a != axis)
-        places = np.flatnonzero(sum(m.any(axis=others) for m in shown))
-        margin = int(np.ceil(_MARGIN_MM / millimetres))
-        low, high = (places[0], places[-1]) if len(places) else (0, mask.shape[axis])
-        start, stop = max(int(low) - margin, 0), int(high) + 1 + margin
-        box.append(slice(start, min(stop, mask.shape[axis])))
+    for axis, (size, mm) in enumerate(zip(mask.shape, spacing_mm, strict=True)):
+        inner = both[axis] if both else slice(0, size)
+        margin = int(np.ceil(_MARGIN_MM / mm))
+        box.append(slice(max(inner.start - margin, 0), min(inner.stop + margin, size)))
     return box[0], box[1], box[2]
+
+
+def _box_of(inside: np.ndarray) -> Box | None:
+    """Returns the box of the largest part of a mask; None when it is empty."""
+    if not inside.any():
+        return None
+    outer = bounding_box(inside)
+    thin = thinned(outer)
+    part = largest_part(inside[thin])
+    if not part.any():  # all of it lies between the steps
+        return outer
+    inner = bounding_box(part)
+    x, y, z = (
+        slice(o.start + i.start * o.step, min(o.start + i.stop * o.step, o.stop))
+        for o, i in zip(thin, inner, strict=True)
+    )
+    return x, y, z
+
+
+def _join(boxes: list[Box]) -> Box | None:
+    if not boxes:
+        return None
+    x, y, z = (
+        slice(min(s.start for s in sides), max(s.stop for s in sides))
+        for sides in zip(*boxes, strict=True)
+    )
+    return x, y, z
+
+
+def _side_mm(box: Box, spacing_mm: tuple[float, ...]) -> float:
+    return max((s.stop - s.start) * mm for s, mm in zip(box, spacing_mm, strict=True))
 
 
 def choose_slices(
@@ -55,9 +104,8 @@ def choose_slices(
     slice of most organ. Organ is the mask, or the reference where the mask is empty;
     where both are, the uncertainty of the whole box counts, or its middle is shown.
     """
-    # More than some millions of voxels tell nothing more of where to look.
-    step = max(1, round((np.prod([s.stop - s.start for s in box]) / 8e6) ** (1 / 3)))
-    sparse = tuple(slice(s.start, s.stop, step) for s in box)
+    sparse = thinned(box)
+    step = sparse[0].step
     organ = mask[sparse] != 0
     if reference is not None and not organ.any():
         organ = reference[sparse] != 0

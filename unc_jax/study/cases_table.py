@@ -103,16 +103,18 @@ REVIEW_COLUMNS = (
     "released",
     *Distances._fields,
     *LESION_COLUMNS,
+    "uncertain_where",  # words: ml of high uncertainty, and its largest part
 )
 # Tables written before these were added can be read without them.
 _OPTIONAL = (
     *set(MEASURES).difference(PAPER_MEASURES),
     *("dice_scan", *_FURTHER, "released", *Distances._fields, "structure"),
     *LESION_COLUMNS,
+    "uncertain_where",
 )
 _TEXT = (
     *("case", "structure", "split", "status", "flag", "reason", "released"),
-    *("unlike", "warnings", "input"),
+    *("unlike", "warnings", "input", "uncertain_where"),
 )
 _WHOLE = ("n_samples", "lesions", "false_positives")
 # A spreadsheet would execute the field; the last four are the first of a wide keyboard.
