@@ -41,6 +41,10 @@ def _data() -> ConfigDict:
     data.split_shares = (63, 13, 55)
     data.split_file = ""  # JSON of train, validation, test ids; "" draws one
     data.split_seed = 0  # of that draw
+    # Out of fold: 0 ... folds - 1 draws that fold, of which each case is a test case
+    # once; -1 draws the one split of split_shares. compare joins the folds.
+    data.fold = -1
+    data.folds = 5
     data.skip_bad_cases = False  # True leaves out what verification refuses
     data.phantom_cases = 131  # of the synthetic cohort
     data.phantom_size = (256, 256, 200)  # its largest grid, voxels

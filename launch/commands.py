@@ -1,13 +1,15 @@
 """Prints every command of the study, one a line, in an order that works.
 
-python launch/commands.py [DATA_ROOT] [--organ liver|hippocampus] [--seeds 0 1 2]
-    [--livers DIR] [--runs runs/liver] [--output results/liver] [--python python]
-    [--stage all|setup|runs|compare]
+python launch/commands.py [DATA_ROOT] [--organ liver|hippocampus|liver_mr]
+    [--seeds 0 1 2] [--livers DIR] [--runs runs/liver] [--output results/liver]
+    [--python python] [--stage all|setup|runs|compare]
 
 Without DATA_ROOT the study is of a synthetic cohort, reduced as SYNTHETIC says, drawn
-around the liver masks of --livers where they are given. Lines
-of `--stage setup` come first, one after the other; those of `--stage runs` depend on
-nothing but them, so they can run in parallel or be the elements of a job array; then
+around the liver masks of --livers where they are given. The models of liver_mr are
+trained once per fold, as its cases are few.
+
+Lines of `--stage setup` come first, one after the other; those of `--stage runs` depend
+on nothing but them, so they can run in parallel or be the elements of a job array; then
 `--stage compare`. Any line can be killed and run again: what is finished is kept.
 """
 
@@ -32,7 +34,14 @@ STUDIES = {
         "part_large_dice": "configs/hippocampus.py:part_dice_large",
         "part_large_wcc": "configs/hippocampus.py:part_wcc_large",
     },
+    "liver_mr": {
+        f"{target}_{loss}": f"configs/liver_mr.py:{target}_{loss}"
+        for target in ("liver", "spleen", "kidneys")
+        for loss in ("wcc", "dice")
+    },
 }
+# Organs whose cases are too few for one split: the number of folds.
+FOLDS = {"liver_mr": 5}
 # The only place where the synthetic study is smaller than the paper's: grids of a
 # quarter of 256 per side, patches in the paper's ratio to them in the plane (1/2 and
 # 1/4), a network of a quarter of the channels and three levels, and fewer updates;
@@ -67,58 +76,86 @@ SYNTHETIC_SCANS = ("--cases", "131", "--seed", "0", "--size", "96,96,64")
 
 
 def setup_commands(options: argparse.Namespace) -> list[list[str]]:
-    """Data, one split for all runs, and one preparation per target."""
+    """Data, one split for all runs, and one preparation per target and fold."""
     python, root = options.python, _root(options)
     commands = []
     if not options.data_root:
         draw = [python, "-m", "unc_jax.data.phantom", "--output", root]
         livers = ["--livers", options.livers] if options.livers else []
         commands.append([*draw, *SYNTHETIC_SCANS, *livers])
-    commands.append([python, "-m", "launch.split", root, "--output", _split(options)])
-    targets = set()
-    for model in STUDIES[options.organ]:
-        if (target := model.split("_")[0]) not in targets:
-            targets.add(target)
-            first = _run_command(model, options.seeds[0], options)
+    if options.organ not in FOLDS:
+        split = [python, "-m", "launch.split", root, "--output", _split(options)]
+        commands.append(split)
+    for models in _by_target(options).values():
+        for fold in _folds(options):
+            first = _run_command(models[0], options.seeds[0], fold, options)
             commands.append([*first, "--stage", "prepare"])
     return commands
 
 
 def run_commands(options: argparse.Namespace) -> list[list[str]]:
-    """One training and evaluation per model and seed, seeds outermost."""
+    """One training and evaluation per model, seed and fold, seeds outermost."""
     return [
-        _run_command(model, seed, options)
+        _run_command(model, seed, fold, options)
         for seed in options.seeds
         for model in STUDIES[options.organ]
+        for fold in _folds(options)
     ]
 
 
 def compare_commands(options: argparse.Namespace) -> list[list[str]]:
-    """Tables, figures and statistics of all of them."""
-    models = STUDIES[options.organ]
-    folders = [_workdir(m, s, options) for m in models for s in options.seeds]
-    compare = [options.python, "-m", "unc_jax.compare", *folders]
-    return [[*compare, "--output", options.output]]
+    """Tables, figures and statistics of all of them; of folds by target."""
+    groups = {options.output: list(STUDIES[options.organ])}
+    if options.organ in FOLDS:
+        by_target = _by_target(options)
+        groups = {f"{options.output}/{one}": own for one, own in by_target.items()}
+    commands = []
+    for output, models in groups.items():
+        folders = [
+            _workdir(model, seed, fold, options)
+            for model in models
+            for seed in options.seeds
+            for fold in _folds(options)
+        ]
+        compare = [options.python, "-m", "unc_jax.compare", *folders]
+        commands.append([*compare, "--output", output])
+    return commands
 
 
-def _run_command(model: str, seed: int, options: argparse.Namespace) -> list[str]:
-    target, size, _ = model.split("_")
-    fields = {
-        "data.root": _root(options),
-        "data.split_file": _split(options),
-        "data.prepared": f"{options.runs}/prepared",
-        "seed": str(seed),
-    }
+def _by_target(options: argparse.Namespace) -> dict[str, list[str]]:
+    models: dict[str, list[str]] = {}
+    for model in STUDIES[options.organ]:
+        models.setdefault(model.split("_")[0], []).append(model)
+    return models
+
+
+def _folds(options: argparse.Namespace) -> list[int | None]:
+    return list(range(FOLDS[options.organ])) if options.organ in FOLDS else [None]
+
+
+def _run_command(
+    model: str, seed: int, fold: int | None, options: argparse.Namespace
+) -> list[str]:
+    fields = {"data.root": _root(options)}
+    if fold is None:
+        fields["data.split_file"] = _split(options)
+    else:
+        fields |= {"data.fold": str(fold), "data.folds": str(FOLDS[options.organ])}
+    fields |= {"data.prepared": f"{options.runs}/prepared", "seed": str(seed)}
     if not options.data_root:
+        target, size, _ = model.split("_")
         fields |= {**SYNTHETIC, **SYNTHETIC_TARGET[target], **SYNTHETIC_PATCH[size]}
     config = STUDIES[options.organ][model]
     main = [options.python, "-m", "unc_jax.main", "--config", config]
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
-    return [*main, "--workdir", _workdir(model, seed, options), *flags]
+    return [*main, "--workdir", _workdir(model, seed, fold, options), *flags]
 
 
-def _workdir(model: str, seed: int, options: argparse.Namespace) -> str:
-    return f"{options.runs}/{model}_seed{seed}"
+def _workdir(
+    model: str, seed: int, fold: int | None, options: argparse.Namespace
+) -> str:
+    folder = f"{options.runs}/{model}_seed{seed}"
+    return folder if fold is None else f"{folder}_fold{fold}"
 
 
 def _root(options: argparse.Namespace) -> str:

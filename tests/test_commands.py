@@ -47,7 +47,11 @@ def test_stages_make_up_the_whole():
 
 
 @pytest.mark.parametrize(
-    "options", [["/data"], [], ["/data", "--organ", "hippocampus"]]
+    "options",
+    [
+        *(["/data"], [], ["/data", "--organ", "hippocampus"]),
+        ["/data", "--organ", "liver_mr"],
+    ],
 )
 def test_every_run_is_a_valid_config(options):
     for line in lines_of(*options, "--stage", "runs"):
@@ -89,6 +93,28 @@ def test_hippocampus_has_two_preparations_and_six_models():
     assert [one.split(":")[1].split("_")[0] for one in chosen] == ["whole", "part"]
     with pytest.raises(SystemExit):
         commands.parse(["--organ", "hippocampus"])
+
+
+def test_liver_mr_is_trained_once_per_fold_and_compared_by_target():
+    lines = lines_of("/data", "--organ", "liver_mr", "--seeds", "0", "1")
+    runs = lines_of("/data", "--organ", "liver_mr", "--seeds", "0", "1")[15:-3]
+    assert [line[2] for line in lines].count("launch.split") == 0
+    assert all(line[-2:] == ["--stage", "prepare"] for line in lines[:15])
+    assert len(runs) == 2 * 6 * 5
+    places = {}
+    for line in runs:
+        fields = fields_of(line)
+        place = line[line.index("--workdir") + 1]
+        places[place] = (fields["data.fold"], fields["seed"])
+        assert "data.split_file" not in fields
+        assert place.endswith(f"_seed{fields['seed']}_fold{fields['data.fold']}")
+    assert len(places) == len(runs)
+    assert {fold for fold, _ in places.values()} == set("01234")
+    compared = [set(line[3:-2]) for line in lines[-3:]]
+    assert [len(one) for one in compared] == [20, 20, 20]
+    assert set.union(*compared) == set(places)
+    outputs = [line[-1] for line in lines[-3:]]
+    assert outputs == [f"results/liver_mr/{t}" for t in ("liver", "spleen", "kidneys")]
 
 
 def test_hippocampus_patches_are_half_and_a_quarter_of_the_plane():

@@ -86,7 +86,7 @@ def write_six(root, **options):
 
 
 def grouped(*folders):
-    return comparison.group(run_folder.open_comparable(folders))
+    return comparison.group([run_folder.open_run(folder) for folder in folders])
 
 
 def command(*arguments):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import base, hippocampus
+from configs import base, hippocampus, liver_mr
 from unc_jax.check_config import check_config
 from unc_jax.config import flat_config, read_config
 from unc_jax.data.split import make_split
@@ -53,6 +53,25 @@ def test_hippocampus_variants_pass_the_check(variant):
     assert config.loss.name == variant.split("_")[1]
 
 
+@pytest.mark.parametrize("target", ["liver", "spleen", "kidneys"])
+def test_liver_mr_variants_pass_the_check(target):
+    config = liver_mr.get_config(f"{target}_dice")
+    check_config(config)
+    assert config.loss.name == "dice"
+    assert bool(config.data.liver_labels) == (target != "liver")
+    with pytest.raises(ValueError, match="kidneys"):
+        liver_mr.get_config(f"{target}_mse")
+
+
+def test_a_fold_of_a_split_file_is_refused():
+    config = base.get_config()
+    config.data.fold = 0
+    check_config(config)
+    config.data.split_file = "split.json"
+    with pytest.raises(InputError, match=r"data\.fold is 0 .*leave out one"):
+        check_config(config)
+
+
 def test_unknown_hippocampus_variant_is_refused():
     with pytest.raises(ValueError, match="wcc"):
         hippocampus.get_config("whole_mse")
@@ -71,6 +90,8 @@ WRONG = {
     "evaluate.window_shape": (128, 128, 12),
     "evaluate.samples": 1,
     "data.split_shares": (63, 0, 55),
+    "data.fold": 5,
+    "data.folds": 1,
     "loss.wcc_weights": ((1.0, 1.0, 1.0), (1.0, 1.0)),
 }
 
@@ -124,7 +145,7 @@ def test_a_run_of_an_earlier_version_is_read_as_the_same_run(tmp_path):
     stored = {**flat_config(base.get_config()), "evaluate.halo": [0, 0, 0]}
     for name in (
         *("model.name", "data.split_shares"),
-        *("data.split_seed", "data.phantom_seed"),
+        *("data.split_seed", "data.phantom_seed", "data.fold", "data.folds"),
     ):
         del stored[name]
     path = tmp_path / "config.json"

@@ -44,6 +44,40 @@ def test_every_case_is_in_exactly_one_part(count):
     assert min(len(part) for part in split) >= 1
 
 
+@pytest.mark.parametrize(
+    ("count", "folds"), [(20, 5), (3, 3), (4, 2), (7, 5), (23, 5), (131, 10)]
+)
+def test_each_case_is_a_test_case_of_exactly_one_fold(count, folds):
+    ids = [f"mr_{number}" for number in range(count)]
+    found = [make_split(ids, 1, fold=k, folds=folds) for k in range(folds)]
+    assert sorted(case for one in found for case in one.test) == sorted(ids)
+    for one in found:
+        assert sorted(sum(one, ())) == sorted(ids)  # so validation is never test
+        assert min(map(len, one)) >= 1
+        assert len(one.test) - count // folds in (0, 1)
+    shuffled = random.Random(1).sample(ids, count)
+    assert make_split(shuffled, 1, fold=1, folds=folds) == found[1]
+
+
+def test_folds_are_the_same_on_every_machine():
+    ids = [f"mr_{number:02}" for number in range(20)]
+    first = make_split(ids, 0, fold=0)
+    assert [len(part) for part in first] == [13, 3, 4]
+    assert first.test == ("mr_01", "mr_06", "mr_09", "mr_19")
+    assert make_split(ids, 1, fold=0) != first
+    shares = (1, 1, 9)  # the last is that of the folds
+    assert [len(part) for part in make_split(ids, 0, shares, fold=4)] == [8, 8, 4]
+
+
+@pytest.mark.parametrize(("count", "folds"), [(4, 5), (3, 2)])
+def test_too_few_cases_for_the_folds_are_refused(count, folds):
+    ids = [f"mr_{number}" for number in range(count)]
+    words = f"{count} cases cannot be divided into {folds} folds"
+    for fold in range(folds):
+        with pytest.raises(InputError, match=words):
+            make_split(ids, 0, fold=fold, folds=folds)
+
+
 def test_file_order_does_not_matter_but_the_seed_does():
     shuffled = random.Random(1).sample(LIVER, len(LIVER))
     assert make_split(shuffled, 0) == make_split(LIVER, 0)

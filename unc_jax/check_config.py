@@ -39,6 +39,7 @@ _AT_LEAST = {
     "data.phantom_cases": 3,
     "data.phantom_seed": 0,
     "data.split_seed": 0,
+    "data.folds": 2,
     "model.features": 1,
     "model.depth": 2,
     "train.steps": 1,
@@ -85,6 +86,14 @@ def _wrong_values(config: Config) -> Iterator[str]:
     shares = config.data.split_shares
     if len(shares) != 3 or not all(isinstance(n, int) and n > 0 for n in shares):
         yield f"data.split_shares is {shares}, must be three whole numbers above 0"
+    fold, folds = config.data.fold, config.data.folds
+    if not -1 <= fold < folds:
+        yield f"data.fold is {fold}, must be one of 0 to {folds - 1}, or -1 for no fold"
+    if fold >= 0 and config.data.split_file:
+        yield (
+            f"data.fold is {fold} and data.split_file {config.data.split_file!r}: the "
+            "file is a split of its own, leave out one of them"
+        )
     window = config.data.window_hu
     if window and not (len(window) == 2 and window[0] < window[1]):
         yield f"data.window_hu is {window}, must be (low, high) or ()"

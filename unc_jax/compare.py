@@ -1,5 +1,7 @@
 """Tables 1 and 2, Figures 1 and 2 and all statistics of several finished runs.
 
+The runs of all folds of a training (data.fold) are joined to one, of all test cases.
+
 Needs RUN/config.json and RUN/cases.csv; Figure 1 also RUN/panels, and calibration of
 voxels RUN/voxels.json. What the numbers were computed from is copied to
 OUTPUT/runs/NAME, so that anyone can compute them again; runs whose folders have one
@@ -46,7 +48,7 @@ def compare(
     for path in (folder / name for folder in folders for name in _KEPT):
         if path.is_symlink():  # its copy would hold a file of elsewhere
             raise InputError(f"{path} is a link; put the file itself there")
-    grouped = comparison.group(run_folder.open_comparable(folders))
+    grouped = comparison.group([run_folder.open_run(path) for path in folders])
     statistics = comparison.compare(
         grouped, policy=policy, resamples=resamples, seed=seed
     )
@@ -117,7 +119,8 @@ def _write_figures(
 
 
 def _keep_runs(grouped: Sequence[Model], folder: Path) -> None:
-    paths = [run.path.resolve() for model in grouped for run in model.runs]
+    runs = [run for model in grouped for run in model.runs]
+    paths = [part.path.resolve() for run in runs for part in run.parts]
     # Runs that are such copies themselves stay as they are.
     taken = {path.name.casefold() for path in paths if path.parent == folder.resolve()}
     for path in (path for path in paths if path.parent != folder.resolve()):

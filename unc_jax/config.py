@@ -19,7 +19,12 @@ Config: TypeAlias = Any
 # Fields of earlier versions; run folders that hold them stay readable.
 _DELETED = ("evaluate.halo",)
 # Fields that earlier versions lack, at the value that they stood for.
-_ADDED = {"model.name": "unet3d", "data.split_shares": [63, 13, 55]}
+_ADDED = {
+    "model.name": "unet3d",
+    "data.split_shares": [63, 13, 55],
+    "data.fold": -1,
+    "data.folds": 5,
+}
 # Seeds of their own, for which earlier versions used the run's.
 _SEEDS = ("data.split_seed", "data.phantom_seed")
 # Values of earlier versions, and what stands for them.

@@ -78,7 +78,9 @@ def work_of(config: Config) -> Work:
     if data.split_file and Path(data.split_file).exists():
         chosen = split.read_split(Path(data.split_file), ids)
     else:
-        chosen = split.make_split(ids, data.split_seed, data.split_shares)
+        chosen = split.make_split(
+            ids, data.split_seed, data.split_shares, fold=data.fold, folds=data.folds
+        )
     volume = _PAPERS_TUMOUR_SHAPE if data.shape == "auto" else tuple(data.shape)
     window = window_shape(config, volume)
     windows = len(patches.window_corners(volume, window, config.evaluate.overlap))

@@ -62,7 +62,9 @@ def prepare(config: Config) -> Cohort:
     if data.split_file:
         chosen = split.read_split(Path(data.split_file), ids)
     else:
-        chosen = split.make_split(ids, data.split_seed, data.split_shares)
+        chosen = split.make_split(
+            ids, data.split_seed, data.split_shares, fold=data.fold, folds=data.folds
+        )
     return cohort.prepare(
         task,
         chosen,

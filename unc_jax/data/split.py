@@ -32,14 +32,26 @@ def natural_order(names: Iterable[str]) -> list[str]:
 
 
 def make_split(
-    case_ids: Iterable[str], seed: int, shares: Sequence[int] = PAPER_SHARES
+    case_ids: Iterable[str],
+    seed: int,
+    shares: Sequence[int] = PAPER_SHARES,
+    *,
+    fold: int = -1,
+    folds: int = 5,
 ) -> Split:
     """Splits the cases at random in the proportions of `shares`, as the paper's.
 
     131 cases give 63, 13 and 55; n cases the largest remainders of n * 63 / 131
     and so on, and at least one case in each part. The draw orders the ids by a hash of
     (seed, id): it depends on neither file order nor the version of any library.
-    Raises InputError for fewer than three cases or an id that occurs twice.
+
+    A `fold` of 0 ... folds - 1 takes the test cases from that place of this order, and
+    the validation cases from behind them, so that each case is a test case of exactly
+    one fold. Fold sizes differ by one at most, and the other cases are divided as the
+    first two shares say: 20 cases in 5 folds give 13, 3 and 4.
+
+    Raises InputError for fewer than three cases, too few for the folds, or an id that
+    occurs twice.
     """
     ids = list(case_ids)
     twice = _repeated(ids)
@@ -53,9 +65,20 @@ def make_split(
     def draw(case: str) -> bytes:
         return hashlib.sha256(f"split {seed} {case}".encode()).digest()
 
-    train, validation, _ = _sizes(len(ids), shares)
     drawn = sorted(ids, key=draw)
-    cuts = (drawn[:train], drawn[train:][:validation], drawn[train + validation :])
+    if fold < 0:
+        train, validation, _ = _sizes(len(ids), shares)
+        cuts = (drawn[:train], drawn[train:][:validation], drawn[train + validation :])
+    else:
+        if len(ids) < folds or -(-len(ids) // folds) > len(ids) - 2:
+            raise InputError(
+                f"{counted(len(ids), 'case')} cannot be divided into {folds} folds "
+                "(data.folds), each with a test case and two others"
+            )
+        start, end = (len(ids) * one // folds for one in (fold, fold + 1))
+        others = drawn[end:] + drawn[:start]
+        _, validation = _sizes(len(others), shares[:2])
+        cuts = (others[validation:], others[:validation], drawn[start:end])
     return Split(*(tuple(natural_order(cut)) for cut in cuts))
 
 
@@ -100,7 +123,9 @@ def _sizes(count: int, shares: Sequence[int]) -> list[int]:
     """Returns largest-remainder shares of `count`, each at least 1."""
     total = sum(shares)
     sizes = [count * share // total for share in shares]
-    by_remainder = sorted(range(3), key=lambda i: -(count * shares[i] % total))
+    by_remainder = sorted(
+        range(len(shares)), key=lambda i: -(count * shares[i] % total)
+    )
     for part in by_remainder[: count - sum(sizes)]:
         sizes[part] += 1
     while 0 in sizes:

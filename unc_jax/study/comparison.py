@@ -1,8 +1,8 @@
 """Comparison of models: runs grouped by config, and the content of statistics.json.
 
-A model is the runs of one config, which differ only by seed. Every number is a function
-of the rows of cases.csv. Values of a model are means over its runs, with the value of
-each run and their spread beside.
+A model is the runs of one config, which differ only by seed; the folds of one seed
+count as one run. Every number is a function of the rows of cases.csv. Values of a model
+are means over its runs, with the value of each run and their spread beside.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.errors import InputError
-from unc_jax.study import claims, run_folder, statistics, voxel_agreement
+from unc_jax.study import claims, folds, run_folder, statistics, voxel_agreement
 from unc_jax.study.appraisal import appraise, between, resampled, rows_of_split
 from unc_jax.study.cases_table import SPLITS, Row, column
 from unc_jax.study.claims import Cell
@@ -22,14 +22,6 @@ from unc_jax.study.run_folder import EMPTY_CASES, TARGETS, Run, check_comparable
 from unc_jax.study.statistics import RESAMPLES, SEED, Estimate, finding, spread
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
-# Fields that steer neither weights nor samples: places, and mechanics.
-_ASIDE = (
-    *("seed", "data.root", "data.prepared", "data.split_file", "data.skip_bad_cases"),
-    "data.split_seed",
-    *("evaluate.members", "train.checkpoints", "evaluate.chunk", "evaluate.bootstrap"),
-    *("evaluate.window_batch", "evaluate.save_predictions", "train.residence"),
-    *("train.steps_per_call", "train.checkpoint_every_steps", "train.rematerialise"),
-)
 # Data sets of livers, by folder name; others have a whole organ and a part of it.
 _LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
 _STRUCTURES = {"liver": "whole", "tumor": "part"}
@@ -60,9 +52,13 @@ class Model(NamedTuple):
 
     @property
     def structure(self) -> str:
-        """Returns the name of the target; other organs have a whole and a part."""
+        """Returns the name of the target; other organs have a whole and a part.
+
+        Labels given by value may be of any organ, in a data set of livers too.
+        """
+        given = self.runs[0].config.get("data.liver_labels")
         of_liver = any(word in self.data.lower() for word in _LIVER_WORDS)
-        return self.target if of_liver else _STRUCTURES[self.target]
+        return self.target if of_liver and not given else _STRUCTURES[self.target]
 
 
 def group(runs: Sequence[Run]) -> list[Model]:
@@ -70,12 +66,16 @@ def group(runs: Sequence[Run]) -> list[Model]:
 
     The largest patch of a target is "large" and the smallest "small". A patch that is
     alone is small if it is nearer to a quarter than to half of the volume's width.
-    Raises InputError when two runs have one config and one seed, or runs of one target
-    differ in cases, splits or references.
+    Raises InputError when two runs have one config and one seed, runs of one target
+    differ in cases, splits or references, folds do not make up a whole, or a run has
+    too few test cases.
     """
+    runs = folds.join(runs)
+    for run in runs:
+        run_folder.check_rows(run)
     by_config: dict[str, list[Run]] = {}
     for run in runs:
-        same = by_config.setdefault(json.dumps(_defining(run), sort_keys=True), [])
+        same = by_config.setdefault(json.dumps(run.defining, sort_keys=True), [])
         for other in same:
             if other.seed == run.seed:
                 raise InputError(
@@ -124,7 +124,8 @@ def compare(
             {
                 **{field: getattr(model, field) for field in _DESCRIBED},
                 "seeds": [run.seed for run in model.runs],
-                "runs": [str(run.path) for run in model.runs],
+                "folds": len(model.runs[0].folds),
+                "runs": [str(part.path) for run in model.runs for part in run.parts],
                 "n_test": len(tests[0]),
                 "dice": _dice(runs, tests, dice),
                 "voxels": voxel_agreement.describe([run.voxels for run in model.runs]),
@@ -221,15 +222,6 @@ def _empty_cases(rows: list[Row]) -> dict[str, Any]:
     return result
 
 
-def _defining(run: Run) -> dict[str, Any]:
-    """Returns the fields of the config that steer weights or samples."""
-    return {
-        name: value
-        for name, value in run.config.items()
-        if name not in _ASIDE and not name.startswith("data.phantom_")
-    }
-
-
 def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
     if len(patches) == 1:
         shape = run.config.get("data.shape")
@@ -242,8 +234,8 @@ def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
 
 def _variant(model: Model, models: list[Model]) -> str:
     """Returns the fields whose values set `model` apart from others of its name."""
-    configs = [_defining(one.runs[0]) for one in models if one[:3] == model[:3]]
-    own = _defining(model.runs[0])
+    configs = [one.runs[0].defining for one in models if one[:3] == model[:3]]
+    own = model.runs[0].defining
     names = sorted({name for config in configs for name in config})
     differing = [n for n in names if any(c.get(n) != own.get(n) for c in configs)]
     return ", ".join(f"{name}={own.get(name)}" for name in differing)

@@ -235,4 +235,6 @@ def _test_rows(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def _panel_path(model: Model, case: str) -> Path:
-    return model.runs[0].path / "panels" / f"{case}.npz"
+    parts = model.runs[0].parts
+    own = next(part for part in parts if case in _test_rows(part.rows))
+    return own.path / "panels" / f"{case}.npz"

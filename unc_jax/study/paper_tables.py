@@ -114,6 +114,8 @@ def paper_table(statistics: Statistics, target: str) -> Table:
     name, kind, title = _TITLES[target]
     data = ", ".join(sorted({model["data"] for model in models})) or "nothing yet"
     several = any(len(model["seeds"]) > 1 for model in models)
+    joined = max((model["folds"] for model in models), default=0)
+    folds = f" {joined} folds joined: each case is a test case once." if joined else ""
     seeds = " and seeds; ± standard deviation over seeds; p the largest of the seeds"
     notes = _empty_notes(statistics, {model["name"] for model in models})
     return Table(
@@ -124,8 +126,8 @@ def paper_table(statistics: Statistics, target: str) -> Table:
         "correlation coefficient between uncertainty measures and segmentation quality "
         "(Dice), test data. In brackets 95 % bootstrap intervals over cases"
         f"{seeds if several else ''}. n: test cases with both values defined (the "
-        "paper's test set has 55; it prints no n). Best per column in bold. Empty "
-        f"cases: {statistics['empty_cases_policy']}.",
+        f"paper's test set has 55; it prints no n).{folds} Best per column in bold. "
+        f"Empty cases: {statistics['empty_cases_policy']}.",
         "Empty cases (first seed):" if notes else "",
         notes,
     )

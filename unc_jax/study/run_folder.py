@@ -20,18 +20,28 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 EMPTY_CASES = ("exclude", "zero")
 TARGETS = ("liver", "tumor")
 _REQUIRED = ("seed", "data.target", "loss.name", "train.patch_shape")
+# Fields that steer neither weights nor samples: places, and mechanics; and those that
+# runs of one model differ by.
+_ASIDE = (
+    *("seed", "data.root", "data.prepared", "data.split_file", "data.skip_bad_cases"),
+    *("data.split_seed", "data.fold"),
+    *("evaluate.members", "train.checkpoints", "evaluate.chunk", "evaluate.bootstrap"),
+    *("evaluate.window_batch", "evaluate.save_predictions", "train.residence"),
+    *("train.steps_per_call", "train.checkpoint_every_steps", "train.rematerialise"),
+)
 # Relative difference of a reference volume that rounding in a table may make.
 _SAME_VOLUME = 1e-6
 
 
 class Run(NamedTuple):
-    """One evaluated training.
+    """One evaluated training, or those of all folds joined (`folds.join`).
 
     Attributes:
       config: flat, {"train.batch": 8, ...}, of `read_fields`.
       rows: of cases.csv.
       evaluation, voxels, preparation, features: contents of the JSON files of these
         names; None where the run folder does not have them.
+      folds: the runs that were joined; () if none were.
     """
 
     path: Path
@@ -41,6 +51,21 @@ class Run(NamedTuple):
     voxels: dict[str, Any] | None = None
     preparation: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
+    folds: tuple["Run", ...] = ()
+
+    @property
+    def parts(self) -> tuple["Run", ...]:
+        """Returns the runs of single run folders that this one is made of."""
+        return self.folds or (self,)
+
+    @property
+    def defining(self) -> dict[str, Any]:
+        """Returns the fields of the config that steer weights or samples."""
+        return {
+            name: value
+            for name, value in self.config.items()
+            if name not in _ASIDE and not name.startswith("data.phantom_")
+        }
 
     @property
     def cohort(self) -> str | None:
@@ -106,17 +131,6 @@ def evaluated_steps(path: Path) -> list[int]:
     return steps
 
 
-def open_comparable(paths: Sequence[Path]) -> list[Run]:
-    """Opens runs whose measures can be compared with Dice on the test cases.
-
-    Raises InputError for a run with too few such cases, or with an impossible table.
-    """
-    runs = [open_run(path) for path in paths]
-    for run in runs:
-        _check_rows(run.rows, run.path / "cases.csv")
-    return runs
-
-
 def with_empty_cases(rows: list[Row], policy: str) -> list[Row]:
     """Returns the rows under a policy for numbers that an empty mask leaves undefined.
 
@@ -139,25 +153,20 @@ def with_empty_cases(rows: list[Row], policy: str) -> list[Row]:
 def check_comparable(runs: Sequence[Run]) -> None:
     """Raises InputError unless all runs saw the same cases, splits and references."""
     for run in runs[1:]:
-        _check_same_cases(runs[0], run)
+        check_references(runs[0], run)
+        _check_splits(runs[0], run)
 
 
-def _check_same_cases(first: Run, other: Run) -> None:
+def check_references(first: Run, other: Run) -> None:
+    """Raises InputError unless both runs have the same cases and references."""
     both = f"{first.path} and {other.path} cannot be compared"
-    one, two = ({str(row["case"]): row for row in run.rows} for run in (first, other))
+    one, two = _by_case(first), _by_case(other)
     if set(one) != set(two):
         case = min(set(one) ^ set(two))
         raise InputError(
             f"{both}: {len(one)} and {len(two)} cases, {case} in one only (another "
             "cohort, or an evaluation that is not finished)"
         )
-    for case, row in one.items():
-        split = two[case]["split"]
-        if row["split"] != split:
-            raise InputError(
-                f"{both}: {case} is a {row['split']} case of one and a {split} case of "
-                "the other; train both on one split (data.split_file)"
-            )
     for case, row in one.items():
         here, there = row["reference_ml"], two[case]["reference_ml"]
         if here is None or there is None:
@@ -168,14 +177,35 @@ def _check_same_cases(first: Run, other: Run) -> None:
                 f"{both}: the reference of {case} has {here:.6g} ml in one and "
                 f"{there:.6g} ml in the other (other data or another data.shape)"
             )
-    if None not in (first.cohort, other.cohort) and first.cohort != other.cohort:
-        raise InputError(
-            f"{both}: their cohorts have the fingerprints {str(first.cohort)[:12]} and "
-            f"{str(other.cohort)[:12]} (other images or another preparation)"
-        )
 
 
-def _check_rows(rows: list[Row], table: Path) -> None:
+def _check_splits(first: Run, other: Run) -> None:
+    two = _by_case(other)
+    for case, row in _by_case(first).items():
+        split = two[case]["split"]
+        if row["split"] != split:
+            raise InputError(
+                f"{first.path} and {other.path} cannot be compared: {case} is a "
+                f"{row['split']} case of one and a {split} case of the other; train "
+                "both on one split (data.split_file), or all folds of both (data.fold)"
+            )
+    for here, there in zip(first.parts, other.parts, strict=False):
+        if None not in (here.cohort, there.cohort) and here.cohort != there.cohort:
+            raise InputError(
+                f"{here.path} and {there.path} cannot be compared: their cohorts have "
+                f"the fingerprints {str(here.cohort)[:12]} and "
+                f"{str(there.cohort)[:12]} (other images, split or preparation)"
+            )
+
+
+def _by_case(run: Run) -> dict[str, Row]:
+    """Returns the row of each case; its test row, where folds were joined."""
+    return {str(row["case"]): row for row in run.rows}
+
+
+def check_rows(run: Run) -> None:
+    """Raises InputError for an impossible table, or one with too few test cases."""
+    rows, table = run.rows, run.path / "cases.csv"
     strange = {str(row["split"]) for row in rows} - set(cases_table.SPLITS)
     if strange:
         raise InputError(
@@ -210,6 +240,12 @@ def _check_config(config: dict[str, Any], path: Path) -> None:
         raise InputError(
             f"{path}: train.patch_shape is {patch!r}, seed {seed!r}; "
             "they must be three numbers of voxels and a whole number"
+        )
+    fold, folds = config["data.fold"], config["data.folds"]
+    if not isinstance(fold, int) or not isinstance(folds, int) or fold >= folds:
+        raise InputError(
+            f"{path}: data.fold is {fold!r} of data.folds {folds!r}; they must be "
+            "whole numbers, the first below the second"
         )
 
 

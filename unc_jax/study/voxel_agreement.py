@@ -146,13 +146,38 @@ def collect(folder: Path, cases: Sequence[str]) -> dict[str, Any] | None:
     found = {case: read_object(path) for case, path in paths.items() if path.exists()}
     if not found:
         return None
-    sums = _of_each(
-        lambda name, place: metrics.add_sums(
-            [one[name][place] for one in found.values()]
-        )
+    return add(
+        [
+            {
+                "cases": 1,
+                "tallies": one,
+                "raters": {case: one["raters"]} if one["raters"] else {},
+            }
+            for case, one in found.items()
+        ]
     )
-    rated = {case: one["raters"] for case, one in found.items() if one["raters"]}
-    return {"cases": len(found), "tallies": sums, "raters": rated}
+
+
+def add(contents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Adds contents of voxels.json that are of different cases, at least one."""
+    try:
+        return {
+            "cases": sum(one["cases"] for one in contents),
+            "tallies": _of_each(
+                lambda name, place: metrics.add_sums(
+                    [one["tallies"][name][place] for one in contents]
+                )
+            ),
+            "raters": {k: v for one in contents for k, v in one["raters"].items()},
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _of_another_form(error) from None
+
+
+def _of_another_form(error: Exception) -> InputError:
+    return InputError(
+        f"a voxels.json is not of this form ({error!r}); evaluate the run again"
+    )
 
 
 def describe(contents: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
@@ -175,9 +200,7 @@ def describe(contents: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None
             "raters": _raters([one["raters"] for one in found]),
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"a voxels.json is not of this form ({error!r}); evaluate the run again"
-        ) from None
+        raise _of_another_form(error) from None
 
 
 def voxel_tables(content: dict[str, Any]) -> list[Table]:
