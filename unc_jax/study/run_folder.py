@@ -97,15 +97,12 @@ def open_run(path: Path) -> Run:
         )
     config = read_fields(path)
     _check_config(config, path / "config.json")
-    return Run(
-        path,
-        config,
-        cases_table.read_rows(table, EVALUATION_COLUMNS),
-        *(
-            _read_if_there(path / f"{name}.json")
-            for name in ("evaluation", "voxels", "preparation", "features")
-        ),
+    evaluation, voxels, preparation, features = (
+        _read_if_there(path / f"{name}.json")
+        for name in ("evaluation", "voxels", "preparation", "features")
     )
+    rows = cases_table.read_rows(table, EVALUATION_COLUMNS)
+    return Run(path, config, rows, evaluation, voxels, preparation, features)
 
 
 def read_fields(path: Path) -> dict[str, Any]:
