@@ -174,6 +174,12 @@ def test_what_is_no_picture_is_left_out(tmp_path, content):
     assert not shown.of("img")
 
 
+def test_the_picture_of_an_only_structure_has_the_name_of_its_case(tmp_path):
+    draw(tmp_path / "pictures", "a")
+    shown = written(tmp_path / "r.html", [row("a", structure="liver")])
+    assert len(shown.of("img")) == 1
+
+
 def test_where_the_uncertainty_lies_stands_below_the_picture(tmp_path):
     draw(tmp_path / "pictures", "a")
     case = row("a", uncertain_where="38.0 ml above 0.2")

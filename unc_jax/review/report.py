@@ -159,8 +159,11 @@ def _picture_of(pictures: Path, row: Row) -> Picture | None:
     case = str(row["case"])
     # A name with a slash in it would lead out of the folder.
     inside = case.strip(".") and not set("/\\\0") & set(case)
-    name = by_structure.picture_name(case, str(row["structure"]))
-    return read_picture(pictures / name) if inside else None
+    if not inside:
+        return None
+    # The picture of the only structure of a case has the case's name.
+    names = (by_structure.picture_name(case, s) for s in (str(row["structure"]), ""))
+    return next(filter(None, (read_picture(pictures / name) for name in names)), None)
 
 
 def _counts(rows: Sequence[Row]) -> list[tuple[int, str]]:
