@@ -387,7 +387,9 @@ def test_pipes_are_no_files(series):
     assert "pipe" in dict(passed)[series / "pipe.dcm"]
 
 
-def test_a_mask_becomes_a_segmentation_of_its_series(series):
+@pytest.fixture
+def ct(series):
+    """The files of a series that allows a segmentation, and its grid."""
     pytest.importorskip("highdicom")
     for path in series.glob("*.dcm"):
         one = pydicom.dcmread(path)
@@ -396,47 +398,109 @@ def test_a_mask_becomes_a_segmentation_of_its_series(series):
         del one.PatientID  # as de-identified series have it
         one.save_as(path)
     files = files_of(series)
-    _, geometry = dicom.read_series(files)
+    return files, dicom.read_series(files)[1]
+
+
+def segmented(folder, ct, **maps):
+    """What is read again of the maps, by name."""
+    target = maps.pop("target", "liver")
+    files, geometry = ct
+    dicom_seg.write_segmentations(
+        folder, maps, geometry, files, target=target, version="1"
+    )
+    return {name: pydicom.dcmread(folder / f"{name}.dcm") for name in maps}
+
+
+def test_a_mask_becomes_a_segmentation_of_its_series(tmp_path, ct):
     mask = np.zeros((3, 2, 3), bool)
     mask[0, 1, 2] = True  # canonical: last column, first row, top slice
-    path = series / "out" / "mask.dcm"
     identifiers = set()
     for _ in range(2):
-        dicom_seg.write_segmentation(
-            path, mask, geometry, files, target="liver", version="1"
-        )
-        found = pydicom.dcmread(path)
+        found = segmented(tmp_path, ct, mask=mask)["mask"]
         identifiers.add(found.SOPInstanceUID)
     assert len(identifiers) == 1
     assert found.SOPClassUID == pydicom.uid.SegmentationStorage
-    assert found.SegmentSequence[0].SegmentLabel == "liver"
     assert found.NumberOfFrames == 1  # empty planes are left out
     np.testing.assert_array_equal(np.squeeze(found.pixel_array), [[0, 0, 1], [0, 0, 0]])
     frame = found.PerFrameFunctionalGroupsSequence[0]
     place = frame.PlanePositionSequence[0].ImagePositionPatient
     assert list(place) == [10.0, 20.0, 30.0]
-    mask[:] = False
-    dicom_seg.write_segmentation(
-        path, mask, geometry, files, target="tumor", version="1"
-    )
-    assert not pydicom.dcmread(path).pixel_array.any()
-    assert pydicom.dcmread(path).SOPInstanceUID not in identifiers
+    found = segmented(tmp_path, ct, mask=mask & False, target="tumor")["mask"]
+    assert not found.pixel_array.any()
+    assert found.SOPInstanceUID not in identifiers
+
+
+def test_mean_and_uncertainty_become_fractions(tmp_path, ct):
+    rng = np.random.default_rng(0)
+    maps = {name: rng.random((3, 2, 3), np.float32) for name in ("mean", "uncertainty")}
+    maps["mean"][:, :, 1] = 0  # a plane that is left out
+    found = segmented(tmp_path, ct, **maps)
+    for name, one in found.items():
+        assert one.SegmentationType == "FRACTIONAL"
+        assert one.SegmentationFractionalType == "PROBABILITY"
+        most = one.MaximumFractionalValue
+        assert most == 255
+        read = np.zeros((3, 2, 3))  # planes from the feet up, rows, columns
+        for frame, plane in zip(
+            one.PerFrameFunctionalGroupsSequence, one.pixel_array, strict=True
+        ):
+            z = frame.PlanePositionSequence[0].ImagePositionPatient[2]
+            read[[20.0, 25.0, 30.0].index(float(z))] = plane / most
+        # Of the series columns run to the left, rows to the back: both turned.
+        canonical = read.transpose(2, 1, 0)[::-1, ::-1]
+        np.testing.assert_allclose(canonical, maps[name], atol=0.5 / 255 + 1e-6)
+    assert len(found["mean"].PerFrameFunctionalGroupsSequence) == 2
+    series = {one.SeriesInstanceUID for one in found.values()}
+    assert len(series) == 2
+
+
+def test_viewers_find_names_codes_and_the_algorithm(tmp_path, ct):
+    maps = {name: np.ones((3, 2, 3)) for name in ("mask", "mean", "uncertainty")}
+    labels = []
+    for name, one in segmented(tmp_path, ct, **maps).items():
+        assert one.Modality == "SEG"
+        assert one.SeriesDescription.startswith("unc_jax liver, ")
+        assert one.ContentLabel == name.upper()
+        (segment,) = one.SegmentSequence
+        labels.append(segment.SegmentLabel)
+        (category,) = segment.SegmentedPropertyCategoryCodeSequence
+        (kind,) = segment.SegmentedPropertyTypeCodeSequence
+        assert (category.CodeMeaning, kind.CodeMeaning) == ("Organ", "Liver")
+        assert kind.CodingSchemeDesignator == "SCT"
+        assert segment.SegmentAlgorithmType == "AUTOMATIC"
+        assert segment.SegmentAlgorithmName == "unc_jax"
+        (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
+        assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("unc_jax", "1")
+        assert len(segment.RecommendedDisplayCIELabValue) == 3
+        assert segment.TrackingUID
+    assert labels == ["liver", "liver: mean probability", "liver: uncertainty, nats"]
+    other = segmented(tmp_path, ct, mask=maps["mask"], target="organ")["mask"]
+    (kind,) = other.SegmentSequence[0].SegmentedPropertyTypeCodeSequence
+    assert kind.CodeMeaning == "Organ"
+
+
+def test_the_standards_own_check_has_no_complaint(tmp_path, ct):
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("no dciodvfy here")
+    maps = {name: np.ones((3, 2, 3)) for name in ("mask", "mean", "uncertainty")}
+    segmented(tmp_path, ct, **maps)
+    for name in maps:
+        done = subprocess.run(
+            ["dciodvfy", tmp_path / f"{name}.dcm"], capture_output=True, text=True
+        )
+        assert "Error" not in done.stderr
 
 
 def test_a_series_without_study_gives_no_segmentation(series):
     pytest.importorskip("highdicom")
     files = files_of(series)
     _, geometry = dicom.read_series(files)
+    maps = {"mask": np.ones((3, 2, 3), bool), "mean": np.ones((3, 2, 3))}
     with pytest.raises(InputError, match="allows no segmentation"):
-        dicom_seg.write_segmentation(
-            series / "mask.dcm",
-            np.ones((3, 2, 3), bool),
-            geometry,
-            files,
-            target="liver",
-            version="1",
+        dicom_seg.write_segmentations(
+            series / "o", maps, geometry, files, target="liver", version="1"
         )
-    assert not (series / "mask.dcm").exists()
+    assert not (series / "o").exists()
 
 
 def placed_by_hand(folder):

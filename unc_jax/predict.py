@@ -212,7 +212,9 @@ def _parser() -> Parser:
         "--samples-too", action="store_true", help="also CASE/samples/NN.nii.gz"
     )
     parser.add_argument(
-        "--dicom-seg", action="store_true", help="of DICOM series also CASE/mask.dcm"
+        "--dicom-seg",
+        action="store_true",
+        help="of DICOM series also CASE/{mask,mean,uncertainty}.dcm",
     )
     parser.add_argument(
         "--distributed", action="store_true", help="one of several processes of a run"

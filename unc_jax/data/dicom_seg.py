@@ -1,4 +1,4 @@
-"""Masks written as DICOM segmentation objects.
+"""Maps of a case written as DICOM segmentation objects.
 
 Needs highdicom: pip install "unc_jax[dicom]".
 """
@@ -6,8 +6,9 @@ Needs highdicom: pip install "unc_jax[dicom]".
 import hashlib
 import importlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,12 +19,30 @@ from unc_jax.data.geometry import Geometry, to_scan_order
 from unc_jax.errors import InputError
 
 _NO_HIGHDICOM = "DICOM segmentations need highdicom: pip install highdicom"
-# SNOMED CT names: category and type of what is segmented.
+# SNOMED CT names: category and type of what is segmented. "organ": one whose name the
+# run does not know.
 _CODES = {
     "liver": ("Organ", "Liver"),
     "tumor": ("MorphologicallyAbnormalStructure", "Neoplasm"),
+    "organ": ("AnatomicalStructure", "Organ"),
 }
-_SERIES_NUMBER = 900  # behind what a scanner numbers
+_LEVELS = 255  # a fraction is a whole number of these parts
+_COLOR = (0, 229, 255)  # RGB, of the outlines in the report
+
+
+class _Content(NamedTuple):
+    """What a map is called in lists of series and of segments."""
+
+    number: int  # of the series, behind what a scanner numbers
+    label: str  # after the name of the target
+    title: str
+
+
+_CONTENTS = {
+    "mask": _Content(900, "", "mask"),
+    "mean": _Content(901, ": mean probability", "mean probability"),
+    "uncertainty": _Content(902, ": uncertainty, nats", "uncertainty in nats"),
+}
 # A segmentation copies these of its series. They may be empty (type 2), and are often
 # gone where a series was de-identified.
 _MAY_BE_EMPTY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
@@ -36,60 +55,89 @@ def require_highdicom() -> Any:
     return load_library("highdicom", _NO_HIGHDICOM)
 
 
-def write_segmentation(
-    path: Path,
-    mask: np.ndarray,
+def write_segmentations(
+    folder: Path,
+    maps: Mapping[str, np.ndarray],
     geometry: Geometry,
     slice_files: tuple[Path, ...],
     *,
     target: str,
     version: str,
 ) -> None:
-    """Writes one binary segment that refers to the slices `slice_files` it lies on.
+    """Writes FOLDER/NAME.dcm of each map, a segment on the slices `slice_files`.
 
-    Empty planes are left out unless all are empty. The same mask of the same series
-    gets the same identifiers. Raises InputError when highdicom is missing or the series
-    lacks what a segmentation copies from it (patient and study).
+    A mask becomes a BINARY one. Mean and uncertainty become FRACTIONAL ones: a fraction
+    of 1 is a probability of 1, or 1 nat, and is rounded to 1/255. Empty planes are left
+    out unless all are empty. The same map of the same series gets the same identifiers.
+    Raises InputError when highdicom is missing or the series lacks what a segmentation
+    copies from it (patient and study); then nothing is written.
 
     Args:
-      mask: bool (x, y, z), canonical, on the grid that `read_series(slice_files)` gave
-        with `geometry`.
-      target: "liver" or "tumor".
+      maps: "mask", bool, "mean" and "uncertainty", 0 ... 1, by name; each (x, y, z),
+        canonical, on the grid that `read_series(slice_files)` gave with `geometry`.
+      target: "liver", "tumor" or "organ".
       version: of this program.
     """
-    hd, slices = require_highdicom(), _sources(slice_files)
-    planes = to_scan_order(mask, geometry).transpose(2, 1, 0)
-    content = hashlib.sha256(np.packbits(planes).tobytes()).hexdigest()
-    mark = [str(slices[0].get("SeriesInstanceUID", "")), target, version, content]
-    series, own, tracked = (
-        load_pydicom().uid.generate_uid(entropy_srcs=[*mark, purpose])
-        for purpose in ("series", "instance", "tracking")
-    )
+    require_highdicom()
+    slices = _sources(slice_files)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on attributes that a source lacks
-            segmentation = hd.seg.Segmentation(
-                source_images=slices,
-                pixel_array=np.ascontiguousarray(planes, np.uint8),
-                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=[_description(target, version, tracked)],
-                series_instance_uid=series,
-                series_number=_SERIES_NUMBER,
-                sop_instance_uid=own,
-                instance_number=1,
-                manufacturer="unc_jax",
-                manufacturer_model_name="unc_jax",
-                software_versions=version,
-                device_serial_number="0",
-                omit_empty_frames=True,
+        made = {
+            name: _segmentation(
+                name, to_scan_order(one, geometry).T, slices, target, version
             )
+            for name, one in maps.items()
+        }
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{slice_files[0]}: its series allows no segmentation ({reason})"
         ) from None
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        segmentation.save_as(file)
+    for name, one in made.items():
+        with (
+            replacing(folder / f"{name}.dcm") as temporary,
+            open(temporary, "wb") as file,
+        ):
+            one.save_as(file)
+
+
+def _segmentation(
+    name: str, planes: np.ndarray, slices: list[Any], target: str, version: str
+) -> Any:
+    """Returns the segmentation object of a map (planes, rows, columns)."""
+    hd, content = require_highdicom(), _CONTENTS[name]
+    kinds = hd.seg.SegmentationTypeValues
+    kind = kinds.BINARY if name == "mask" else kinds.FRACTIONAL
+    # Of nats no scan has more than 1: the largest is 0.37, of masks 0.69.
+    levels = np.rint(np.clip(np.nan_to_num(planes), 0, 1) * _LEVELS).astype(np.uint8)
+    mark = [str(slices[0].get("SeriesInstanceUID", "")), target, version, name]
+    mark.append(hashlib.sha256(levels.tobytes()).hexdigest())
+    series, own, tracked = (
+        load_pydicom().uid.generate_uid(entropy_srcs=[*mark, purpose])
+        for purpose in ("series", "instance", "tracking")
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on attributes that a source lacks
+        return hd.seg.Segmentation(
+            source_images=slices,
+            pixel_array=(
+                levels // _LEVELS if name == "mask" else levels / np.float32(_LEVELS)
+            ),
+            segmentation_type=kind,
+            max_fractional_value=_LEVELS,
+            segment_descriptions=[_description(target, content, version, tracked)],
+            series_instance_uid=series,
+            series_number=content.number,
+            series_description=f"unc_jax {target}, {content.title}",
+            content_description=f"{target}, {content.title}",
+            content_label=name.upper(),
+            sop_instance_uid=own,
+            instance_number=1,
+            manufacturer="unc_jax",
+            manufacturer_model_name="unc_jax",
+            software_versions=version,
+            device_serial_number="0",
+            omit_empty_frames=True,
+        )
 
 
 def _sources(files: tuple[Path, ...]) -> list[Any]:
@@ -106,14 +154,14 @@ def _sources(files: tuple[Path, ...]) -> list[Any]:
     return slices
 
 
-def _description(target: str, version: str, tracked: str) -> Any:
+def _description(target: str, content: _Content, version: str, tracked: str) -> Any:
     """Returns what the segment is, and what made it."""
     hd = require_highdicom()
     codes = importlib.import_module("pydicom.sr.codedict").codes
     category, kind = (getattr(codes.SCT, name) for name in _CODES[target])
     return hd.seg.SegmentDescription(
         segment_number=1,
-        segment_label=target,
+        segment_label=target + content.label,
         segmented_property_category=category,
         segmented_property_type=kind,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -121,5 +169,6 @@ def _description(target: str, version: str, tracked: str) -> Any:
             name="unc_jax", family=codes.DCM.ArtificialIntelligence, version=version
         ),
         tracking_uid=tracked,
-        tracking_id=f"unc_jax {target}",
+        tracking_id=f"unc_jax {target}, {content.title}",
+        display_color=hd.color.CIELabColor.from_rgb(*_COLOR),
     )

@@ -30,7 +30,7 @@ class Request(NamedTuple):
         segmenter finds the liver.
       samples: write the mask of every sample.
       largest: leave but the largest component of each mask.
-      dicom_seg: write the masks of DICOM series as DICOM segmentations too.
+      dicom_seg: write the maps of DICOM series as DICOM segmentations too.
     """
 
     output: Path
@@ -96,6 +96,8 @@ def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
     folder = request.output / scan.case
     scan_maps.write_maps(folder, maps, geometry)
     target = segmenter.preparation.target
+    if segmenter.run.config.get("data.liver_labels"):
+        target = "organ"  # chosen by value: of whatever organ
     extras = _write_extras(scan, found, geometry, request, target)
     warnings = [*scan.warnings, *found.warnings, *extras]
     row: Row = {
@@ -164,14 +166,14 @@ def _write_extras(
         scan_maps.write_samples(folder, masks, shape, geometry, found.box)
     if request.dicom_seg and scan.series:
         try:
-            dicom_seg.write_segmentation(
-                folder / "mask.dcm",
-                found.mask,
+            dicom_seg.write_segmentations(
+                folder,
+                {name: getattr(found, name) for name in scan_maps.MAPS},
                 geometry,
                 scan.series,
                 target=target,
                 version=report.versions()["unc_jax"],
             )
         except InputError as error:
-            return [f"no mask.dcm: {error}"]
+            return [f"no DICOM segmentations: {error}"]
     return []

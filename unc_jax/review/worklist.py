@@ -123,7 +123,8 @@ def write_unfinished(output: Path, rows: Sequence[Row]) -> None:
 def clear_case(output: Path, case: str) -> None:
     """Removes what earlier commands wrote of a case, so that none of it stays."""
     folder = output / case
-    for name in ("case.json", "mask.dcm", *(f"{one}.nii.gz" for one in scan_maps.MAPS)):
+    maps = (f"{name}{end}" for name in scan_maps.MAPS for end in (".nii.gz", ".dcm"))
+    for name in ("case.json", *maps):
         (folder / name).unlink(missing_ok=True)
     for path in folder.glob("samples/[0-9][0-9]*.nii.gz"):
         path.unlink()
