@@ -42,7 +42,7 @@ def test_members_are_the_samples_in_their_order():
     np.testing.assert_allclose(prediction.mean, samples.mean(0), rtol=1e-6)
     masks = np.unpackbits(prediction.masks, axis=-1, count=VOLUME.shape[2])
     np.testing.assert_array_equal(masks.astype(bool), samples >= 0.5)
-    assert prediction.uncertainty == pytest.approx(
+    assert prediction.on_host().uncertainty == pytest.approx(
         np.asarray(measures.voxelwise_uncertainty(samples))
     )
     with jax.disable_jit():
