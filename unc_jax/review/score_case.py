@@ -81,8 +81,6 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
         geometry, found = reduce_several(paths, request.wanted, reference)
         scored = _score_several(case, found, geometry, request, source)
     if isinstance(geometry, Unplaced):
-        for row in scored.rows:
-            row["uncertain_where"] = ""  # in ml, and by left and right
         for row in (*scored.rows, *scored.components):
             row.update({n: None for n in row if n.endswith(("_ml", "_mm"))})
     if not scored.rows:
