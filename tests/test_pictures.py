@@ -108,6 +108,15 @@ def test_uncertainty_outside_the_body_is_dark(drawn):
     assert everywhere[2, 2].sum() > 60
 
 
+def test_a_scan_from_inside_the_body_has_no_air(drawn):
+    image = np.full((40, 40, 40), 300, np.float32)
+    image[:10, :10, 10:30] = 0  # fluid at its edge, 3 % of it
+    mask = np.zeros(image.shape, bool)
+    mask[15:30, 15:30, 15:30] = True
+    shown = drawn(image, mask, image * 0 + 0.15, (1, 1, 1))[289:, :264]
+    assert (shown.sum(axis=-1) > 60).all()
+
+
 def test_the_locator_shows_what_is_cut_of_the_scan(drawn):
     image = np.full((50, 40, 300), 60, np.float32)
     mask = np.zeros(image.shape, bool)

@@ -247,5 +247,5 @@ def test_folders_without_an_index_are_prepared(tiny_config, tiny_task, tmp_path)
 
 def test_the_config_is_stored_by_training(tiny_config, tiny_run):
     stored = json.loads((tiny_run / "config.json").read_text())
-    expected = flat_config(tiny_config)
+    expected = {"format": 1, **flat_config(tiny_config)}
     assert {**stored, "data.prepared": ""} == {**expected, "data.prepared": ""}

@@ -16,6 +16,9 @@ from unc_jax.errors import InputError
 # A ConfigDict, whose fields no type checker can know.
 Config: TypeAlias = Any
 
+# Of run folders, in their config.json; those without one are older. It rises when an
+# older program would read a folder wrongly.
+FORMAT = 1
 # Fields of earlier versions; run folders that hold them stay readable.
 _DELETED = ("evaluate.halo",)
 # Fields that earlier versions lack, at the value that they stood for.
@@ -42,6 +45,24 @@ def flat_config(config: Config) -> dict[str, Any]:
     return flat
 
 
+def stored_config(config: Config) -> dict[str, Any]:
+    """Returns the fields of a config.json: the format and the flat config."""
+    return {"format": FORMAT, **flat_config(config)}
+
+
+def check_format(fields: dict[str, Any], path: object) -> None:
+    """Raises InputError for stored fields of a newer format; `path` names their file.
+
+    Those of an older format, or without one, pass.
+    """
+    found = fields.get("format", 0)
+    if not isinstance(found, int) or found > FORMAT:
+        raise InputError(
+            f"{path}: a run folder of format {found!r}, newer than this version of "
+            f"unc_jax, which reads formats up to {FORMAT}; install a newer one"
+        )
+
+
 def read_config(path: Path) -> Config:
     """Reads a run's config.json over the defaults; lists become tuples again.
 
@@ -65,6 +86,8 @@ def from_flat(fields: dict[str, Any], path: Path) -> Config:
     Raises InputError when they are none of this version.
     """
     config = base.get_config()
+    if isinstance(fields, dict):
+        check_format(fields, path)
     try:
         config.update_from_flattened_dict(
             {name: _as_tuple(value) for name, value in upgrade(fields).items()}
@@ -78,7 +101,8 @@ def from_flat(fields: dict[str, Any], path: Path) -> Config:
 
 def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
     """Returns stored fields of any version under the names and values of this one."""
-    kept = {name: value for name, value in fields.items() if name not in _DELETED}
+    aside = ("format", *_DELETED)
+    kept = {name: value for name, value in fields.items() if name not in aside}
     kept = {**_ADDED, **dict.fromkeys(_SEEDS, kept.get("seed", 0)), **kept}
     for (name, old), new in _DELETED_VALUES.items():
         if kept.get(name) == old:

@@ -22,7 +22,7 @@ from ml_collections import config_flags
 from configs import base
 from unc_jax import cli, compilation, plan, runtime, stages
 from unc_jax.check_config import check_config
-from unc_jax.config import Config, flat_config
+from unc_jax.config import Config, flat_config, stored_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort, open_cohort
 from unc_jax.errors import InputError, counted
@@ -101,7 +101,7 @@ def _run_stages(config: Config, prepared: Cohort, workdir: Path) -> None:
     if _STAGE.value in ("all", "evaluate"):
         path = workdir / "config.json"
         if runtime.is_main() and not path.exists():  # an ensemble trains nothing
-            files.write_json(path, flat_config(config))
+            files.write_json(path, stored_config(config))
         replace = _REPLACE_ROWS.value
         table = stages.evaluate_run(config, prepared, workdir, replace=replace)
         _print(f"\n{table}\n")

@@ -46,7 +46,8 @@ _PALETTE = np.concatenate(
         ),
     ]
 )
-# Air of CT is below -500 HU; of other scans, whatever their unit, below a tenth.
+# Air of CT is below -500 HU; of other scans, whatever their unit, below a tenth. It is
+# at least a tenth of the voxels.
 _AIR_HU, _AIR_SHARE = -500.0, 0.1
 
 
@@ -139,10 +140,12 @@ def _panel(
 
 
 def _air(image: np.ndarray) -> float:
-    """Returns a value between those of air and body."""
+    """Returns a value between those of air and body; -inf where there is no air."""
     values = np.nan_to_num(image[thinned(_whole(image))], posinf=0, neginf=0)
     low, high = np.percentile(values, (0, 99))
-    return _AIR_HU if low < _AIR_HU else low + _AIR_SHARE * (high - low)
+    air = _AIR_HU if low < _AIR_HU else low + _AIR_SHARE * (high - low)
+    # A scan that is cut to the inside of the body has but a few dark voxels.
+    return air if (values < air).mean() > _AIR_SHARE else -np.inf
 
 
 def _within_body(

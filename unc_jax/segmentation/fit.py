@@ -11,7 +11,14 @@ import numpy as np
 from absl import logging
 
 from unc_jax import runtime
-from unc_jax.config import Config, differences, flat_config, upgrade
+from unc_jax.config import (
+    Config,
+    check_format,
+    differences,
+    flat_config,
+    stored_config,
+    upgrade,
+)
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
@@ -71,7 +78,7 @@ def fit(
     devices.check_batch(config.train.batch)
     check_resumable(config, cohort.fingerprint, workdir)
     model = build_model(config)
-    recorded = {**flat_config(config), "cohort": cohort.fingerprint}
+    recorded = {**stored_config(config), "cohort": cohort.fingerprint}
     folder = folder_of(workdir, config.train.checkpoints)
     with Checkpoints(folder) as checkpoints, _signals() as received:
         like = devices.replicate(empty_state(config, model))
@@ -84,7 +91,7 @@ def fit(
             logging.info("resumed at step %d", restored.step)
         known = (workdir / "config.json").exists()
         if runtime.is_main() and not (known and int(state.step) == config.train.steps):
-            files.write_json(workdir / "config.json", flat_config(config))
+            files.write_json(workdir / "config.json", stored_config(config))
         run = _Run(config, cohort, workdir, validate, checkpoints, recorded, received)
         return run.to_the_end(state, model)
 
@@ -191,6 +198,7 @@ def check_resumable(
         then, latest = checkpoints.started_under(), checkpoints.latest_step() or 0
     if then is None:
         return None
+    check_format(then, folder)
     now = {**flat_config(config), "cohort": cohort or then["cohort"]}
     check_same(now, upgrade(then))
     if to_train and latest > config.train.steps:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unc_jax.config import upgrade
+from unc_jax.config import check_format, upgrade
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
@@ -111,7 +111,9 @@ def read_fields(path: Path) -> dict[str, Any]:
     Checkpoints in the run folder itself come before the place that the config names: a
     folder may have been carried here.
     """
-    fields = upgrade(read_object(path / "config.json"))
+    stored = read_object(path / "config.json")
+    check_format(stored, path / "config.json")
+    fields = upgrade(stored)
     settings = (_read_if_there(path / "evaluation.json") or {}).get("settings", {})
     if isinstance(settings, dict):
         fields |= {k: v for k, v in settings.items() if k.startswith("evaluate.")}
