@@ -110,6 +110,13 @@ def test_a_network_of_other_fields_is_named(tiny_config, run):
         stages.evaluate_run(tiny_config, stages.prepare(tiny_config), run)
 
 
+def test_a_network_of_another_fold_is_named(tiny_config, run):
+    """As a member of an ensemble it would have seen the test cases."""
+    tiny_config.data.fold = 0
+    with pytest.raises(InputError, match=r"another network \(data.fold: -1 -> 0\)"):
+        stages.evaluate_run(tiny_config, stages.prepare(tiny_config), run)
+
+
 def of_an_earlier_version(run, **fields):
     """Rewrites the records as versions before evaluation.json held settings."""
     stored = json.loads((run / "config.json").read_text())

@@ -213,13 +213,16 @@ def _restore(config: Config, model: UNet3D, folder: Path, step: int | None) -> R
 
 
 def _check_network(config: Config, trained: dict[str, Any] | None, folder: Path):
-    """Raises InputError that names the fields of another network than was trained."""
+    """Raises InputError that names the fields of another network than was trained.
+
+    A network of another fold was trained on cases that are test cases here.
+    """
 
     def network(fields: dict[str, Any]) -> dict[str, Any]:
         return {
             name: value
             for name, value in fields.items()
-            if name.startswith("model.") and name not in _OF_SAMPLES
+            if name.startswith(("model.", "data.fold")) and name not in _OF_SAMPLES
         }
 
     changed = trained and differences(
