@@ -286,6 +286,20 @@ def test_probabilities_that_are_no_numbers_fail_their_case(cohort, tmp_path):
     )
 
 
+def test_maps_that_cannot_be_copied_fail_their_case_alone(cohort, tmp_path):
+    def predict(image, index):
+        prediction = Predictor()(image, index)
+        if IDS[index] != "c":
+            return prediction
+        gone = jnp.zeros(SHAPE)
+        gone.delete()
+        return prediction._replace(mean=gone)
+
+    rows = evaluate(predict, cohort, tmp_path)
+    assert rows[2]["status"].startswith("failed: RuntimeError: Array has been deleted")
+    assert [row["status"] for row in rows].count("ok") == len(IDS) - 1
+
+
 def test_identical_samples_stop_the_evaluation(cohort, tmp_path):
     predict = Predictor(noise=0.0, empty=("a",))
     with pytest.raises(InputError, match=r"case b: .*identical.*dropout is off"):

@@ -31,7 +31,7 @@ _COLOR = (0, 229, 255)  # RGB, of the outlines in the report
 
 
 class _Content(NamedTuple):
-    """What a map is called in lists of series and of segments."""
+    """Names of a map in lists of series and of segments."""
 
     number: int  # of the series, behind what a scanner numbers
     label: str  # after the name of the target

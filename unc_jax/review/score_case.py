@@ -52,7 +52,7 @@ class Request(NamedTuple):
 
 
 class Image(NamedTuple):
-    """What the pictures of a case show: its scan, or without one (`array` is None) the
+    """Background of a case's pictures: its scan, or without one (`array` is None) the
     mean of the samples."""
 
     array: np.ndarray | None = None

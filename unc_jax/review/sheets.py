@@ -34,6 +34,10 @@ def new_sheet(width: int, height: int) -> Axes:
 def draw_slice(
     sheet: Axes, values: np.ndarray, frame: Frame, colors: Colormap, limits: Limits
 ) -> None:
+    """Draws values (rows, columns) into a frame; those not finite as the lower limit.
+
+    limits: values of the first and the last colour.
+    """
     left, top, width, height = frame
     values = np.where(np.isfinite(values), values, limits[0]).astype(np.float32)
     sheet.imshow(

@@ -1,4 +1,4 @@
-"""Where the uncertainty of a case lies: its largest part, in words.
+"""Place of a case's uncertainty: its largest part, in words.
 
 Arrays are canonical (x, y, z) in RAS+ order.
 """

@@ -20,7 +20,7 @@ _ROUNDING = 1e-6
 
 
 class Distances(NamedTuple):
-    """How far two surfaces A and B lie apart.
+    """Distances of two surfaces A and B.
 
     Attributes:
       hd95_mm: the greater of both directions' 95th percentiles, of d(a, B) over A and

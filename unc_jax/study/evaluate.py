@@ -89,7 +89,7 @@ def evaluate_cases(
     own: dict[str, Row] = {}
 
     def finish(case: str, segmented: _Segmented, reference: Future) -> None:
-        segmented = _on_host(segmented)
+        segmented = _on_host(segmented, case)
         index, prediction = cohort.ids.index(case), segmented.prediction
         row = _row(cohort, index, split_of[case], segmented)
         if prediction is not None:
@@ -123,7 +123,7 @@ def evaluate_cases(
 
 
 class _Segmented(NamedTuple):
-    """What the devices made of a case; the prediction is None where they failed."""
+    """Result of a case on the devices; the prediction is None where they failed."""
 
     prediction: Prediction | None
     status: str
@@ -141,21 +141,28 @@ def _segment(predict: Predict, image: np.ndarray, index: int, case: str) -> _Seg
     except InputError:
         raise
     except Exception as error:
-        logging.exception("case %s failed", case)
-        words = " ".join(str(error).split())[:200]
-        return _Segmented(None, f"failed: {type(error).__name__}: {words}", 0.0)
+        return _failed(case, error)
     return _Segmented(prediction, OK, round(time.perf_counter() - started, 3))
 
 
-def _on_host(segmented: _Segmented) -> _Segmented:
-    """Copies the maps; probabilities that are not finite are a failure."""
+def _on_host(segmented: _Segmented, case: str) -> _Segmented:
+    """Copies the maps; a copy that fails, or one that is not finite, is a failure."""
     if segmented.prediction is None:
         return segmented
-    prediction = segmented.prediction.on_host()
-    if np.isfinite(np.sum(prediction.mean)):  # NaN and infinity outlast a sum
-        return segmented._replace(prediction=prediction)
-    status = "failed: FloatingPointError: probabilities are not finite"
-    return _Segmented(None, status, 0.0)
+    try:
+        prediction = segmented.prediction.on_host()
+        if not np.isfinite(np.sum(prediction.mean)):  # NaN and infinity outlast a sum
+            raise FloatingPointError("probabilities are not finite")
+    except Exception as error:
+        return _failed(case, error)
+    return segmented._replace(prediction=prediction)
+
+
+def _failed(case: str, error: Exception) -> _Segmented:
+    """Logs the error that is being handled, and returns the case without numbers."""
+    logging.exception("case %s failed", case)
+    words = " ".join(str(error).split())[:200]
+    return _Segmented(None, f"failed: {type(error).__name__}: {words}", 0.0)
 
 
 def _row(cohort: Cohort, index: int, split: str, segmented: _Segmented) -> Row:

@@ -4,7 +4,8 @@ XLA lowers 3-D convolutions on a CPU to a generic routine at a tenth to a quarte
 speed of the machine, while its 2-D convolutions are near the limit. The network's
 volumes are thin along z, so the CPU form transforms z away: a one-dimensional Winograd
 transform (Winograd, 1980; Lavin and Gray, 2016) in front of 2-D convolutions. On other
-platforms XLA's own convolution is used. Both compute the same function up to rounding.
+platforms XLA's own convolution is used, but of an image on NVIDIA GPUs that of
+`gpu_conv`. All compute the same function up to rounding.
 
 Arrays are z-first, (b, z, x, y, c); kernels are (3, 3, 3, c_in, c_out) over (x, y, z).
 """

@@ -51,9 +51,9 @@ def conv3d_joined(low: Array, skip: Array, kernel: Array) -> Array:
       kernel: (3, 3, 3, c_low + c_skip, c_out), spatial axes in (x, y, z) order.
 
     Returns:
-      (b, 2z, 2x, 2y, c_out), the same on every platform up to rounding; on a CPU the
-      part of `low` is computed on the small volume. Only reverse-mode differentiation
-      is defined.
+      (b, 2z, 2x, 2y, c_out), the same on every platform up to rounding; on a CPU and
+      on NVIDIA GPUs the part of `low` is computed on the small volume. Only
+      reverse-mode differentiation is defined.
     """
     return lax.platform_dependent(
         low, skip, kernel, cpu=_joined_cpu, cuda=_joined_cuda, default=_joined
