@@ -291,3 +291,25 @@ def test_stated_error_is_the_spread_of_repeated_draws():
 def test_three_samples_state_no_error():
     one = reduce_maps(np.random.default_rng(0).random((3, 4, 4, 4), np.float32))
     assert np.isnan(measures.standard_error(one, "cv"))
+
+
+def test_means_inside_are_the_same_from_the_device_and_from_the_host():
+    samples = np.random.default_rng(3).random((6, 5, 4, 9), np.float32) ** 0.5
+    on_device = reduce_samples([jnp.asarray(samples[:4]), jnp.asarray(samples[4:])])
+    on_host = reduce_maps(iter(samples))
+    assert on_device.labelled == pytest.approx(on_host.labelled, rel=1e-5)
+    inside = samples.mean(0) >= 0.5
+    p = samples.astype(np.float64)
+    expected = reference_entropy(p).mean(0)
+    predictive = reference_entropy(p.mean(0))
+    assert on_device.labelled == pytest.approx(
+        {
+            "uncertainty": reference_term(p).mean(0)[inside].mean(),
+            "expected_entropy": expected[inside].mean(),
+            "predictive_entropy": predictive[inside].mean(),
+            "mutual_information": (predictive - expected)[inside].mean(),
+        },
+        rel=1e-5,
+    )
+    nothing = reduce_samples([jnp.zeros((3, 2, 2, 2))]).labelled
+    assert all(np.isnan(value) for value in nothing.values())
