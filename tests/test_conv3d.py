@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unc_jax.segmentation import gpu_conv
-from unc_jax.segmentation.cpu_conv import conv3d as module
-from unc_jax.segmentation.cpu_conv.conv3d import conv3d
+from unc_jax.segmentation.convolution import conv3d as module
+from unc_jax.segmentation.convolution import matrix_units
+from unc_jax.segmentation.convolution.conv3d import conv3d
 
 # (b, z, x, y, c_in, c_out): every formulation, odd sizes and thin axes among them.
 SHAPES = {
@@ -79,10 +79,10 @@ def test_cpu_form_matches_xla_form(shape):
     """A model moves between platforms within this tolerance."""
     array, kernel, gradient = (jnp.float32(a) for a in draw(shape))
     forms = (
-        (module._forward_cpu(array, kernel), gpu_conv.convolve(array, kernel)),
+        (module._forward_cpu(array, kernel), matrix_units.convolve(array, kernel)),
         (
             module._kernel_gradient_cpu(array, gradient),
-            module._kernel_gradient(gpu_conv.convolve)(array, gradient),
+            module._kernel_gradient(matrix_units.convolve)(array, gradient),
         ),
     )
     for found, expected in forms:

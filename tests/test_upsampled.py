@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unc_jax.segmentation.cpu_conv import upsampled
-from unc_jax.segmentation.cpu_conv.conv3d import conv3d
+from unc_jax.segmentation.convolution import upsampled
+from unc_jax.segmentation.convolution.conv3d import conv3d
 
 # (b, z, x, y, c_low, c_skip, c_out): odd sizes and thin axes among them. Small work is
 # left to one convolution; here nothing is small.

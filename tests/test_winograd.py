@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unc_jax.segmentation import gpu_conv
-from unc_jax.segmentation.cpu_conv import conv3d, winograd
+from unc_jax.segmentation.convolution import conv3d, matrix_units, winograd
 
 VOLUME = (3, 8, 6, 5, 4)  # b, z, x, y, c_in
 PLANE, OUT = 6 * 5, 2
@@ -39,7 +38,7 @@ def test_every_slab_size_gives_the_convolution(transform, voxels, arrays, monkey
     x, kernel, _ = arrays
     monkeypatch.setattr(winograd, "_VOXELS", voxels)
     found = winograd.convolve(x, kernel.transpose(2, 0, 1, 3, 4), transform)
-    np.testing.assert_allclose(found, gpu_conv.convolve(x, kernel), atol=1e-4)
+    np.testing.assert_allclose(found, matrix_units.convolve(x, kernel), atol=1e-4)
 
 
 @pytest.mark.parametrize("voxels", SLABS)
@@ -48,7 +47,7 @@ def test_every_slab_size_gives_the_gradient(transform, voxels, arrays, monkeypat
     x, _, gradient = arrays
     monkeypatch.setattr(winograd, "_GRADIENT_VOXELS", voxels)
     found = winograd.kernel_gradient(x, gradient, transform)
-    expected = conv3d._kernel_gradient(gpu_conv.convolve)(x, gradient).transpose(
+    expected = conv3d._kernel_gradient(matrix_units.convolve)(x, gradient).transpose(
         2, 0, 1, 3, 4
     )
     np.testing.assert_allclose(found, expected, atol=1e-3)

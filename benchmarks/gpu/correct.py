@@ -13,7 +13,7 @@ from jax import Array
 
 from benchmarks.peers.ours import variables
 from unc_jax.segmentation import devices
-from unc_jax.segmentation.cpu_conv.upsampled import convolve
+from unc_jax.segmentation.convolution.upsampled import convolve
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.unet import UNet3D
 

@@ -15,8 +15,8 @@ from benchmarks.peers import ours_training
 from benchmarks.peers.contender import HOST, Device, serve
 from unc_jax.compilation import returning_memory
 from unc_jax.segmentation import devices
-from unc_jax.segmentation.cpu_conv.conv3d import conv3d
-from unc_jax.segmentation.cpu_conv.upsampled import conv3d_joined, upsample
+from unc_jax.segmentation.convolution.conv3d import conv3d
+from unc_jax.segmentation.convolution.upsampled import conv3d_joined, upsample
 from unc_jax.segmentation.sliding import build_point_prediction
 from unc_jax.segmentation.train import empty_state, variables_of
 from unc_jax.segmentation.unet import UNet3D

@@ -12,7 +12,7 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
 from unc_jax.errors import InputError
-from unc_jax.segmentation.cpu_conv.upsampled import convolve
+from unc_jax.segmentation.convolution.upsampled import convolve
 
 DROPOUT_KINDS = ("spatial", "element", "fixed")
 DROPOUT_PLACEMENTS = ("all", "bottleneck")

@@ -5,7 +5,7 @@ speed of the machine, while its 2-D convolutions are near the limit. The network
 volumes are thin along z, so the CPU form transforms z away: a one-dimensional Winograd
 transform (Winograd, 1980; Lavin and Gray, 2016) in front of 2-D convolutions. On other
 platforms XLA's own convolution is used, but of an image on NVIDIA GPUs that of
-`gpu_conv`. All compute the same function up to rounding.
+`matrix_units`. All compute the same function up to rounding.
 
 Arrays are z-first, (b, z, x, y, c); kernels are (3, 3, 3, c_in, c_out) over (x, y, z).
 """
@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from unc_jax.segmentation import gpu_conv
-from unc_jax.segmentation.cpu_conv import winograd
-from unc_jax.segmentation.cpu_conv.winograd import conv2d, pad_z
+from unc_jax.segmentation.convolution import matrix_units, winograd
+from unc_jax.segmentation.convolution.winograd import conv2d, pad_z
 
 # Products of input values and output channels below which compiling takes longer than
 # the faster form saves.
@@ -41,7 +40,7 @@ def conv3d(x: Array, kernel: Array) -> Array:
     Only reverse-mode differentiation is defined.
     """
     return lax.platform_dependent(
-        x, kernel, cpu=_forward_cpu, cuda=_forward_cuda, default=gpu_conv.convolve
+        x, kernel, cpu=_forward_cpu, cuda=_forward_cuda, default=matrix_units.convolve
     )
 
 
@@ -58,7 +57,7 @@ def _conv3d_bwd(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array,
         gradient,
         cpu=_kernel_gradient_cpu,
         cuda=_kernel_gradient(_forward_cuda),
-        default=_kernel_gradient(gpu_conv.convolve),
+        default=_kernel_gradient(matrix_units.convolve),
     )
     return conv3d(gradient, turned), by_kernel.astype(kernel.dtype)
 
@@ -67,7 +66,7 @@ conv3d.defvjp(_conv3d_fwd, _conv3d_bwd)
 
 
 def _forward_cuda(x: Array, kernel: Array) -> Array:
-    form = gpu_conv.convolve_image if x.shape[-1] == 1 else gpu_conv.convolve
+    form = matrix_units.convolve_image if x.shape[-1] == 1 else matrix_units.convolve
     return form(x, kernel)
 
 

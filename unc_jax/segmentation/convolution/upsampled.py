@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from unc_jax.segmentation import gpu_conv
-from unc_jax.segmentation.cpu_conv.conv3d import conv3d, is_small
+from unc_jax.segmentation.convolution import matrix_units
+from unc_jax.segmentation.convolution.conv3d import conv3d, is_small
 
 # Kernels of the three products along z, from the taps.
 _SUMS = np.array([[1, 0, 0], [1, 1, 1], [0, 0, 1]], np.float32)
@@ -86,7 +86,7 @@ def _joined(low: Array, skip: Array, kernel: Array) -> Array:
 
 def _joined_cuda(low: Array, skip: Array, kernel: Array) -> Array:
     of_low, of_skip = _halves(low, kernel)
-    return gpu_conv.convolve_upsampled(low, of_low) + conv3d(skip, of_skip)
+    return matrix_units.convolve_upsampled(low, of_low) + conv3d(skip, of_skip)
 
 
 def _joined_cpu(low: Array, skip: Array, kernel: Array) -> Array:
