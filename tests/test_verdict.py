@@ -104,9 +104,31 @@ def test_measures_that_rank_can_predict_no_better_than_a_constant():
 
 
 def test_few_failures_are_said():
-    assert judge(rows_of(1.0))["flags"].startswith("The worst 10 % hold ")
+    assert " The worst 10 % hold " in judge(rows_of(1.0))["flags"]
     few = judge(rows_of(1.0, test=4))
-    assert few["flags"].startswith("Too few failures")
+    assert " Too few failures" in few["flags"]
+
+
+def test_worst_cases_found_by_hand():
+    dice = [0.5, 0.95, 0.7, 0.92, np.nan, 0.4]
+    found = verdict.worst_found(dice, [True, True, False, False, True, True])
+    assert found == {
+        "worst": 3,
+        "found": 2,  # 0.4 and 0.5, not 0.7
+        "found_by_chance": pytest.approx(9 / 5),
+        "dice_flagged": pytest.approx((0.5 + 0.95 + 0.4) / 3),
+    }
+    nothing = verdict.worst_found([], [])
+    assert nothing["worst"] == nothing["found"] == 0
+    assert nothing["found_by_chance"] is nothing["dice_flagged"] is None
+
+
+def test_a_review_is_told_in_words():
+    said = judge(rows_of(1.0, test=30))["flags"]
+    assert said.startswith(
+        "Reviewing the 10 % least certain of 30 test cases finds 1 of the 3 worst "
+        "(by chance 0.3): mean Dice 0.67, of the others 0.81. "
+    )
 
 
 @pytest.mark.parametrize(

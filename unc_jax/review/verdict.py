@@ -58,6 +58,27 @@ def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[st
     }
 
 
+def worst_found(dice: ArrayLike, flagged: ArrayLike) -> dict[str, Any]:
+    """Counts how many of the worst cases are flagged, of as many as are flagged.
+
+    dice, flagged: (n,); cases with NaN Dice are left out. `worst`: number of flagged
+    cases; `found`: how many of them are among that many lowest Dice (of equal ones the
+    first); `found_by_chance`: worst^2 / n, the mean of a random choice; `dice_flagged`:
+    mean Dice of the flagged. Means of nothing are None.
+    """
+    dice, flagged = np.asarray(dice, float), np.asarray(flagged, bool)
+    known = ~np.isnan(dice)
+    dice, flagged = dice[known], flagged[known]
+    count = int(flagged.sum())
+    lowest = np.argsort(dice, kind="stable")[:count]
+    return {
+        "worst": count,
+        "found": int(flagged[lowest].sum()),
+        "found_by_chance": count**2 / len(dice) if len(dice) else None,
+        "dice_flagged": _mean(dice[flagged]),
+    }
+
+
 def clopper_pearson(hits: int, trials: int) -> list[float] | None:
     """Returns the exact 95 % interval of a share; None without trials."""
     if not trials:
@@ -88,9 +109,10 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
     rho, skill = _rho_and_skill(rows, test, judged, model)
     target = _target(cases_table.column(rows, "dice", "validation"))
     failing = appraise(dice, flagged, target)
+    found = worst_found(dice, flagged)
     return {
         "verdict": _verdict(rho, skill, int((~np.isnan(dice)).sum())),
-        "flags": _sensitivity_words(failing),
+        "flags": _worst_words(found, failing) + _sensitivity_words(failing),
         "bounds": quality.bound_words(model, _LEVEL),
         "rho": {"value": rho["value"], "ci95": rho["ci95"]},
         "skill": {"value": skill["value"], "ci95": skill["ci95"]},
@@ -99,7 +121,7 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
         "calibration_cases": len(model.residuals),
         "greatest_level": quality.greatest_level(len(model.residuals)),
         "target_dice": appraise(dice, ~(lower >= target), target),
-        "review_fraction": {"fraction": _REVIEW_FRACTION, **failing},
+        "review_fraction": {"fraction": _REVIEW_FRACTION, **failing, **found},
     }
 
 
@@ -191,6 +213,18 @@ def _verdict(rho: dict[str, Any], skill: dict[str, Any], n: int) -> str:
     if low > 0:
         return f"{words}; the predicted Dice is nearer than a constant {shown}."
     return f"{words}; the predicted Dice is not shown to beat a constant {shown}."
+
+
+def _worst_words(found: dict[str, Any], failing: dict[str, Any]) -> str:
+    """Returns what a review of the worst finds, one sentence; "" without cases."""
+    if not found["worst"] or failing["dice_kept"] is None:
+        return ""
+    return (
+        f"Reviewing the {100 * _REVIEW_FRACTION:g} % least certain of "
+        f"{counted(failing['n'], 'test case')} finds {found['found']} of the "
+        f"{found['worst']} worst (by chance {found['found_by_chance']:.1f}): mean Dice "
+        f"{found['dice_flagged']:.2f}, of the others {failing['dice_kept']:.2f}. "
+    )
 
 
 def _sensitivity_words(found: dict[str, Any]) -> str:
