@@ -102,11 +102,13 @@ def _train() -> ConfigDict:
 
 def _evaluate() -> ConfigDict:
     evaluate = ConfigDict()
-    # Samples are passes under "dropout" | the eight "flips" of the volume | the
-    # members of an "ensemble"; the last two without dropout.
+    # Samples are passes under "dropout" | the eight "flips" of the volume | one pass of
+    # each member of an "ensemble"; the last two without dropout.
     evaluate.source = "dropout"
-    evaluate.members = ()  # run folders of an ensemble, of one config but the seed
-    evaluate.samples = 10  # N, of dropout
+    # Run folders of an ensemble: trainings on one split that differ by the seed alone.
+    # With the source "dropout" each member gives evaluate.samples samples.
+    evaluate.members = ()
+    evaluate.samples = 10  # N, of dropout, of each network
     # Dropout masks of a sample: the same for the whole "cohort", so that cases differ
     # by what they show | one draw per "volume" | a fresh one for each "window".
     evaluate.mask_scope = "cohort"

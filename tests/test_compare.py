@@ -13,6 +13,7 @@ from unc_jax.study import (
     charts,
     comparison,
     figures,
+    grouping,
     paper_tables,
     run_folder,
     tables,
@@ -86,7 +87,7 @@ def write_six(root, **options):
 
 
 def grouped(*folders):
-    return comparison.group([run_folder.open_run(folder) for folder in folders])
+    return grouping.group([run_folder.open_run(folder) for folder in folders])
 
 
 def command(*arguments):
@@ -246,7 +247,7 @@ def test_statistics_are_those_of_the_rows(tmp_path):
 def test_intervals_of_a_run_are_those_of_its_summary(tmp_path):
     run = run_folder.open_run(write_run(tmp_path / "run", noise=3.0))
     summary = appraisal.summarise(run.rows)["test"]
-    found = comparison.compare(comparison.group([run]))["models"][0]
+    found = comparison.compare(grouping.group([run]))["models"][0]
     assert found["dice"]["test"]["ci95"] == summary["dice"]["ci95"]
     intervals = {name: one["ci95"] for name, one in found["measures"].items()}
     expected = {name: one["ci95"] for name, one in summary["measures"].items()}

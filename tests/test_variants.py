@@ -8,7 +8,7 @@ from unc_jax import sensitivity, stages
 from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table, tables, variants
+from unc_jax.study import cases_table, run_folder, tables, variants
 from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.variants import Variant
 
@@ -168,8 +168,12 @@ def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
         again = next(one for one in rows if one["case"] == row["case"])
         assert again["d_pw"] == row["d_pw"]
     assert "ensemble" in table
-    with pytest.raises(InputError, match="not trained"):
-        stages.train(tiny_config, prepared, tmp_path / "ensemble")
+    # So are the samples of all its members.
+    tiny_config.evaluate.source = "dropout"
+    stages.evaluate_run(tiny_config, prepared, tmp_path / "samples")
+    opened = run_folder.open_run(tmp_path / "samples")
+    assert {row["n_samples"] for row in opened.rows} == {8}
+    assert opened.seeds == (0, 1)
     tiny_config.evaluate.members = (str(runs[0]), str(tmp_path / "absent"))
     with pytest.raises(InputError, match="absent holds no trained model"):
         stages.evaluate_run(tiny_config, prepared, tmp_path / "ensemble")

@@ -108,11 +108,12 @@ def _wrong_values(config: Config) -> Iterator[str]:
     axes = config.train.flip_axes
     if len({*axes} & {0, 1, 2}) != len(axes):
         yield f"train.flip_axes is {axes}, must be some of 0, 1, 2, each once"
-    members = len(config.evaluate.members)
-    if (config.evaluate.source == "ensemble") != (members >= 2):
+    source, members = config.evaluate.source, len(config.evaluate.members)
+    fit = {"dropout": members != 1, "flips": members == 0, "ensemble": members >= 2}
+    if not fit.get(source, True):
         yield (
-            f"evaluate.members names {counted(members, 'run')}; two or more make an "
-            'ensemble, and evaluate.source "ensemble" needs them'
+            f"evaluate.members names {counted(members, 'run')}; evaluate.source "
+            '"ensemble" needs two or more, "dropout" may have them, "flips" has none'
         )
     train = config.train
     for name in ("steps", "validate_every_steps", "checkpoint_every_steps"):

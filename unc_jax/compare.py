@@ -23,12 +23,13 @@ from unc_jax.study import (
     claims,
     comparison,
     figures,
+    grouping,
     paper_tables,
     run_folder,
     tables,
     voxel_agreement,
 )
-from unc_jax.study.comparison import Model
+from unc_jax.study.grouping import Model
 from unc_jax.study.statistics import RESAMPLES, SEED
 from unc_jax.study.tables import Table
 
@@ -48,7 +49,7 @@ def compare(
     for path in (folder / name for folder in folders for name in _KEPT):
         if path.is_symlink():  # its copy would hold a file of elsewhere
             raise InputError(f"{path} is a link; put the file itself there")
-    grouped = comparison.group([run_folder.open_run(path) for path in folders])
+    grouped = grouping.group([run_folder.open_run(path) for path in folders])
     statistics = comparison.compare(
         grouped, policy=policy, resamples=resamples, seed=seed
     )
@@ -105,10 +106,12 @@ def _write_or_remove(path: Path, text: str | list) -> None:
 def _write_figures(
     statistics: dict[str, Any], grouped: Sequence[Model], output: Path, policy: str
 ) -> None:
-    if not figures.save(figures.figure1_of_models(grouped), output / "figure1.png"):
+    # Figure 1 has room for the paper's models, so an ensemble stands in it alone.
+    single = [model for model in grouped if not model.is_ensemble] or grouped
+    if not figures.save(figures.figure1_of_models(single), output / "figure1.png"):
         print("figure1.png not drawn: the runs have no panels/ of common test cases")
     rows_of = {
-        charts.title_of(model.name, [run.seed for run in model.runs]): (
+        charts.title_of(model.name, [run.seeds_text for run in model.runs]): (
             run_folder.with_empty_cases(model.runs[0].rows, policy)
         )
         for model in grouped

@@ -73,8 +73,7 @@ def evaluated(
 ) -> list[Row]:
     """Returns the rows of the test cases, evaluated as the variant says."""
     changed = with_fields(config, variant.fields)
-    kinds = [one.evaluate.source == "ensemble" for one in (config, changed)]
-    same = kinds[0] == kinds[1] and changed.evaluate.members == config.evaluate.members
+    same = changed.evaluate.members == config.evaluate.members
     steps = run_folder.evaluated_steps(workdir) if same else []
     shape = prepared.images.shape[1:]
     predictor = load_predictor(changed, workdir, shape, steps=steps)

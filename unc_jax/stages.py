@@ -22,6 +22,7 @@ from unc_jax.study import (
     charts,
     evaluate,
     figures,
+    members,
     paper_tables,
     partial_tables,
     tables,
@@ -93,7 +94,7 @@ def check_run(
     training, evaluating: the stages to come. replace: old rows may be removed.
     """
     step = None
-    if config.evaluate.source != "ensemble":
+    if not config.evaluate.members:
         cohort = prepared.fingerprint if training else None
         step = check_resumable(config, cohort, workdir, to_train=training)
     elif training:
@@ -101,6 +102,7 @@ def check_run(
             "an ensemble is not trained: run its members, then this one "
             "with --stage evaluate"
         )
+    members.seeds_of(config, prepared.fingerprint)  # refuses what is no ensemble
     if not evaluating or replace:
         return
     chosen = chosen_checkpoints(config, workdir)
@@ -232,6 +234,8 @@ def made_with(
     """Returns the content of evaluation.json: all that the rows of cases.csv depend on.
 
     steps, checkpoints: of each network; the latter are digests.
+
+    Raises InputError for members of an ensemble that do not fit (`members.seeds_of`).
     """
     names = ("seed", "model.", "evaluate.", "train.patch_shape")
     settings = {
@@ -242,6 +246,7 @@ def made_with(
     return {
         "cohort": prepared.fingerprint,
         "settings": settings,
+        "seeds": members.seeds_of(config, prepared.fingerprint),
         "steps": list(steps),
         "checkpoints": list(checkpoints),
     }

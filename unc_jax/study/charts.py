@@ -150,7 +150,7 @@ def reliability_figure(content: dict[str, Any]) -> Figure | None:
     return _panel_each(models, 3.5, _draw_reliability, handles)
 
 
-def title_of(name: str, seeds: Sequence[int]) -> str:
+def title_of(name: str, seeds: Sequence[object]) -> str:
     """Returns a model's name in short lines, with the seed that is drawn of several."""
     several = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
     return textwrap.fill(name + several, _TITLE_LENGTH)

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 from unc_jax.data import files
 from unc_jax.study.cases_table import Row
-from unc_jax.study.comparison import Model
+from unc_jax.study.grouping import Model
 from unc_jax.study.panels import Panel, read_panel
 from unc_jax.study.run_folder import TARGETS
 

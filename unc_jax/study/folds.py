@@ -12,7 +12,8 @@ def join(runs: Sequence[Run]) -> list[Run]:
     """Returns the runs, those that differ by the fold alone (data.fold) as one.
 
     Such a run has each case once among its test rows, of the fold in which it is a
-    test case, behind the training and validation rows of all folds. Seeds stay apart.
+    test case, behind the training and validation rows of all folds. Seeds stay apart,
+    and so do ensembles of other seeds.
     Raises InputError when a fold is missing or there twice, folds differ in cases or
     references, or two have one test case.
     """
@@ -21,7 +22,7 @@ def join(runs: Sequence[Run]) -> list[Run]:
         if run.config["data.fold"] < 0:
             whole.append(run)
         else:
-            key = json.dumps([run.seed, run.defining], sort_keys=True)
+            key = json.dumps([run.seeds, run.defining], sort_keys=True)
             by_training.setdefault(key, []).append(run)
     return [*whole, *map(_join, by_training.values())]
 
@@ -35,13 +36,13 @@ def _join(parts: list[Run]) -> Run:
         if fold in by_fold:
             raise InputError(
                 f"{by_fold[fold].path} and {part.path} are both fold {fold} of one "
-                f"config with one seed ({part.seed}); name each run once"
+                f"config with one seed ({part.seeds_text}); name each run once"
             )
         by_fold[fold] = part
         check_references(first, part)
     if missing := [str(fold) for fold in range(folds) if fold not in by_fold]:
         raise InputError(
-            f"{first.path}: of its {folds} folds (seed {first.seed}) "
+            f"{first.path}: of its {folds} folds (seed {first.seeds_text}) "
             f"{', '.join(missing)} missing; name the runs of all of them"
         )
     tested: dict[str, Run] = {}

@@ -117,6 +117,8 @@ def paper_table(statistics: Statistics, target: str) -> Table:
     joined = max((model["folds"] for model in models), default=0)
     folds = f" {joined} folds joined: each case is a test case once." if joined else ""
     seeds = " and seeds; ± standard deviation over seeds; p the largest of the seeds"
+    ensembles = any(model["source"] for model in models)
+    once = " An ensemble is trained once: its intervals are over cases."
     notes = _empty_notes(statistics, {model["name"] for model in models})
     return Table(
         title,
@@ -125,8 +127,9 @@ def paper_table(statistics: Statistics, target: str) -> Table:
         f"{name}: segmentation models of {kind}, measured on {data}. Spearman "
         "correlation coefficient between uncertainty measures and segmentation quality "
         "(Dice), test data. In brackets 95 % bootstrap intervals over cases"
-        f"{seeds if several else ''}. n: test cases with both values defined (the "
-        f"paper's test set has 55; it prints no n).{folds} Best per column in bold. "
+        f"{seeds if several else ''}.{once if ensembles else ''} n: test cases with "
+        "both values defined (the paper's test set has 55; it prints no n)."
+        f"{folds} Best per column in bold. "
         f"Empty cases: {statistics['empty_cases_policy']}.",
         "Empty cases (first seed):" if notes else "",
         notes,
@@ -166,7 +169,8 @@ def _measured(model: dict[str, Any], best: dict[str, float]) -> list[Cell]:
     loss = " ".join(filter(None, (model["loss"], model["variant"])))
     size = f"{model['size']} {'x'.join(map(str, model['patch']))}"
     seeds, n = ", ".join(map(str, model["seeds"])), " / ".join(map(str, counts))
-    return [loss, size, "measured", seeds, n, *_cells(_line(model), best)]
+    source = ": ".join(filter(None, ("measured", model["source"])))
+    return [loss, size, source, seeds, n, *_cells(_line(model), best)]
 
 
 def _cells(line: Line, best: dict[str, float] | None = None) -> list[Cell]:

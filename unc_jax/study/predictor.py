@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,7 +30,11 @@ from unc_jax.uncertainty.ensembles import (
     build_flips,
 )
 from unc_jax.uncertainty.prediction import Prediction
-from unc_jax.uncertainty.sampling import build_monte_carlo, default_chunk, volume_key
+from unc_jax.uncertainty.sampling import (
+    build_monte_carlo_of_networks,
+    default_chunk,
+    volume_key,
+)
 
 Predict = Callable[[np.ndarray, int | None], Prediction]
 
@@ -102,7 +107,6 @@ def load_predictor(
     }
     point_prediction = build_point_prediction(model, **grid)
     pooled = build_features(model, **grid)
-    ensemble = evaluation.source == "ensemble"
     folders = _folders(config, workdir)
     restored = [
         _restore(config, model, folder, step)
@@ -111,13 +115,13 @@ def load_predictor(
     networks = [
         devices.replicate(variables_of(one.state), own=True) for one in restored
     ]
-    if ensemble:
+    if evaluation.source == "ensemble":
         predict, samples = _by_ensemble(point_prediction, networks), len(networks)
     elif evaluation.source == "flips":
         predict, samples = _by_flips(point_prediction, networks[0]), len(FLIPS)
     else:
-        predict = _by_dropout(config, model, networks[0], window)
-        samples = evaluation.samples
+        predict = _by_dropout(config, model, networks, window)
+        samples = evaluation.samples * len(networks)
 
     def single(image: np.ndarray) -> np.ndarray:
         return np.asarray(point_prediction(networks[0], image))
@@ -153,9 +157,7 @@ def chosen_checkpoints(config: Config, workdir: Path) -> dict[str, list]:
 
 def _folders(config: Config, workdir: Path) -> list[Path]:
     """Returns the run folder of every network."""
-    if config.evaluate.source == "ensemble":
-        return [Path(member) for member in config.evaluate.members]
-    return [workdir]
+    return [Path(member) for member in config.evaluate.members] or [workdir]
 
 
 def _by_ensemble(
@@ -171,10 +173,13 @@ def _by_flips(point_prediction: PointPrediction, variables: dict[str, Any]) -> P
 
 
 def _by_dropout(
-    config: Config, model: UNet3D, variables: dict[str, Any], window: tuple[int, ...]
+    config: Config,
+    model: UNet3D,
+    networks: list[dict[str, Any]],
+    window: tuple[int, ...],
 ) -> Predict:
     evaluation = config.evaluate
-    monte_carlo = build_monte_carlo(
+    monte_carlo = build_monte_carlo_of_networks(
         model,
         samples=evaluation.samples,
         patch_shape=window,
@@ -184,10 +189,13 @@ def _by_dropout(
         chunk=chunk_of(config, window),
     )
     key = key_for(config.seed, "monte_carlo")
+    keys = [key]
+    if config.evaluate.members:
+        keys = [jax.random.fold_in(key, member) for member in range(len(networks))]
 
     def predict(image: np.ndarray, number: int | None) -> Prediction:
-        own = volume_key(key, number, evaluation.mask_scope)
-        return monte_carlo(variables, image, own)
+        own = [volume_key(one, number, evaluation.mask_scope) for one in keys]
+        return monte_carlo(networks, image, own)
 
     return predict
 

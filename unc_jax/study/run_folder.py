@@ -60,12 +60,7 @@ class Run(NamedTuple):
 
     @property
     def defining(self) -> dict[str, Any]:
-        """Returns the fields of the config that steer weights or samples."""
-        return {
-            name: value
-            for name, value in self.config.items()
-            if name not in _ASIDE and not name.startswith("data.phantom_")
-        }
+        return defining(self.config)
 
     @property
     def cohort(self) -> str | None:
@@ -77,12 +72,33 @@ class Run(NamedTuple):
         return int(self.config["seed"])
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """Returns the seed of each network: several of an ensemble."""
+        if not self.config.get("evaluate.members"):
+            return (self.seed,)
+        return tuple((self.parts[0].evaluation or {})["seeds"])
+
+    @property
+    def seeds_text(self) -> str:
+        """Returns "0", or "0+1+2" of an ensemble."""
+        return "+".join(map(str, self.seeds))
+
+    @property
     def target(self) -> str:
         return str(self.config["data.target"])
 
     @property
     def patch(self) -> tuple[int, ...]:
         return tuple(self.config["train.patch_shape"])
+
+
+def defining(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a flat config that steer weights or samples."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in _ASIDE and not name.startswith("data.phantom_")
+    }
 
 
 def open_run(path: Path) -> Run:
@@ -101,6 +117,12 @@ def open_run(path: Path) -> Run:
         _read_if_there(path / f"{name}.json")
         for name in ("evaluation", "voxels", "preparation", "features")
     )
+    seeds, members = (evaluation or {}).get("seeds"), config.get("evaluate.members")
+    if members and not (isinstance(seeds, list) and len(seeds) == len(members)):
+        raise InputError(
+            f"{path / 'evaluation.json'}: does not say of which seeds the members are; "
+            "evaluate the ensemble again"
+        )
     rows = cases_table.read_rows(table, EVALUATION_COLUMNS)
     return Run(path, config, rows, evaluation, voxels, preparation, features)
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +98,20 @@ def sample_windows(
     return lax.map(one_sample, keys, batch_size=chunk)
 
 
-def build_monte_carlo(
+def build_monte_carlo(model, **settings: Any) -> Callable[..., Prediction]:
+    """Builds monte_carlo(variables, volume, key) -> Prediction of one network.
+
+    settings: of `build_monte_carlo_of_networks`.
+    """
+    of_networks = build_monte_carlo_of_networks(model, **settings)
+
+    def monte_carlo(variables, volume, key) -> Prediction:
+        return of_networks([variables], volume, [key])
+
+    return monte_carlo
+
+
+def build_monte_carlo_of_networks(
     model,
     *,
     samples: int,
@@ -107,13 +121,14 @@ def build_monte_carlo(
     overlap: float | Sequence[float],
     window_batch: int,
 ) -> Callable[..., Prediction]:
-    """Builds monte_carlo(variables, volume, key) -> Prediction.
+    """Builds monte_carlo(networks, volume, keys) -> Prediction.
 
-    Sample i of the volume draws its masks from fold_in(key, i). `chunk` samples at a
-    time go over the volume, so memory depends on the chunk and not on `samples`. When
-    the device runs out of it the chunk is halved, for this volume and those that
-    follow, and the volume starts again, with the same result: a sample's masks depend
-    on its key alone.
+    networks: variables of each; keys: one per network. Each gives `samples` samples,
+    those of the first network first. Sample i of a network draws its masks from
+    fold_in(its key, i). `chunk` samples at a time go over the volume, so memory depends
+    on the chunk, not on `samples` or the number of networks. When the device runs out
+    of it the chunk is halved, for this volume and those that follow, and the volume
+    starts again, with the same result: a sample's masks depend on its key alone.
 
     Raises:
       InputError: fewer than two samples, or an unknown mask scope.
@@ -133,20 +148,27 @@ def build_monte_carlo(
 
         return build_sweep(draw, outputs=chunk, window_batch=window_batch, **grid)
 
-    def monte_carlo(variables, volume, key) -> Prediction:
+    def draw_all(networks, volume, keys) -> Iterator[Array]:
+        for variables, key in zip(networks, keys, strict=True):
+            sweep = functools.partial(build_pass(chunk), volume, variables)
+            yield from _in_chunks(sweep, _keys_of_samples(key, samples), chunk)
+
+    def monte_carlo(networks, volume, keys) -> Prediction:
         nonlocal chunk
         volume = devices.replicate(np.asarray(volume, np.float32), own=True)
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(samples))
         while True:
-            sweep = functools.partial(build_pass(chunk), volume, variables)
             try:
-                return reduce_samples(_in_chunks(sweep, keys, chunk))
+                return reduce_samples(draw_all(networks, volume, keys))
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or chunk == 1:
                     raise
                 chunk //= 2
 
     return monte_carlo
+
+
+def _keys_of_samples(key: Array, samples: int) -> Array:
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(samples))
 
 
 def _in_chunks(sweep: Callable[..., Array], keys: Array, chunk: int) -> Iterator[Array]:

@@ -1,0 +1,152 @@
+"""Models: runs grouped by config.
+
+A model is the runs of one config, which differ only by seed; the folds of one seed
+count as one run. An ensemble of seeds is a model of its own, beside that of its members
+one by one.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unc_jax.errors import InputError
+from unc_jax.study import folds, run_folder
+from unc_jax.study.run_folder import TARGETS, Run, check_comparable
+
+# Data sets of livers, by folder name; others have a whole organ and a part of it.
+_LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
+_STRUCTURES = {"liver": "whole", "tumor": "part"}
+# The paper's patches are 1/2 and 1/4 as wide as the volume; half way between them.
+_SMALL_BELOW = 3 / 8
+
+
+class Model(NamedTuple):
+    """The runs of one config, by seed. `size` is "large", "small" or "x" by "x"."""
+
+    target: str
+    loss: str
+    size: str
+    patch: tuple[int, ...]
+    variant: str  # fields that set it apart from another of that name; "" if none
+    runs: tuple[Run, ...]
+    source: str = ""  # of the samples, in words; "" where no ensemble is compared
+
+    @property
+    def trained(self) -> str:
+        """Returns the name of the training, whatever its samples come from."""
+        words = (self.structure, self.size, self.loss, self.variant)
+        return " ".join(filter(None, words))
+
+    @property
+    def name(self) -> str:
+        return ": ".join(filter(None, (self.trained, self.source)))
+
+    @property
+    def is_ensemble(self) -> bool:
+        return len(self.runs[0].seeds) > 1
+
+    @property
+    def data(self) -> str:
+        """Returns the name of the data set's folder."""
+        return Path(str(self.runs[0].config.get("data.root", "unnamed"))).name
+
+    @property
+    def structure(self) -> str:
+        """Returns the name of the target; other organs have a whole and a part.
+
+        Labels given by value may be of any organ, in a data set of livers too.
+        """
+        given = self.runs[0].config.get("data.liver_labels")
+        of_liver = any(word in self.data.lower() for word in _LIVER_WORDS)
+        return self.target if of_liver and not given else _STRUCTURES[self.target]
+
+
+def group(runs: Sequence[Run]) -> list[Model]:
+    """Returns models in the order of the paper's tables, runs of each by seed.
+
+    The largest patch of a target is "large" and the smallest "small". A patch that is
+    alone is small if it is nearer to a quarter than to half of the volume's width.
+    Raises InputError when two runs have one config and one seed, runs of one target
+    differ in cases, splits or references, folds do not make up a whole, or a run has
+    too few test cases.
+    """
+    runs = folds.join(runs)
+    for run in runs:
+        run_folder.check_rows(run)
+    by_config: dict[str, list[Run]] = {}
+    for run in runs:
+        key = json.dumps([len(run.seeds), run.defining], sort_keys=True)
+        same = by_config.setdefault(key, [])
+        for other in same:
+            if other.seeds == run.seeds:
+                raise InputError(
+                    f"{other.path} and {run.path} are one config with one seed "
+                    f"({run.seeds_text}); name each run once"
+                )
+        same.append(run)
+    patches = {}
+    for target in TARGETS:
+        own = [run for run in runs if run.target == target]
+        check_comparable(own)
+        patches[target] = {run.patch for run in own}
+    models = []
+    for same in by_config.values():
+        same.sort(key=lambda run: run.seeds)
+        first = same[0]
+        size, loss = _size(first, patches[first.target]), str(first.config["loss.name"])
+        models.append(Model(first.target, loss, size, first.patch, "", tuple(same)))
+    models.sort(key=_place)
+    models = [model._replace(variant=_variant(model, models)) for model in models]
+    if not any(model.is_ensemble for model in models):
+        return models
+    return [model._replace(source=_source(model.runs[0])) for model in models]
+
+
+def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
+    if len(patches) == 1:
+        shape = run.config.get("data.shape")
+        width = shape[0] if isinstance(shape, list) and shape else 0
+        return "small" if run.patch[0] < _SMALL_BELOW * width else "large"
+    ordered = sorted(patches, key=lambda one: (-math.prod(one), one))
+    names = {ordered[-1]: "small", ordered[0]: "large"}
+    return names.get(run.patch, "x".join(map(str, run.patch)))
+
+
+def _variant(model: Model, models: list[Model]) -> str:
+    """Returns the fields whose values set `model` apart from others of its name."""
+    configs = [_of_training(one) for one in models if one[:3] == model[:3]]
+    own = _of_training(model)
+    names = sorted({name for config in configs for name in config})
+    differing = [n for n in names if any(c.get(n) != own.get(n) for c in configs)]
+    return ", ".join(f"{name}={own.get(name)}" for name in differing)
+
+
+def _place(model: Model) -> tuple:
+    """Returns what models are sorted by; an ensemble stands behind its members."""
+    by_dropout = _source_field(model.runs[0]) == "dropout"
+    order = (TARGETS.index(model.target), model.loss, model.size, -model.patch[0])
+    return (*order, model.is_ensemble, model.is_ensemble and by_dropout)
+
+
+def _of_training(model: Model) -> dict[str, Any]:
+    """Returns the defining fields; an ensemble's as if its samples were of dropout."""
+    run = model.runs[0]
+    source = "dropout" if model.is_ensemble else _source_field(run)
+    return {**run.defining, "evaluate.source": source}
+
+
+def _source_field(run: Run) -> str:
+    return str(run.config.get("evaluate.source", "dropout"))
+
+
+def _source(run: Run) -> str:
+    """Returns what a run's samples come from, in words."""
+    networks, source = len(run.seeds), _source_field(run)
+    samples = max(int(row["n_samples"] or 0) for row in run.rows)
+    if networks == 1:
+        return f"MC dropout, {samples} samples" if source == "dropout" else source
+    if source == "ensemble":
+        return f"ensemble of {networks} seeds"
+    return f"{samples // networks} samples of each of {networks} seeds"

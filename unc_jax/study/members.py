@@ -1,0 +1,75 @@
+"""Members of an ensemble: runs of one config that differ by the seed alone."""
+
+from pathlib import Path
+from typing import Any
+
+from unc_jax import runtime
+from unc_jax.config import Config, differences, flat_config, upgrade
+from unc_jax.errors import InputError
+from unc_jax.segmentation.checkpoint import Checkpoints, folder_of
+from unc_jax.study.run_folder import defining
+
+
+def seeds_of(config: Config, cohort: str) -> list[int]:
+    """Returns the seed of each network that samples come from; only reads.
+
+    Of a run that names no evaluate.members it is its own.
+
+    cohort: fingerprint of the prepared cohort to be evaluated.
+
+    Raises InputError for a member without a trained model, of another config, of
+    another cohort (fold, split, images or preparation: it may have been trained on what
+    are test cases here), or of the seed of another one.
+    """
+    if not config.evaluate.members:
+        return [config.seed]
+    here = {**flat_config(config), "cohort": cohort}
+    found: dict[int, str] = {}
+    for member in config.evaluate.members:
+        trained = _trained_under(config, Path(member))
+        if trained.get("cohort") != cohort:
+            changed = differences(_of_data(trained), _of_data(here))
+            raise InputError(
+                f"{member} was trained on another split or other data, maybe on what "
+                f"are test cases here ({'; '.join(changed)}); an ensemble's members "
+                "share the fold and the split"
+            )
+        if changed := differences(_of_training(trained), _of_training(here)):
+            raise InputError(
+                f"{member} was trained under another config ({'; '.join(changed)}); an "
+                "ensemble's members differ by the seed alone"
+            )
+        if (seed := trained["seed"]) in found:
+            raise InputError(
+                f"{found[seed]} and {member} are both of seed {seed}; an ensemble's "
+                "members differ by the seed"
+            )
+        found[seed] = member
+    return list(found)
+
+
+def _trained_under(config: Config, folder: Path) -> dict[str, Any]:
+    """Returns the flat config of the newest checkpoint, with its cohort."""
+    where, trained = folder_of(folder, config.train.checkpoints), None
+    # One answer for all: another process may just be making the folder.
+    if runtime.broadcast(where.is_dir()):
+        with Checkpoints(where, read_only=True) as checkpoints:
+            trained = checkpoints.started_under()
+    if trained is None:
+        raise InputError(f"{folder} holds no trained model; run --stage train first")
+    return upgrade(trained)
+
+
+def _of_training(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields that weights depend on, but the seed and the data."""
+    return {
+        name: value
+        for name, value in defining(fields).items()
+        if not name.startswith(("evaluate.", "data.", "cohort"))
+    }
+
+
+def _of_data(fields: dict[str, Any]) -> dict[str, Any]:
+    names = ("data.", "cohort")
+    aside = ("data.root", "data.prepared")
+    return {k: v for k, v in fields.items() if k.startswith(names) and k not in aside}
