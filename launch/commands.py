@@ -6,14 +6,18 @@ python launch/commands.py [DATA_ROOT] [--organ liver|hippocampus|liver_mr]
 
 Without DATA_ROOT the study is of a synthetic cohort, reduced as SYNTHETIC says, drawn
 around the liver masks of --livers where they are given. The models of liver_mr are
-trained once per fold, as its cases are few.
+trained once per fold, as its cases are few. Two seeds or more are also evaluated as an
+ensemble, by a pass of each and by dropout samples of each.
 
 Lines of `--stage setup` come first, one after the other; those of `--stage runs` depend
 on nothing but them, so they can run in parallel or be the elements of a job array; then
-`--stage compare`. Any line can be killed and run again: what is finished is kept.
+those of `--stage compare`, ensembles first, one after the other. Any line can be killed
+and run again: what is finished is kept.
 """
 
 import argparse
+import itertools
+import json
 import shlex
 
 # The paper's six models: the config of each, by organ.
@@ -40,6 +44,8 @@ STUDIES = {
         for loss in ("wcc", "dice")
     },
 }
+# Of an ensemble's samples: evaluate.source.
+ENSEMBLES = ("ensemble", "dropout")
 # Organs whose cases are too few for one split: the number of folds.
 FOLDS = {"liver_mr": 5}
 # The only place where the synthetic study is smaller than the paper's: grids of a
@@ -88,7 +94,7 @@ def setup_commands(options: argparse.Namespace) -> list[list[str]]:
         commands.append(split)
     for models in _by_target(options).values():
         for fold in _folds(options):
-            first = _run_command(models[0], options.seeds[0], fold, options)
+            first = _run_command(models[0], fold, options, seed=options.seeds[0])
             commands.append([*first, "--stage", "prepare"])
     return commands
 
@@ -96,25 +102,40 @@ def setup_commands(options: argparse.Namespace) -> list[list[str]]:
 def run_commands(options: argparse.Namespace) -> list[list[str]]:
     """One training and evaluation per model, seed and fold, seeds outermost."""
     return [
-        _run_command(model, seed, fold, options)
+        _run_command(model, fold, options, seed=seed)
         for seed in options.seeds
         for model in STUDIES[options.organ]
         for fold in _folds(options)
     ]
 
 
+def ensemble_commands(options: argparse.Namespace) -> list[list[str]]:
+    """Evaluations of all seeds of a model and fold together, if they are several."""
+    commands = []
+    for model in STUDIES[options.organ]:
+        for fold, source in itertools.product(_folds(options), _sources(options)):
+            run = _run_command(model, fold, options, seed=options.seeds[0])
+            run[run.index("--workdir") + 1] = _workdir(model, source, fold, options)
+            members = [_workdir(model, s, fold, options) for s in options.seeds]
+            listed = ", ".join(map(json.dumps, members))
+            fields = (f"source={source}", f"members=({listed})")
+            flags = [f"--config.evaluate.{field}" for field in fields]
+            commands.append([*run, *flags, "--stage", "evaluate"])
+    return commands
+
+
 def compare_commands(options: argparse.Namespace) -> list[list[str]]:
-    """Tables, figures and statistics of all of them; of folds by target."""
+    """Ensembles; then tables, figures and statistics of all runs, folds by target."""
     groups = {options.output: list(STUDIES[options.organ])}
     if options.organ in FOLDS:
         by_target = _by_target(options)
         groups = {f"{options.output}/{one}": own for one, own in by_target.items()}
-    commands = []
+    commands = ensemble_commands(options)
     for output, models in groups.items():
         folders = [
-            _workdir(model, seed, fold, options)
+            _workdir(model, one, fold, options)
             for model in models
-            for seed in options.seeds
+            for one in (*options.seeds, *_sources(options))
             for fold in _folds(options)
         ]
         compare = [options.python, "-m", "unc_jax.compare", *folders]
@@ -133,8 +154,12 @@ def _folds(options: argparse.Namespace) -> list[int | None]:
     return list(range(FOLDS[options.organ])) if options.organ in FOLDS else [None]
 
 
+def _sources(options: argparse.Namespace) -> tuple[str, ...]:
+    return ENSEMBLES if len(options.seeds) > 1 else ()
+
+
 def _run_command(
-    model: str, seed: int, fold: int | None, options: argparse.Namespace
+    model: str, fold: int | None, options: argparse.Namespace, *, seed: int
 ) -> list[str]:
     fields = {"data.root": _root(options)}
     if fold is None:
@@ -152,9 +177,13 @@ def _run_command(
 
 
 def _workdir(
-    model: str, seed: int, fold: int | None, options: argparse.Namespace
+    model: str, one: int | str, fold: int | None, options: argparse.Namespace
 ) -> str:
-    folder = f"{options.runs}/{model}_seed{seed}"
+    """Returns the folder of a seed, or of a source of the ensemble of all seeds."""
+    name = f"seed{one}"
+    if isinstance(one, str):
+        name = f"seeds{'+'.join(map(str, options.seeds))}_{one}"
+    folder = f"{options.runs}/{model}_{name}"
     return folder if fold is None else f"{folder}_fold{fold}"
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The study: six models, then both tables, both figures and all statistics.
+# The study: six models, of several --seeds their ensembles too, then both tables, both
+# figures and all statistics.
 #   bash launch/study.sh [DATA_ROOT] [--organ liver|hippocampus|liver_mr] [--seeds 0 1 2] [--livers DIR] [--runs DIR] [--output DIR]
 # Without DATA_ROOT on a reduced synthetic cohort. Run it again after any interruption:
 # finished work is kept. `python launch/commands.py` prints the lines it runs.

@@ -24,13 +24,14 @@ def test_the_order_is_setup_runs_compare():
     modules = [line[2] for line in lines]
     assert modules == [
         "launch.split",
-        *["unc_jax.main"] * (2 + 12),
+        *["unc_jax.main"] * (2 + 12 + 12),
         "unc_jax.compare",
     ]
-    runs = lines[3:-1]
+    runs, ensembles = lines[3:15], lines[15:-1]
     workdirs = [line[line.index("--workdir") + 1] for line in runs]
     assert len(set(workdirs)) == 12
-    assert sorted(lines[-1][3:-2]) == sorted(workdirs)
+    both = [line[line.index("--workdir") + 1] for line in ensembles]
+    assert sorted(lines[-1][3:-2]) == sorted([*workdirs, *both])
     # Every run on one split, whatever its seed; nothing but the paths is changed.
     assert {fields_of(line)["data.split_file"] for line in runs} == {lines[0][5]}
     assert {fields_of(line)["seed"] for line in runs} == {"0", "1"}
@@ -46,15 +47,36 @@ def test_stages_make_up_the_whole():
     assert len(parts[1]) == 6
 
 
+def test_ensembles_are_of_the_seeds_of_a_model_and_a_fold():
+    options = ("/data", "--organ", "liver_mr", "--seeds", "0", "2", "5")
+    runs = lines_of(*options, "--stage", "runs")
+    trained = {line[line.index("--workdir") + 1] for line in runs}
+    *ensembles, _, _, _ = lines_of(*options, "--stage", "compare")
+    assert len(ensembles) == 6 * 5 * 2
+    own = set()
+    for line in ensembles:
+        fields, place = fields_of(line), line[line.index("--workdir") + 1]
+        model, _, rest = place.partition("_seeds0+2+5_")
+        source, fold = rest.split("_fold")
+        assert (fields["evaluate.source"], fields["data.fold"]) == (source, fold)
+        members = ast.literal_eval(fields["evaluate.members"])
+        assert members == tuple(f"{model}_seed{seed}_fold{fold}" for seed in (0, 2, 5))
+        assert trained > set(members)
+        assert line[-2:] == ["--stage", "evaluate"]
+        own.add((model, source, fold))
+    assert len(own) == len(ensembles)
+    assert len(lines_of("/data", "--organ", "liver_mr", "--stage", "compare")) == 3
+
+
 @pytest.mark.parametrize(
     "options",
     [
         *(["/data"], [], ["/data", "--organ", "hippocampus"]),
-        ["/data", "--organ", "liver_mr"],
+        *(["--seeds", "0", "1"], ["/data", "--organ", "liver_mr", "--seeds", "0", "1"]),
     ],
 )
 def test_every_run_is_a_valid_config(options):
-    for line in lines_of(*options, "--stage", "runs"):
+    for line in (one for one in lines_of(*options) if one[2] == "unc_jax.main"):
         path, _, variant = line[line.index("--config") + 1].partition(":")
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
         config = module.get_config(*filter(None, [variant]))
@@ -87,7 +109,7 @@ def test_livers_shape_the_synthetic_cohort_only(capsys):
 
 def test_hippocampus_has_two_preparations_and_six_models():
     lines = lines_of("/data", "--organ", "hippocampus", "--seeds", "0", "1", "2")
-    assert [line[2] for line in lines].count("unc_jax.main") == 2 + 18
+    assert [line[2] for line in lines].count("unc_jax.main") == 2 + 18 + 12
     prepared = [line for line in lines if line[-2:] == ["--stage", "prepare"]]
     chosen = [line[line.index("--config") + 1] for line in prepared]
     assert [one.split(":")[1].split("_")[0] for one in chosen] == ["whole", "part"]
@@ -97,7 +119,7 @@ def test_hippocampus_has_two_preparations_and_six_models():
 
 def test_liver_mr_is_trained_once_per_fold_and_compared_by_target():
     lines = lines_of("/data", "--organ", "liver_mr", "--seeds", "0", "1")
-    runs = lines_of("/data", "--organ", "liver_mr", "--seeds", "0", "1")[15:-3]
+    runs = lines[15:75]
     assert [line[2] for line in lines].count("launch.split") == 0
     assert all(line[-2:] == ["--stage", "prepare"] for line in lines[:15])
     assert len(runs) == 2 * 6 * 5
@@ -111,8 +133,8 @@ def test_liver_mr_is_trained_once_per_fold_and_compared_by_target():
     assert len(places) == len(runs)
     assert {fold for fold, _ in places.values()} == set("01234")
     compared = [set(line[3:-2]) for line in lines[-3:]]
-    assert [len(one) for one in compared] == [20, 20, 20]
-    assert set.union(*compared) == set(places)
+    assert [len(one) for one in compared] == [40, 40, 40]  # half of them ensembles
+    assert set.union(*compared) > set(places)
     outputs = [line[-1] for line in lines[-3:]]
     assert outputs == [f"results/liver_mr/{t}" for t in ("liver", "spleen", "kidneys")]
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from test_compare import FAST, command, grouped, markdown_of, write_run
-from test_folds import rows_of_fold
+from test_folds import rows_of_fold, write_folds
 
 from unc_jax.study import appraisal, cases_table, comparison, tables
 
@@ -122,16 +122,7 @@ def write_folds_of_ensembles(root, source, seeds=SEEDS):
 
 
 def test_ensembles_of_folds_are_joined(tmp_path, capsys):
-    singles = [
-        write_run(
-            tmp_path / f"seed{seed}_fold{fold}",
-            seed=seed,
-            rows=rows_of_fold(fold, seed),
-            **{"data.fold": fold},
-        )
-        for seed in SEEDS
-        for fold in range(5)
-    ]
+    singles = [one for seed in SEEDS for one in write_folds(tmp_path, seed=seed)]
     ensembles = write_folds_of_ensembles(tmp_path, "ensemble")
     output = tmp_path / "out"
     flags = ("--output", output, "--resamples", "1000")
@@ -168,8 +159,7 @@ def test_what_cannot_be_told_apart_is_one_line(tmp_path, capsys):
 
 
 def test_figure1_has_the_members_only(tmp_path):
-    write = {"panels": True}
-    folders = [write_run(tmp_path / f"seed{s}", seed=s, **write) for s in SEEDS]
+    folders = [write_run(tmp_path / f"seed{s}", seed=s, panels=True) for s in SEEDS]
     folders.append(write_ensemble(tmp_path / "ensemble", "ensemble"))
     output = tmp_path / "out"
     assert command(*folders, "--output", output, "--resamples", "1000") == 0

@@ -91,21 +91,18 @@ def test_rows_say_of_which_seeds_they_are(ensemble):
     assert stages.made_with(config, cohort, [1], ["a"])["seeds"] == [0]
 
 
-def check(config, cohort, run, **changes):
-    stages.check_run(
-        config,
-        cohort,
-        run,
-        **{"training": False, "evaluating": True, "replace": False, **changes},
-    )
+def check(config, cohort, run, *, training=False, replace=False):
+    flags = {"training": training, "evaluating": True, "replace": replace}
+    stages.check_run(config, cohort, run, **flags)
 
 
 def test_an_ensemble_is_evaluated_and_not_trained(ensemble, tmp_path):
     for source in ("dropout", "ensemble"):
         ensemble[0].evaluate.source = source
-        check(*ensemble, tmp_path / "run")
+        config, cohort = ensemble
+        check(config, cohort, tmp_path / "run")
         with pytest.raises(InputError, match="an ensemble is not trained"):
-            check(*ensemble, tmp_path / "run", training=True)
+            check(config, cohort, tmp_path / "run", training=True)
 
 
 REFUSED = [
