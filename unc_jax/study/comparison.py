@@ -127,7 +127,7 @@ def _scope(models: Sequence[Model]) -> str:
             "a few trainings show their spread only roughly."
         )
     if any(model.is_ensemble for model in models):
-        scope += " Those of an ensemble are over test cases: it is trained once."
+        scope += " Those of an ensemble are over test cases alone."
     return scope
 
 

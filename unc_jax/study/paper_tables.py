@@ -118,7 +118,7 @@ def paper_table(statistics: Statistics, target: str) -> Table:
     folds = f" {joined} folds joined: each case is a test case once." if joined else ""
     seeds = " and seeds; ± standard deviation over seeds; p the largest of the seeds"
     ensembles = any(model["source"] for model in models)
-    once = " An ensemble is trained once: its intervals are over cases."
+    once = " An ensemble is one model of all its seeds: its intervals are over cases."
     notes = _empty_notes(statistics, {model["name"] for model in models})
     return Table(
         title,
