@@ -30,9 +30,9 @@ def write_ensemble(folder, source, *, seeds=SEEDS, count=3, rows=None, **fields)
 
 
 def write_study(root, **fields):
+    own = {"evaluate.source": "dropout", **fields}
     singles = [
-        write_run(root / f"seed{seed}", noise=6.0, seed=seed, **fields)
-        for seed in SEEDS
+        write_run(root / f"seed{seed}", noise=6.0, seed=seed, **own) for seed in SEEDS
     ]
     samples = write_ensemble(root / "samples", "dropout", count=30, **fields)
     return [*singles, samples, write_ensemble(root / "passes", "ensemble", **fields)]
