@@ -28,11 +28,39 @@ def raising(error):
     [
         (InputError("wrong\nscan"), 2, "error: wrong scan\n"),
         (FloatingPointError("NaN loss"), 3, "error: NaN loss\n"),
-        (KeyboardInterrupt(), 130, "interrupted; what is finished is kept\n"),
     ],
 )
 def test_errors_are_one_line_and_a_code(error, code, line, capfd):
     assert ended(raising(error), capfd) == (code, line)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (15, 143, "stopped by signal 15; run again to resume\n"),
+        (None, 130, "interrupted; what is finished is kept\n"),
+    ],
+)
+def test_a_signal_ends_a_command_whatever_its_threads_do(number, code, line):
+    # At Python's own end, threads that run programs of JAX crash the process.
+    program = (
+        "import atexit, os, signal\n"
+        "from unc_jax import cli, main\n"
+        "atexit.register(os.abort)\n"
+        f"if {number}: signal.signal({number}, main._stop)\n"
+        "def run():\n"
+        "    try:\n"
+        f"        signal.raise_signal({number or 2})\n"
+        "    finally:\n"
+        "        print('tidied')\n"
+        "cli.run_guarded(run, debug=False)\n"
+    )
+    root = Path(__file__).parent.parent
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=root
+    )
+    assert (ended.returncode, ended.stderr) == (code, line)
+    assert ended.stdout == "tidied\n"
 
 
 def test_an_error_of_the_system_names_the_output(capfd):

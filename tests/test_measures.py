@@ -313,3 +313,26 @@ def test_means_inside_are_the_same_from_the_device_and_from_the_host():
     )
     nothing = reduce_samples([jnp.zeros((3, 2, 2, 2))]).labelled
     assert all(np.isnan(value) for value in nothing.values())
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("flip", [1, -1])
+def test_samples_are_reduced_in_the_order_of_their_file(axes, flip):
+    samples = np.random.default_rng(4).random((4, 5, 9, 7), np.float32) ** 0.5
+    stored = [np.ascontiguousarray(one.transpose(axes)[::flip]) for one in samples]
+    as_read = [one[::flip].transpose(np.argsort(axes)) for one in stored]
+    # One of another order among them.
+    found = reduce_maps([*as_read[:3], np.ascontiguousarray(as_read[3])])
+    expected = reduce_samples([jnp.asarray(samples)])
+    np.testing.assert_array_equal(found.masks, expected.masks)
+    np.testing.assert_array_equal(found.volumes, expected.volumes)
+    np.testing.assert_array_equal(found.sparse, expected.sparse)
+    for name in ("mean", "uncertainty", "expected_entropy"):
+        map_ = getattr(found, name)
+        np.testing.assert_allclose(map_, getattr(expected, name), rtol=1e-5, atol=1e-6)
+        # Written without a search across memory.
+        assert np.argsort(map_.strides)[::-1].tolist() == list(axes), name
+    assert found.labelled == pytest.approx(expected.labelled, rel=1e-5)
+    assert not found.identical
+    both = [as_read[0], np.ascontiguousarray(as_read[0])]
+    assert reduce_maps(both).identical

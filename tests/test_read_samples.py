@@ -247,3 +247,20 @@ def test_a_stack_cut_short(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match="truncated"):
         list(read_samples(path))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("place", [(0, 0, 0), (-1, -1, -1), (0, -1, 0)])
+def test_one_broken_number_tells_probabilities_from_labels(tmp_path, order, place):
+    array = np.zeros(SHAPE, np.float32)
+    array[1] = 1
+    np.save(tmp_path / "a.npy", np.asarray(array, order=order))
+    assert read_sample(tmp_path / "a.npy", Structure("x", (1,))).array.dtype == bool
+    array[place] = 0.25
+    np.save(tmp_path / "a.npy", np.asarray(array, order=order))
+    found = read_sample(tmp_path / "a.npy", Structure("x", (1,))).array
+    np.testing.assert_array_equal(found, array)
+    array[place] = 1.25
+    np.save(tmp_path / "a.npy", np.asarray(array, order=order))
+    with pytest.raises(InputError, match="no labels"):
+        read_sample(tmp_path / "a.npy", Structure("x", (1,)))

@@ -92,6 +92,8 @@ def run_guarded(
 ) -> NoReturn:
     """Exits with what `function` returns; errors that a user can mend are one line.
 
+    A command that a signal ended leaves without Python's own end (`runtime.leave`).
+
     Args:
       debug: let the traceback of such an error through.
       output: folder that the message names when an error of the system names no file.
@@ -99,9 +101,11 @@ def run_guarded(
     try:
         code = function() or 0
         sys.stdout.flush()  # so that a closed pipe is met here, not at exit
-        sys.exit(code)
     except KeyboardInterrupt:
-        runtime.exit_all("interrupted; what is finished is kept", INTERRUPTED)
+        print("interrupted; what is finished is kept", file=sys.stderr)
+        runtime.leave(INTERRUPTED)
+    except SystemExit as stop:  # of a handler of signals, by `runtime.exit_all`
+        runtime.leave(int(stop.code or 0))
     except BrokenPipeError:
         # Python would flush once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,3 +118,4 @@ def run_guarded(
         runtime.exit_all(f"error: {line_of(error, output or Path())}", code)
     except Exception as error:
         runtime.fail(error)
+    sys.exit(code)

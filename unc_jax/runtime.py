@@ -156,10 +156,20 @@ def exit_all(line: str, code: int) -> NoReturn:
     print(line, file=sys.stderr, flush=True)
     if process_count() == 1:
         sys.exit(code)
-    sys.stdout.flush()
-    if is_main():
-        time.sleep(_GRACE_S)
     # Not sys.exit: JAX would wait for the others, which may wait for this process.
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process at once, with what it printed, whatever its threads are doing.
+
+    Python's own end would crash in those that compile or run a program of JAX.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a pipe that its reader closed
+            stream.flush()
+    if process_count() > 1 and is_main():
+        time.sleep(_GRACE_S)
     os._exit(code)
 
 

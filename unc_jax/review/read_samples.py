@@ -151,14 +151,13 @@ def labels_of(array: np.ndarray, path: Path) -> np.ndarray:
     """Returns a map (x, y, z) of whole numbers as integers; InputError for others."""
     if array.dtype.kind != "f":
         return array.view(np.uint8) if array.dtype == bool else array
-    _check_finite(array, path)
-    whole = np.rint(array)
-    if not np.allclose(array, whole, rtol=0, atol=_TOLERANCE):
+    _finite_range(array, path)
+    if not _is_whole(array):
         raise InputError(
             f"{path}: probabilities of one structure; several structures are labels, "
             "or channels of an .npz"
         )
-    return whole.astype(np.int32)
+    return np.rint(array).astype(np.int32)
 
 
 def same_grid(one: Geometry, other: Geometry) -> bool:
@@ -198,19 +197,18 @@ def _indices(
 
 def _foreground(array: np.ndarray, labels: Sequence[int], path: Path) -> np.ndarray:
     if array.dtype.kind == "f":
-        _check_finite(array, path)
-        low, high = float(array.min()), float(array.max())
-        whole = np.rint(array)
-        is_whole = np.allclose(array, whole, rtol=0, atol=_TOLERANCE)
+        low, high = _finite_range(array, path)
+        fits = low >= -_TOLERANCE and high <= 1 + _TOLERANCE
         # Whole numbers are labels once labels are asked for: 1 need not be the organ.
-        if low >= -_TOLERANCE and high <= 1 + _TOLERANCE and not (labels and is_whole):
-            return np.clip(array, 0, 1, dtype=np.float32)
-        if not is_whole:
+        if fits and not (labels and _is_whole(array)):
+            array = array.astype(np.float32, copy=False)
+            return array if low >= 0 and high <= 1 else np.clip(array, 0, 1)
+        if not _is_whole(array):
             raise InputError(
                 f"{path}: values from {low:.3g} to {high:.3g} are no probabilities and "
                 "no labels; logits need a softmax or sigmoid first"
             )
-        array = whole
+        array = np.rint(array)
     if labels:
         return np.isin(array, labels)
     present = [value for value in np.unique(array).tolist() if value != 0]
@@ -222,9 +220,21 @@ def _foreground(array: np.ndarray, labels: Sequence[int], path: Path) -> np.ndar
     return array != 0
 
 
-def _check_finite(array: np.ndarray, path: Path) -> None:
-    if not np.isfinite([array.min(), array.max()]).all():
+def _is_whole(array: np.ndarray) -> bool:
+    """Tells whether floats (x, y, z) are whole numbers, up to what rounding leaves.
+
+    Reads up to the first slice in memory that has others: no copy of the volume.
+    """
+    slowest = int(np.argmax(np.abs(array.strides)))
+    slices = np.moveaxis(array, slowest, 0)
+    return all((np.abs(one - np.rint(one)) <= _TOLERANCE).all() for one in slices)
+
+
+def _finite_range(array: np.ndarray, path: Path) -> tuple[float, float]:
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
         raise InputError(f"{path}: holds NaN or infinity; mend the map")
+    return low, high
 
 
 def _grid_of(path: Path, affine: np.ndarray | None, shape: tuple[int, ...]) -> Geometry:
