@@ -185,7 +185,9 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         uncertainty /= count
         expected /= count
     return Prediction(
-        *(one.transpose(back) for one in (total, uncertainty, expected)),
+        total.transpose(back),
+        uncertainty.transpose(back),
+        expected.transpose(back),
         np.stack(masks),
         np.array(volumes),
         np.stack(sparse),
