@@ -15,6 +15,7 @@ from unc_jax.study.cases_table import EVALUATION_COLUMNS
 from unc_jax.study.evaluate import evaluate_cases
 from unc_jax.study.panels import read_panel
 from unc_jax.uncertainty import measures
+from unc_jax.uncertainty.packed_masks import pairwise_dice_packed
 from unc_jax.uncertainty.prediction import reduce_samples
 
 SHAPE = (8, 6, 9)
@@ -117,6 +118,7 @@ def test_rows_hold_what_the_measures_say(cohort, tmp_path):
     for name, value in measures.measure_all(prediction).items():
         assert row[name] == value, name
     assert 0 < row["d_pw"] < 1
+    assert row["d_pw_half1"] is None  # of a source other than dropout
     # The mean mask is the box of 4 x 3 x 3, within a label of 4 x 4 x 3 + 1 voxels.
     assert row["volume_ml"] == 36 * VOXEL_ML
     assert row["reference_ml"] == 49 * VOXEL_ML
@@ -159,6 +161,20 @@ def test_undefined_is_an_empty_field_and_zero_is_zero(cohort, tmp_path):
     # Both empty: no Dice.
     assert by_case["e"]["dice"] == ""
     assert by_case["e"]["reference_ml"] == "0.0"
+
+
+def test_samples_with_halves_have_them_in_their_rows(cohort, tmp_path):
+    plain = Predictor()
+
+    def predict(image, index):
+        return plain(image, index)._replace(halves=(0.1, 0.2))
+
+    row = evaluate(predict, cohort, tmp_path)[0]
+    image = np.asarray(cohort.images[IDS.index("a")], np.float32)
+    masks = plain(image, IDS.index("a")).masks
+    assert (row["u_labelled_half1"], row["u_labelled_half2"]) == (0.1, 0.2)
+    assert row["d_pw_half1"] == pytest.approx(pairwise_dice_packed(masks[:2]))
+    assert row["d_pw_half2"] == pytest.approx(pairwise_dice_packed(masks[2:]))
 
 
 def test_cases_are_repeated_when_a_measure_was_added(cohort, tmp_path):

@@ -1,5 +1,6 @@
 """The plan of a run: what it says, what it refuses, and that it leaves no trace."""
 
+import json
 import math
 import shutil
 
@@ -22,6 +23,19 @@ def test_a_plan_says_it_all_and_touches_nothing(start_main, tmp_path):
         assert word in output
     assert "6 (" in output
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_reliability_is_that_of_the_last_evaluation(tmp_path):
+    (unknown,) = plan._reliability(tmp_path)
+    assert "known after evaluation" in unknown
+    known = {"value": 0.38, "ci95": [0.1, 0.6], "samples": 10, "ceiling": 0.62}
+    known |= {"wanted": 0.8, "samples_needed": 66}
+    measures = {"cv": {}, "u_labelled": {}, "d_pw": {"reliability": known}}
+    text = json.dumps({"test": {"measures": measures}})
+    (tmp_path / "summary.json").write_text(text)
+    (line,) = plan._reliability(tmp_path)
+    assert "of D_pw is 0.38" in line
+    assert line.endswith("take N = 66.")
 
 
 def test_work_is_counted_without_the_data(tiny_config):

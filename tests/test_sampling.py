@@ -163,6 +163,11 @@ def test_prediction_is_what_the_formulas_say(predict, variables):
     both = term - ((1 - samples) * np.log1p(-samples)).mean(0)
     whole = -mean * np.log(mean) - (1 - mean) * np.log1p(-mean)
     np.testing.assert_allclose(prediction.mean, mean, atol=1e-5)
+    halves = [
+        float(measures.mean_labelled_uncertainty(half))
+        for half in (samples[:2], samples[2:])
+    ]
+    np.testing.assert_allclose(prediction.halves, halves, atol=1e-5)
     np.testing.assert_allclose(prediction.uncertainty, term, atol=1e-5)
     masks = np.unpackbits(prediction.masks, axis=-1, count=VOLUME.shape[2])
     np.testing.assert_array_equal(masks, samples >= 0.5)

@@ -40,6 +40,7 @@ def test_summary_counts_and_correlates_complete_cases():
         "p": None,
         "ci95": None,
         "n": 1,
+        "reliability": None,
     }
     assert summary["train"]["dice"] == {"mean": 0.95, "ci95": None}
     json.dumps(summary, allow_nan=False)
@@ -47,6 +48,7 @@ def test_summary_counts_and_correlates_complete_cases():
 
 def test_table_puts_the_paper_below_the_run():
     one = {"rho": -0.5, "p": 0.00123, "ci95": None, "n": 55}
+    one["reliability"] = {"value": 0.38}
     other = {"rho": 0.85, "p": 9.46e-16, "ci95": None, "n": 55}
     none = {"rho": None, "p": None, "ci95": None, "n": 2}
     summary = {
@@ -65,14 +67,18 @@ def test_table_puts_the_paper_below_the_run():
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
     assert lines[2] == (
         "| this run (liver) | wcc | large 128x128x16 | 0.94 (0.96) "
-        "| -0.50 (0.0012) | 0.85 (9.5e-16) | n/a | 2 |"
+        "| -0.50 (0.0012) | 0.85 (9.5e-16) | n/a | 2 | 0.38 / n/a / n/a |"
     )
     assert lines[3] == (
         "| paper (liver) | wcc | large 128x128x16 | 0.94 (0.96) "
-        "| -0.77 (5.4e-12) | 0.89 (5.6e-20) | -0.69 (6.9e-09) | n/a |"
+        "| -0.77 (5.4e-12) | 0.89 (5.6e-20) | -0.69 (6.9e-09) | n/a | n/a |"
     )
     assert len(lines_of(summary, [32, 32, 32])) == 3
-    assert "| n/a (n/a) | n/a | n/a | n/a | n/a |" in lines_of({}, (32, 32, 32))[2]
+    del one["reliability"]  # of an earlier version
+    assert lines_of(summary, (128, 128, 16))[2].endswith("| not measured |")
+    assert (
+        "| n/a (n/a) | n/a | n/a | n/a | n/a | n/a |" in lines_of({}, (32, 32, 32))[2]
+    )
 
 
 def test_a_table_with_everything_around_it():

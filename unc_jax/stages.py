@@ -25,6 +25,7 @@ from unc_jax.study import (
     members,
     paper_tables,
     partial_tables,
+    split_half,
     tables,
     voxel_agreement,
 )
@@ -167,7 +168,10 @@ def evaluate_run(
 
 
 def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str:
-    """Writes summary.json, figures, table.md and report.html; returns the table."""
+    """Writes summary.json, figures, table.md and report.html.
+
+    Returns the table, and how reliable the measures are.
+    """
     summary = appraisal.summarise(rows, resamples=config.evaluate.bootstrap)
     files.write_json(workdir / "summary.json", summary)
     slices = figures.figure1(rows, workdir / "panels")
@@ -183,7 +187,9 @@ def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str
     text = tables.markdown([table])
     files.write_text(workdir / "table.md", text)
     report.write_run_report(workdir, table)
-    return text.rstrip("\n")
+    test = summary.get("test")
+    said = split_half.sentences(test["measures"]) if test else []
+    return "\n".join([text, *said]).rstrip("\n")
 
 
 def data_root(config: Config) -> Path:

@@ -18,7 +18,7 @@ from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import by_structure, case_groups, rule
 from unc_jax.review.page import Picture, read_picture, write_page
-from unc_jax.study import run_folder
+from unc_jax.study import run_folder, split_half
 from unc_jax.study.cases_table import Row
 from unc_jax.study.tables import Table, format_p
 from unc_jax.uncertainty.measures import MEASURES
@@ -101,6 +101,9 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
     except InputError:
         settings = {}
     name = run.resolve().name
+    notes = [review[one] for one in ("verdict", "flags", "bounds") if one in review]
+    if "test" in summary:
+        notes += split_half.sentences(summary["test"]["measures"])
     write_page(
         run / "report.html",
         "run.html",
@@ -114,9 +117,8 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
         rising=[one.label for one in MEASURES.values() if one.sign > 0],
         picture_of=lambda name: read_picture(run / name),
         settings=settings,
-        notes=[
-            review[name] for name in ("verdict", "flags", "bounds") if name in review
-        ],
+        notes=notes,
+        reliability_of=split_half.cell,
     )
     return run / "report.html"
 

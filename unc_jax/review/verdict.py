@@ -18,12 +18,11 @@ from unc_jax.errors import InputError, counted
 from unc_jax.review import quality, rule
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table, statistics
-from unc_jax.study.appraisal import DICE_THRESHOLDS, resampled
+from unc_jax.study.appraisal import DICE_THRESHOLDS, FEWEST_FAILURES, resampled
 from unc_jax.study.cases_table import OK, Row
 
 # Rule that review.json reports of.
 _REVIEW_FRACTION, _LEVEL = 0.1, 0.9
-_FEWEST_FAILURES = 5  # fewer say nothing: of 4, all found, the interval is 0.4 to 1
 
 
 def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[st
         "n": len(dice),
         "target_dice": target_dice,
         "failures": failures,
-        "few_failures": failures < _FEWEST_FAILURES,
+        "few_failures": failures < FEWEST_FAILURES,
         "sensitivity": _mean(flagged[failure]),
         "sensitivity_ci95": clopper_pearson(found, failures),
         "flagged": len(dice) - kept,

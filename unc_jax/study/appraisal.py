@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unc_jax.data.split import natural_order
-from unc_jax.study import selective, statistics
+from unc_jax.study import selective, split_half, statistics
 from unc_jax.study.cases_table import OK, SPLITS, Row, column
 from unc_jax.study.statistics import RESAMPLES, SEED, spread
 from unc_jax.study.tables import Table, interval, number
@@ -21,6 +21,7 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 DICE_THRESHOLDS = (0.5, 0.7, 0.8, 0.9)
 # Those of them that most trained models straddle, shown in the table.
 _FLOOR, _FAILURE = 0.7, 0.8
+FEWEST_FAILURES = 5  # fewer say nothing: of 4, all found, the interval is 0.4 to 1
 
 
 def rows_of_split(rows: Sequence[Row], split: str = "test") -> list[Row]:
@@ -43,9 +44,10 @@ def summarise(
     """Returns the content of summary.json, by split; splits without rows are left out.
 
     Each split: n (rows), n_failed, n_defined (Dice defined), dice {mean, ci95} and
-    measures {name: {rho, p, ci95, n}}, the Spearman correlation with Dice over the
-    cases where both are defined. ci95 are bootstrap intervals over cases, the same as
-    in statistics.json for the same resamples and seed; what is undefined is None.
+    measures {name: {rho, p, ci95, n, reliability}}, the Spearman correlation with Dice
+    over the cases where both are defined, and `split_half.describe`. ci95 are bootstrap
+    intervals over cases, the same as in statistics.json for the same resamples and
+    seed; what is undefined is None.
     """
     result = {}
     for split in SPLITS:
@@ -54,6 +56,7 @@ def summarise(
             drawn = resampled(own, resamples, seed)
             dice = column(own, "dice")
             mean = statistics.estimate_mean(dice, drawn)
+            samples = split_half.samples_of(own)
             result[split] = {
                 "n": len(own),
                 "n_failed": sum(row["status"] != OK for row in own),
@@ -63,7 +66,12 @@ def summarise(
                     "ci95": statistics.finding(mean)["ci95"],
                 },
                 "measures": {
-                    name: statistics.correlate(column(own, name), dice, drawn)
+                    name: {
+                        **statistics.correlate(column(own, name), dice, drawn),
+                        "reliability": split_half.describe(
+                            split_half.estimate(own, name, drawn), samples
+                        ),
+                    }
                     for name in MEASURES
                 },
             }
@@ -128,32 +136,47 @@ def measures_table(content: dict[str, Any]) -> Table:
     cases in two trainings.
     """
     header = (
-        *("model", "measure", "rho", "95 %", "between seeds", "given volume"),
-        *(f"Dice > {_FLOOR} (n)", "AURC", "E-AURC", "AUGRC"),
+        *("model", "measure", "AUGRC", "AURC", "E-AURC", "rho", "95 %", "reliability"),
+        *("between seeds", "given volume", f"Dice > {_FLOOR} (n)"),
         *(f"AUROC Dice < {_FAILURE} (failures)", "referral gain"),
     )
     rows = []
     for model in content["models"]:
         for name, one in model["measures"].items():
-            rows.append([model["name"], name, *_ranking(one)])
+            rows.append([model["name"], name, *_ranking(name, one)])
         own = model["dice"]["test"]["rho_between_seeds"]
         if own is not None:
-            known = [model["name"], "(Dice)", "", "", number(own)]
-            rows.append([*known, *[""] * (len(header) - len(known))])
+            cells = {"model": model["name"], "measure": "(Dice)"}
+            cells["between seeds"] = number(own)
+            rows.append([cells.get(name, "") for name in header])
     return Table(
         "Measures as rankings of the cases",
         header,
         rows,
-        "Measures as rankings of the test cases, means over seeds. rho: Spearman's "
-        "with Dice; between seeds: of the measure with itself, in two trainings; given "
-        "volume: partial, given the reference's volume; "
+        "Measures as rankings of the test cases, means over seeds. Areas under the "
+        "curve of generalised risk (AUGRC; risk: 1 - Dice), under the risk-coverage "
+        "curve (AURC), and that over the best possible one (E-AURC): lower is better. "
+        "rho: Spearman's with Dice; reliability: of the measure with itself, in two "
+        "draws of N samples of one network, by halves of the samples (95 %); no rho "
+        "can exceed its square root; between seeds: in two trainings; given volume: "
+        "partial, given the reference's volume; "
         f"Dice > {_FLOOR}: over the cases above it, so that a few failures do not make "
-        "the result. Areas under the risk-coverage curve (risk: 1 - Dice), over the "
-        "best possible one (E-AURC), and of generalised risk (AUGRC): lower is better. "
-        f"AUROC: of failures, Dice below {_FAILURE} (number per seed; 0.5 is chance). "
+        f"the result. AUROC: of failures, Dice below {_FAILURE} (number per seed; 0.5 "
+        f"is chance), of at least {FEWEST_FAILURES}. "
         "Referral gain: what sending the least certain cases to a human gains in mean "
         "Dice of the others, 0 as at random, 1 as by an oracle.",
     )
+
+
+def failures_cell(found: dict[str, Any]) -> str:
+    """Returns the AUROC of failures, or that there are too few of them to have one.
+
+    found: a mean over seeds, beside it "failures", their number per seed.
+    """
+    counts = ", ".join(map(str, found["failures"]))
+    if min(found["failures"], default=0) < FEWEST_FAILURES:
+        return f"too few ({counts})"
+    return f"{number(found['mean'])} ({counts})"
 
 
 def between(columns: Sequence[np.ndarray]) -> float | None:
@@ -167,18 +190,17 @@ def between(columns: Sequence[np.ndarray]) -> float | None:
     return spread(statistics.spearman(*pair).rho for pair in pairs)["mean"]
 
 
-def _ranking(one: dict[str, Any]) -> list[str]:
-    """Returns the cells of one measure, in the order of the header."""
+def _ranking(name: str, one: dict[str, Any]) -> list[str]:
+    """Returns the cells of the measure `name`, in the order of the header."""
     floor = one["rho_above_dice"][str(_FLOOR)]
-    failure = one["failure_auroc"][str(_FAILURE)]
-    counts = ", ".join(map(str, failure["failures"]))
     return [
+        *(number(one[area]["mean"], ".4f") for area in ("augrc", "aurc", "e_aurc")),
         number(one["rho"]["mean"]),
         interval(one["ci95"]),
+        split_half.cell(one["reliability"]) if name in PAPER_MEASURES else "",
         number(one["rho_between_seeds"]),
         number(one["rho_given_reference_volume"]["mean"]),
         f"{number(floor['mean'])} ({min(floor['n'])})",
-        *(number(one[name]["mean"], ".4f") for name in ("aurc", "e_aurc", "augrc")),
-        f"{number(failure['mean'])} ({counts})",
+        failures_cell(one["failure_auroc"][str(_FAILURE)]),
         number(one["referral_gain"]["mean"]),
     ]

@@ -19,6 +19,7 @@ from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study.distances import Distances, surface_distances
 from unc_jax.study.metrics import volume_ml
+from unc_jax.uncertainty.halves import HALF_COLUMNS
 from unc_jax.uncertainty.measures import (
     MEASURES,
     PAPER_MEASURES,
@@ -90,6 +91,7 @@ EVALUATION_COLUMNS = (
     *_FURTHER,
     *Distances._fields,  # likewise
     "structure",  # "" where there is but one
+    *HALF_COLUMNS,
 )
 # Of a reference's components: how many, the share found, those of the mask that match
 # none, mean Dice.
@@ -109,6 +111,7 @@ REVIEW_COLUMNS = (
 _OPTIONAL = (
     *set(MEASURES).difference(PAPER_MEASURES),
     *("dice_scan", *_FURTHER, "released", *Distances._fields, "structure"),
+    *HALF_COLUMNS,
     *LESION_COLUMNS,
     "uncertain_where",
 )

@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from unc_jax.study import claims, run_folder, statistics, voxel_agreement
+from unc_jax.study import (
+    claims,
+    run_folder,
+    split_half,
+    statistics,
+    voxel_agreement,
+)
 from unc_jax.study.appraisal import appraise, between, resampled, rows_of_split
 from unc_jax.study.cases_table import SPLITS, Row, column
 from unc_jax.study.claims import Cell
@@ -37,7 +43,8 @@ def compare(
     for model in models:
         runs = [run_folder.with_empty_cases(run.rows, policy) for run in model.runs]
         tests = [rows_of_split(rows) for rows in runs]
-        rhos, dice = _estimates(model.trained, tests, resamples, seed)
+        drawn = _drawn(model.trained, tests, resamples, seed)
+        rhos, dice = _estimates(tests, *drawn)
         for name in PAPER_MEASURES:
             sign, rho = MEASURES[name].sign, rhos[name]
             own = (model.target, model.loss, model.size, model.variant)
@@ -57,7 +64,11 @@ def compare(
                 "dice": _dice(runs, tests, dice),
                 "voxels": voxel_agreement.describe([run.voxels for run in model.runs]),
                 "measures": {
-                    name: {**finding(rhos[name]), **appraise(tests, name)}
+                    name: {
+                        **finding(rhos[name]),
+                        **appraise(tests, name),
+                        "reliability": split_half.of_runs(tests, name, *drawn),
+                    }
                     for name in MEASURES
                 },
             }
@@ -78,12 +89,21 @@ def compare(
     }
 
 
-def _estimates(
+def _drawn(
     name: str, tests: Sequence[list[Row]], resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws cases and runs of a model: their indices, int (resamples, number)."""
+    count = len(tests)
+    return (
+        resampled(tests[0], resamples, seed),
+        statistics.resampled_runs(name, count, resamples=resamples, seed=seed),
+    )
+
+
+def _estimates(
+    tests: Sequence[list[Row]], cases: np.ndarray, chosen: np.ndarray
 ) -> tuple[dict[str, Estimate], Estimate]:
     """Returns the means over runs of each measure's rho with Dice, and of Dice."""
-    cases = resampled(tests[0], resamples, seed)
-    chosen = statistics.resampled_runs(name, len(tests), resamples=resamples, seed=seed)
     dice = [column(rows, "dice") for rows in tests]
     rhos = {
         measure: statistics.mean_over_runs(

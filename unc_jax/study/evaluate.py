@@ -33,7 +33,7 @@ from unc_jax.study.behind import Behind
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Row
 from unc_jax.study.panels import Panel, write_panel
 from unc_jax.study.predictor import Predict
-from unc_jax.uncertainty import measures
+from unc_jax.uncertainty import halves, measures
 from unc_jax.uncertainty.prediction import Prediction
 
 # Ten identical float32 do not average to themselves, so that their mutual information,
@@ -175,6 +175,7 @@ def _row(cohort: Cohort, index: int, split: str, segmented: _Segmented) -> Row:
             "reference_ml": metrics.volume_ml(label, float(voxel_ml)),
             "seconds": segmented.seconds,
             **cases_table.measure(prediction, float(voxel_ml)),
+            **halves.measure_halves(prediction),
         }
     return cases_table.new_row(EVALUATION_COLUMNS, case=cohort.ids[index], **values)
 

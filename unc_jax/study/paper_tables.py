@@ -10,7 +10,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from unc_jax.study import cases_table
+from unc_jax.study import cases_table, split_half
 from unc_jax.study.run_folder import EMPTY_CASES
 from unc_jax.study.tables import UNDEFINED, Cell, Strong, Table, format_p, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
@@ -72,23 +72,26 @@ def run_table(
     summary: content of summary.json. Correlations are Spearman's with Dice over the
     test cases, p values in brackets; n counts the cases with both values defined,
     smallest over the measures. The paper prints no n: its test set has 55 cases, and
-    how many of them were defined is not said. What is undefined or absent reads n/a.
+    how many of them were defined is not said. The last column has the reliability of
+    each measure (`split_half`). What is undefined or absent reads n/a.
     """
     test, train = summary.get("test"), summary.get("train")
     line: Line = {name: (None, None) for name in _SIGNS}
-    counts = UNDEFINED
+    counts = reliability = UNDEFINED
     if test:
         found = {one: test["measures"][one] for one in PAPER_MEASURES}
         line |= {one: (own["rho"], own["p"]) for one, own in found.items()}
         counts = str(min(own["n"] for own in found.values()))
+        reliability = split_half.cell_of_paper_measures(found)
     line["dice"] = tuple(one and one["dice"]["mean"] for one in (test, train))
     known = _PATCHES.get(tuple(patch))
     size = " ".join(filter(None, [known, "x".join(map(str, patch))]))
-    rows = [[f"{name} ({target})", loss, size, *_cells(line), counts]]
+    rows = [[f"{name} ({target})", loss, size, *_cells(line), counts, reliability]]
     paper = PAPER.get((target, loss, known or ""))
     if paper:
-        rows.append([f"paper ({target})", loss, size, *_cells(paper), UNDEFINED])
-    header = ("source", "cost function", "patch size", *_HEADER, "n")
+        known = [f"paper ({target})", loss, size, *_cells(paper)]
+        rows.append([*known, UNDEFINED, UNDEFINED])
+    header = ("source", "cost function", "patch size", *_HEADER, "n", split_half.HEADER)
     return Table("Beside the paper", header, rows)
 
 
@@ -106,9 +109,9 @@ def paper_table(statistics: Statistics, target: str) -> Table:
     rows: list[list[Cell]] = []
     for (loss, size), line in paper.items():
         own = [m for m in models if (m["loss"], m["size"]) == (loss, size)]
-        missing: list[Cell] = [loss, size, "measured", "", "", "not run", "", "", ""]
+        missing: list[Cell] = [loss, size, "measured", "", "", "not run", *[""] * 4]
         rows += [_measured(model, best) for model in own] or [missing]
-        rows.append([loss, size, "paper", "", "", *_cells(line, best_paper)])
+        rows.append([loss, size, "paper", "", "", *_cells(line, best_paper), ""])
     others = [m for m in models if (m["loss"], m["size"]) not in paper]
     rows += [_measured(model, best) for model in others]
     name, kind, title = _TITLES[target]
@@ -122,14 +125,24 @@ def paper_table(statistics: Statistics, target: str) -> Table:
     notes = _empty_notes(statistics, {model["name"] for model in models})
     return Table(
         title,
-        ("cost function", "patch size", "source", "seeds", "n", *_HEADER),
+        (
+            "cost function",
+            "patch size",
+            "source",
+            "seeds",
+            "n",
+            *_HEADER,
+            split_half.HEADER,
+        ),
         rows,
         f"{name}: segmentation models of {kind}, measured on {data}. Spearman "
         "correlation coefficient between uncertainty measures and segmentation quality "
         "(Dice), test data. In brackets 95 % bootstrap intervals over cases"
         f"{seeds if several else ''}.{once if ensembles else ''} n: test cases with "
         "both values defined (the paper's test set has 55; it prints no n)."
-        f"{folds} Best per column in bold. "
+        f"{folds} Reliability: what of a measure's order of the cases is not the luck "
+        "of its N samples, 0 to 1; no rho can exceed its square root. Best per column "
+        "in bold. "
         f"Empty cases: {statistics['empty_cases_policy']}.",
         "Empty cases (first seed):" if notes else "",
         notes,
@@ -140,7 +153,8 @@ def csv_text(statistics: Statistics, target: str) -> str:
     """Returns Table 1 or 2 as CSV: a line per model, full precision, undefined empty.
 
     Columns: model, loss, size, patch, seeds, n_test, n_dice; dice_test and _low, _high,
-    _sd, dice_train; per measure _rho, _low, _high, _sd, _p, _n; the paper's as paper_*.
+    _sd, dice_train; per measure _rho, _low, _high, _sd, _p, _n, _reliability; the
+    paper's as paper_*.
     """
     text = io.StringIO(newline="")
     rows = [_flat(m) for m in statistics["models"] if m["target"] == target]
@@ -170,7 +184,8 @@ def _measured(model: dict[str, Any], best: dict[str, float]) -> list[Cell]:
     size = f"{model['size']} {'x'.join(map(str, model['patch']))}"
     seeds, n = ", ".join(map(str, model["seeds"])), " / ".join(map(str, counts))
     source = ": ".join(filter(None, ("measured", model["source"])))
-    return [loss, size, source, seeds, n, *_cells(_line(model), best)]
+    reliability = split_half.cell_of_paper_measures(model["measures"])
+    return [loss, size, source, seeds, n, *_cells(_line(model), best), reliability]
 
 
 def _cells(line: Line, best: dict[str, float] | None = None) -> list[Cell]:
@@ -246,7 +261,9 @@ def _flat(model: dict[str, Any]) -> dict[str, Any]:
         if name == "dice":
             row["dice_train"] = beside
         else:
-            row |= {f"{name}_p": beside, f"{name}_n": min(model["measures"][name]["n"])}
+            own = model["measures"][name]
+            row |= {f"{name}_p": beside, f"{name}_n": min(own["n"])}
+            row[f"{name}_reliability"] = (own["reliability"] or {}).get("value")
     paper = PAPER.get((model["target"], model["loss"], model["size"]), {})
     for name in _SIGNS:
         ends = ("test", "train") if name == "dice" else ("rho", "p")

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from unc_jax.data import patches
-from unc_jax.study import selective, statistics
+from unc_jax.study import selective, split_half, statistics
 from unc_jax.study.appraisal import resampled
 from unc_jax.study.cases_table import Row, column
 from unc_jax.study.charts import MEASURE_STYLES, add_legend, style_axes
@@ -37,8 +37,10 @@ _CAPTION = (
     "{run}: {n} test cases, one choice of the evaluation changed at a time. Columns of "
     "measures: Spearman's rho with Dice, bold where its 95 % bootstrap interval lies "
     "on the side of a measure that works. Change: rho of D_pw less that of the run as "
-    "evaluated, same resamples of cases. AURC: area under the risk-coverage curve, "
-    "lower is better. Work: voxels of windows per voxel of the volume, for one sample."
+    "evaluated, same resamples of cases. AUGRC, AURC: areas under the curve of "
+    "generalised risk and the risk-coverage curve, lower is better. Reliability: what "
+    "of a measure's order of the cases is not the luck of its samples. Work: voxels of "
+    "windows per voxel of the volume, for one sample."
 )
 
 
@@ -103,8 +105,9 @@ def work(
 def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
     """Returns the numbers of one variant from its test rows; `base` are the run's own.
 
-    n, samples, dice (mean), seconds (of a case); per measure mean, rho, p, n, ci95 and
-    aurc; d_pw_change: value and ci95. Undefined numbers are None.
+    n, samples, dice (mean), seconds (of a case); per measure mean, rho, p, n, ci95,
+    augrc, aurc, e_aurc and reliability; d_pw_change: value and ci95. Undefined numbers
+    are None.
     """
     drawn = resampled(rows)
     dice = column(rows, "dice")
@@ -114,7 +117,10 @@ def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
         measures[name] = {
             "mean": statistics.mean(values),
             **statistics.correlate(values, dice, drawn),
-            "aurc": selective.areas(1.0 - dice, measure.sign * values)["aurc"],
+            **selective.areas(1.0 - dice, measure.sign * values),
+            "reliability": split_half.describe(
+                split_half.estimate(rows, name, drawn), split_half.samples_of(rows)
+            ),
         }
     pair = [
         statistics.estimate_spearman(column(own, "d_pw"), column(own, "dice"), drawn)
@@ -136,9 +142,11 @@ def table(run: str, described: Sequence[Described]) -> Table:
 
     described: of each variant what `describe` returns, and its `work`.
     """
-    header = ["choice", "value", "Dice", *(one.label for one in MEASURES.values())]
-    header += ["change (95 %)"]
-    header += [f"AURC {MEASURES[name].label}" for name in PAPER_MEASURES]
+    areas = [(area, name) for area in ("augrc", "aurc") for name in PAPER_MEASURES]
+    header = ["choice", "value", "Dice"]
+    header += [f"{area.upper()} {MEASURES[name].label}" for area, name in areas]
+    header += [*(one.label for one in MEASURES.values()), "change (95 %)"]
+    header += [split_half.HEADER]
     rows = []
     for variant, found in described:
         measures = found["measures"]
@@ -146,9 +154,10 @@ def table(run: str, described: Sequence[Described]) -> Table:
         rows.append(
             [
                 *(variant.group, variant.name, number(found["dice"], ".3f")),
+                *(number(measures[name][area], ".4f") for area, name in areas),
                 *(_shown(name, measures[name]) for name in MEASURES),
                 change,
-                *(number(measures[name]["aurc"], ".4f") for name in PAPER_MEASURES),
+                split_half.cell_of_paper_measures(measures),
                 *(number(found["seconds"]), number(found["work"])),
             ]
         )

@@ -53,6 +53,8 @@ class Prediction(NamedTuple):
         empty and, of the first two, where the samples are masks.
       hard: every sample is a mask.
       identical: two samples or more, all the same up to rounding.
+      halves: labelled "uncertainty" of the first and of the second half of the samples
+        (`halves`); () where it was not summed up.
 
     The maps and `sparse` may lie on the device: see `on_host`.
     """
@@ -66,6 +68,7 @@ class Prediction(NamedTuple):
     labelled: dict[str, float]
     hard: bool
     identical: bool
+    halves: tuple[float, ...] = ()
 
     def on_host(self) -> "Prediction":
         """Returns the same with all arrays in the host's memory.

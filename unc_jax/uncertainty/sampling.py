@@ -12,6 +12,7 @@ from jax import Array, lax
 from unc_jax.errors import InputError
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.sliding import build_sweep
+from unc_jax.uncertainty.halves import HalfSums
 from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 
 MASK_SCOPES = ("cohort", "volume", "window")
@@ -157,8 +158,11 @@ def build_monte_carlo_of_networks(
         nonlocal chunk
         volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         while True:
+            # Halves of samples of several networks would hold the luck of training, too.
+            halves = HalfSums(samples if len(networks) == 1 else 0)
             try:
-                return reduce_samples(draw_all(networks, volume, keys))
+                batches = halves.watch(draw_all(networks, volume, keys))
+                return reduce_samples(batches)._replace(halves=halves.means())
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or chunk == 1:
                     raise
