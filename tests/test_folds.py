@@ -34,6 +34,8 @@ def rows_of_fold(fold, seed, split_seed=0):
                     "u_labelled": 0.1 + 0.05 * bad,
                     **{"cv_roy": None, "mutual_information": None, "volume_ml": 9.0},
                     "reference_ml": 10.0 + i,
+                    "d_pw_half1": bad,
+                    "d_pw_half2": bad + 0.05 * (i % 3),
                 }
             )
         return found

@@ -158,7 +158,7 @@ def build_monte_carlo_of_networks(
         nonlocal chunk
         volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         while True:
-            # Halves of samples of several networks would hold the luck of training, too.
+            # Halves over several networks would differ by the luck of training.
             halves = HalfSums(samples if len(networks) == 1 else 0)
             try:
                 batches = halves.watch(draw_all(networks, volume, keys))
