@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from unc_jax.study.distances import boundary, surface_distances
+from unc_jax.study.distances import boundary, near_boundary, surface_distances
 
 _random = np.random.default_rng(5)
 
@@ -133,3 +133,27 @@ def test_a_liver_of_a_fine_scan_takes_no_second():
     # 0.4 s; a distance transform of the box takes 10. Half of the bound is for others.
     assert time.process_time() - started < 2
     assert 0.7 < found.asd_mm < found.hd95_mm < 5
+
+
+def test_near_the_boundary_is_four_voxels_to_either_side():
+    cube = np.zeros((30, 30, 30), np.uint8)
+    cube[10:20, 10:20, 10:20] = 1
+    near = near_boundary(cube)
+    assert np.flatnonzero(near[:, 15, 15]).tolist() == [
+        *range(6, 14),
+        *range(16, 24),
+    ]
+    assert not near_boundary(np.zeros((5, 5, 5))).any()
+    # What the volume cuts off is no boundary of the organ.
+    assert not near_boundary(np.ones((12, 12, 12))).any()
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+def test_near_is_within_a_cube_of_both_sides(share):
+    mask = np.random.default_rng(3).random((23, 7, 18)) < share
+    cube = np.ones((9, 9, 9), bool)
+    grown = ndimage.binary_dilation(mask, cube)
+    core = ndimage.binary_erosion(mask, cube, border_value=1)
+    near = near_boundary(mask)
+    np.testing.assert_array_equal(near, grown & ~core)
+    assert near.any()

@@ -2,40 +2,18 @@ import json
 
 import numpy as np
 import pytest
-from scipy import ndimage
 from test_compare import FAST, command, grouped, write_run
 
 from unc_jax.data import files, nifti, prepare_case
 from unc_jax.errors import InputError
 from unc_jax.study import charts, comparison, metrics, tables, voxel_agreement
+from unc_jax.study.distances import near_boundary
 
 
 def a_cube(start=10, stop=20, size=30):
     mask = np.zeros((size, size, size), np.uint8)
     mask[start:stop, start:stop, start:stop] = 1
     return mask
-
-
-def test_near_the_boundary_is_four_voxels_to_either_side():
-    near = voxel_agreement.near_boundary(a_cube())
-    assert np.flatnonzero(near[:, 15, 15]).tolist() == [
-        *range(6, 14),
-        *range(16, 24),
-    ]
-    assert not voxel_agreement.near_boundary(np.zeros((5, 5, 5))).any()
-    # What the volume cuts off is no boundary of the organ.
-    assert not voxel_agreement.near_boundary(np.ones((12, 12, 12))).any()
-
-
-@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
-def test_near_is_within_a_cube_of_both_sides(share):
-    mask = np.random.default_rng(3).random((23, 7, 18)) < share
-    cube = np.ones((9, 9, 9), bool)
-    grown = ndimage.binary_dilation(mask, cube)
-    core = ndimage.binary_erosion(mask, cube, border_value=1)
-    near = voxel_agreement.near_boundary(mask)
-    np.testing.assert_array_equal(near, grown & ~core)
-    assert near.any()
 
 
 def test_cases_add_up_through_their_files(tmp_path):
@@ -54,7 +32,7 @@ def test_cases_add_up_through_their_files(tmp_path):
     assert np.divide(twice["count"], 2).tolist() == alone["count"]
     expected = {**metrics.calibration(alone), "n": 2 * label.size}
     assert metrics.calibration(twice) == pytest.approx(expected)
-    near = metrics.sum_voxels(p, label, within=voxel_agreement.near_boundary(label))
+    near = metrics.sum_voxels(p, label, within=near_boundary(label))
     assert summed["mean"]["near"]["log_loss"] == pytest.approx(2 * near["log_loss"])
     assert voxel_agreement.collect(tmp_path, ["c"]) is None
 

@@ -15,6 +15,8 @@ from scipy.spatial import KDTree
 
 from unc_jax.data import preprocess
 
+# "Near" a boundary: at most this many voxels (faces, edges, corners) from it.
+NEAR_VOXELS = 4
 # Of the tolerance: a header holds a spacing of 0.7 mm as float32, give or take 6e-8.
 _ROUNDING = 1e-6
 
@@ -83,6 +85,37 @@ def boundary(mask: np.ndarray) -> np.ndarray:
         within[:-1] &= whole[1:]
         within[0] = within[-1] = False
     return mask & ~inner
+
+
+def near_boundary(label: ArrayLike) -> np.ndarray:
+    """Returns the voxels within NEAR_VOXELS of the boundary of a mask, bool (x, y, z).
+
+    The border of the volume is no boundary.
+    """
+    mask = np.asarray(label) != 0
+    near = np.zeros(mask.shape, bool)
+    if mask.any():
+        box = tuple(
+            slice(max(side.start - NEAR_VOXELS, 0), side.stop + NEAR_VOXELS)
+            for side in preprocess.bounding_box(mask)
+        )
+        near[box] = _grown(mask[box]) & _grown(~mask[box])
+    return near
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """Returns the voxels within NEAR_VOXELS of a mask, by faces, edges and corners."""
+    for axis in range(mask.ndim):
+        grown, reach = np.moveaxis(mask, axis, 0), 0
+        while reach < NEAR_VOXELS:
+            # The widest step that leaves no gap, at the border of the volume neither.
+            step = min(reach + 1, NEAR_VOXELS - reach)
+            before, grown = grown, grown.copy(order="K")
+            grown[step:] |= before[:-step]
+            grown[:-step] |= before[step:]
+            reach += step
+        mask = np.moveaxis(grown, 0, axis)
+    return mask
 
 
 def _nearest(

@@ -15,48 +15,16 @@ from unc_jax.data import files, prepare_case, preprocess
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.study import metrics, statistics
+from unc_jax.study.distances import NEAR_VOXELS, near_boundary
 from unc_jax.study.run_folder import read_object
 from unc_jax.study.tables import Table, number
 from unc_jax.uncertainty.prediction import Prediction
 
-# "near" the target: at most this many voxels (faces, edges, corners) from its boundary.
-NEAR_VOXELS = 4
 PLACES = ("everywhere", "near")
 # Probabilities that are assessed: their names in voxels.json, and in words.
 PROBABILITIES = {"mean": "mean of the samples", "single": "one pass, no dropout"}
 _NUMBERS = ("ece", "brier", "nll")
 _RATERS = ("cross_correlation", "cross_correlation_near", "energy_distance")
-
-
-def near_boundary(label: ArrayLike) -> np.ndarray:
-    """Returns the voxels within NEAR_VOXELS of the boundary of a mask, bool (x, y, z).
-
-    The border of the volume is no boundary.
-    """
-    mask = np.asarray(label) != 0
-    near = np.zeros(mask.shape, bool)
-    if mask.any():
-        box = tuple(
-            slice(max(side.start - NEAR_VOXELS, 0), side.stop + NEAR_VOXELS)
-            for side in preprocess.bounding_box(mask)
-        )
-        near[box] = _grown(mask[box]) & _grown(~mask[box])
-    return near
-
-
-def _grown(mask: np.ndarray) -> np.ndarray:
-    """Returns the voxels within NEAR_VOXELS of a mask, by faces, edges and corners."""
-    for axis in range(mask.ndim):
-        grown, reach = np.moveaxis(mask, axis, 0), 0
-        while reach < NEAR_VOXELS:
-            # The widest step that leaves no gap, at the border of the volume neither.
-            step = min(reach + 1, NEAR_VOXELS - reach)
-            before, grown = grown, grown.copy(order="K")
-            grown[step:] |= before[:-step]
-            grown[:-step] |= before[step:]
-            reach += step
-        mask = np.moveaxis(grown, 0, axis)
-    return mask
 
 
 def assess(
