@@ -4,8 +4,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from unc_jax.review import pictures
-from unc_jax.review.pictures import cut
-from unc_jax.review.slices import choose_slices, surroundings
+from unc_jax.review.slices import choose_slices, cut, surroundings
 
 SHAPE = (40, 30, 20)
 MM = (2.0, 2.0, 3.0)

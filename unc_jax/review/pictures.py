@@ -17,15 +17,13 @@ from scipy import ndimage
 from unc_jax.data.preprocess import Box
 from unc_jax.review import sheets
 from unc_jax.review.sheets import Frame, Limits
-from unc_jax.review.slices import choose_slices, surroundings
+from unc_jax.review.slices import VIEWS, choose_slices, cut, surroundings
 from unc_jax.review.uncertain_part import HIGH, largest_part, thinned
 from unc_jax.study.figures import MAX_UNCERTAINTY
 
 WINDOW_HU = (-120.0, 240.0)
 MASK_COLOR, REFERENCE_COLOR = "#00e5ff", "#7cfc5a"
 
-# View: array axes across and down, and what lies left and right.
-_VIEWS = {"axial": (0, 1, "RL"), "coronal": (0, 2, "RL"), "sagittal": (1, 2, "AP")}
 # Pixels: sides of a panel, between panels, of titles, of the column with the locator
 # and the colours.
 _PANEL, _GAP, _HEADER, _SIDE = 264, 8, 17, 96
@@ -94,14 +92,12 @@ def write_picture(
             raise ValueError(f"shapes differ: {image.shape} and {other.shape}")
     box = surroundings(mask, reference, uncertainty, spacing_mm)
     chosen = choose_slices(mask, uncertainty, box, spacing_mm, reference=reference)
-    masks = [(mask, MASK_COLOR)]
-    if reference is not None:
-        masks.insert(0, (reference, REFERENCE_COLOR))
+    masks = [] if reference is None else [(reference, REFERENCE_COLOR)]
+    masks.append((mask, MASK_COLOR))
     sheet = sheets.new_sheet(_ASIDE + _SIDE, _BELOW + _PANEL)
     air = _air(image) if is_scan else None
-    for number, (view, index) in enumerate(
-        zip((*_VIEWS, "axial"), chosen, strict=True)
-    ):
+    views = zip((*VIEWS, "axial"), chosen, strict=True)
+    for number, (view, index) in enumerate(views):
         panel = _panel(view, index, box, image.shape, spacing_mm)
         shown = cut(image, view, index, panel.box)
         unsure = _within_body(uncertainty, image, mask, panel, air)
@@ -123,7 +119,7 @@ def _panel(
     spacing_mm: tuple[float, ...],
 ) -> _Panel:
     """Returns a slice cut to a square around the box, as far as the scan goes."""
-    across, down, _ = _VIEWS[view]
+    across, down, _ = VIEWS[view]
     side_mm = max((box[a].stop - box[a].start) * spacing_mm[a] for a in (across, down))
     place, lengths = list(box), []
     for axis in (across, down):
@@ -162,7 +158,7 @@ def _within_body(
     shown = cut(uncertainty, panel.view, panel.index, panel.box)
     if air is None:
         return shown
-    across, down, _ = _VIEWS[panel.view]
+    across, down, _ = VIEWS[panel.view]
     axis = 3 - across - down
     plane = tuple(
         slice(panel.index, panel.index + 1) if a == axis else slice(None)
@@ -176,15 +172,6 @@ def _within_body(
     body = body[:, ends[1][0] : body.shape[1] - ends[1][1]]
     inside = np.expand_dims(body, axis) | (mask[plane] != 0)
     return np.where(cut(inside, panel.view, 0, panel.box), shown, 0)
-
-
-def cut(array: np.ndarray, view: str, index: int, box: Box) -> np.ndarray:
-    """Returns a slice of the box in screen order (rows, columns), voxel by voxel."""
-    across, down, _ = _VIEWS[view]
-    place: list[slice | int] = list(box)
-    place[3 - across - down] = index
-    # x and y grow to the patient's right and front, z to the head.
-    return array[tuple(place)].T[::-1, ::-1]
 
 
 def _whole(image: np.ndarray) -> Box:
@@ -214,7 +201,7 @@ def _name_panel(
     sheet: Axes, panel: _Panel, shape: tuple[int, ...], left: float
 ) -> None:
     """Writes the title above a panel, what lies left and right in it, and a ruler."""
-    across, down, letters = _VIEWS[panel.view]
+    across, down, letters = VIEWS[panel.view]
     half, right = _HEADER + _PANEL / 2, left + _PANEL
     title = f"{panel.view} {panel.index + 1}/{shape[3 - across - down]}"
     sheets.write(sheet, left + _PANEL / 2, 2, title, "center", "top")

@@ -11,6 +11,8 @@ from scipy import ndimage
 from unc_jax.data.preprocess import Box, bounding_box
 from unc_jax.review.uncertain_part import HIGH, largest_part, thinned
 
+# View: array axes across and down, and what lies left and right.
+VIEWS = {"axial": (0, 1, "RL"), "coronal": (0, 2, "RL"), "sagittal": (1, 2, "AP")}
 _MARGIN_MM = 25.0  # of surroundings shown around the organ
 _NEAR_MM = 10.0  # around the organ, where uncertainty counts
 # An uncertain part that makes the longest side more than this many times the organ's
@@ -25,6 +27,15 @@ class Slices(NamedTuple):
     coronal: int
     sagittal: int
     largest: int
+
+
+def cut(array: np.ndarray, view: str, index: int, box: Box) -> np.ndarray:
+    """Returns a slice of the box in screen order (rows, columns), voxel by voxel."""
+    across, down, _ = VIEWS[view]
+    place: list[slice | int] = list(box)
+    place[3 - across - down] = index
+    # x and y grow to the patient's right and front, z to the head.
+    return array[tuple(place)].T[::-1, ::-1]
 
 
 def surroundings(
