@@ -13,7 +13,7 @@ import pytest
 from unc_jax import stages
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.segmentation import fit
+from unc_jax.segmentation import fit, resume
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.feed import build_feed, repeat
 from unc_jax.segmentation.models import build_model
@@ -221,18 +221,18 @@ def max_step(folder):
 def test_resuming_under_another_config_is_refused_with_the_difference():
     then = {"train.batch": 8, "train.steps": 10, "evaluate.samples": 10}
     then |= {"data.shape": [4, 4, 4], "cohort": "a"}
-    fit.check_same({**then, "train.steps": 20, "evaluate.samples": 5}, then)
+    resume.check_same({**then, "train.steps": 20, "evaluate.samples": 5}, then)
     with pytest.raises(InputError, match=r"train\.batch: 8 -> 4"):
-        fit.check_same({**then, "train.batch": 4}, then)
+        resume.check_same({**then, "train.batch": 4}, then)
     with pytest.raises(InputError, match=r"cohort: .*data\.shape: .4, 4, 4. -> .8, 8"):
-        fit.check_same({**then, "data.shape": [8, 8, 8], "cohort": "b"}, then)
+        resume.check_same({**then, "data.shape": [8, 8, 8], "cohort": "b"}, then)
 
 
 def test_a_cosine_schedule_is_not_extended():
     then = {"train.schedule": "cosine", "train.steps": 10, "train.steps_per_call": 5}
-    fit.check_same({**then, "train.steps_per_call": 2}, then)
+    resume.check_same({**then, "train.steps_per_call": 2}, then)
     with pytest.raises(InputError, match=r"train\.steps: 10 -> 20"):
-        fit.check_same({**then, "train.steps": 20}, then)
+        resume.check_same({**then, "train.steps": 20}, then)
 
 
 @pytest.mark.parametrize(("score", "warns"), [(0.009, True), (0.01, False)])

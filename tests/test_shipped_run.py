@@ -10,7 +10,7 @@ import pytest
 import unc_jax
 from unc_jax.config import FORMAT, read_config
 from unc_jax.errors import InputError
-from unc_jax.segmentation.fit import check_resumable
+from unc_jax.segmentation.resume import check_resumable
 from unc_jax.study import run_folder
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 

@@ -14,8 +14,9 @@ from unc_jax.data.phantom import draw_cohort
 from unc_jax.data.prepare_case import Recipe
 from unc_jax.errors import InputError, counted, printable
 from unc_jax.review import novelty, prepare_scan, report, verdict
-from unc_jax.segmentation.fit import check_resumable, fit
+from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
+from unc_jax.segmentation.resume import check_resumable
 from unc_jax.study import (
     appraisal,
     cases_table,
