@@ -8,4 +8,4 @@ install requirements.txt tests/requirements.txt
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/pyright" --pythonpath "$VENV/bin/python"
-"$VENV/bin/python" -m pytest -q -n 2 "$@"
+"$VENV/bin/python" -m pytest -q -n 2 --dist worksteal "$@"

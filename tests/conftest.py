@@ -1,11 +1,27 @@
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-# Before JAX reads them: most of what the tests take is compiling, and code for volumes
-# this small need not be optimised.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# Before JAX reads them: most of what the tests take is compiling. Code for volumes this
+# small need not be optimised, and every program is compiled once for all workers of
+# this run of the tests and for the processes that they start.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _programs = tempfile.mkdtemp(prefix="programs_of_tests_")
+    atexit.register(shutil.rmtree, _programs, ignore_errors=True)
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": _programs,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
+    }
 
 import jax
 import pytest

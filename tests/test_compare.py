@@ -187,7 +187,7 @@ def test_trainings_that_order_cases_alike_agree(tmp_path):
 
 
 def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):
-    folders = write_six(tmp_path)
+    folders = write_six(tmp_path)[:3:2]  # drawing six takes seconds
     first, second = tmp_path / "first", tmp_path / "second"
 
     def statistics(folders, output):
@@ -196,6 +196,7 @@ def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):
         return json.loads((output / "statistics.json").read_text())["claims"]
 
     found = statistics(folders, first)
+    assert found
     kept = sorted((first / "runs").iterdir())
     assert [folder.name for folder in kept] == sorted(f.name for f in folders)
     for folder in folders:

@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from unc_jax import compilation, stages
 from unc_jax.segmentation.feed import build_feed
@@ -36,6 +37,17 @@ def counted():
         jax.monitoring.unregister_event_duration_listener(note)
 
 
+@pytest.fixture
+def no_cache():
+    """Takes the cache of the tests away, as where a user named none."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
+
+
 def two_steps():
     """A compiled random walk of its own, whose every bit counts."""
 
@@ -49,6 +61,7 @@ def two_steps():
     return np.asarray(x)
 
 
+@pytest.mark.usefixtures("no_cache")
 def test_a_second_start_compiles_nothing_wherever_the_folder_went(tmp_path):
     results, counts = [], []
     for folder in (tmp_path / "here", tmp_path / "there"):
@@ -66,6 +79,7 @@ def test_a_second_start_compiles_nothing_wherever_the_folder_went(tmp_path):
     assert jax.config.jax_compilation_cache_dir is None
 
 
+@pytest.mark.usefixtures("no_cache")
 def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
     with compilation.cache_compilations(tmp_path):
         expected = two_steps()
@@ -78,6 +92,7 @@ def test_a_torn_entry_costs_a_compilation_alone(tmp_path):
         np.testing.assert_array_equal(two_steps(), expected)
 
 
+@pytest.mark.usefixtures("no_cache")
 @pytest.mark.parametrize("elsewhere", ["another account", "no home", "a link"])
 def test_programs_of_a_received_folder_are_not_run(tmp_path, monkeypatch, elsewhere):
     folder = tmp_path / "received"
@@ -102,13 +117,11 @@ def test_programs_of_a_received_folder_are_not_run(tmp_path, monkeypatch, elsewh
     )
 
 
-def test_a_cache_that_the_user_named_is_left(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("no_cache")
+def test_a_cache_that_the_user_named_is_left(tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
-    try:
-        with compilation.cache_compilations(tmp_path):
-            assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
-    finally:
-        jax.config.update("jax_compilation_cache_dir", None)
+    with compilation.cache_compilations(tmp_path):
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
     assert not (tmp_path / ".cache").exists()
 
 

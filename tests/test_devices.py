@@ -66,13 +66,13 @@ def results_of(config):
 def in_eight(task, *paths):
     """Runs `task` of this file on eight simulated devices; what it prints."""
     root = Path(__file__).parents[1]
-    flags = f"--xla_force_host_platform_device_count={COUNT}"
+    devices = f"--xla_force_host_platform_device_count={COUNT}"
     code = f"import test_devices; test_devices.{task}(*{list(map(str, paths))})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={
             **os.environ,
-            "XLA_FLAGS": flags,
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {devices}",
             "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}",
         },
         capture_output=True,

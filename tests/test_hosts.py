@@ -30,8 +30,6 @@ LONG = {
     "train.checkpoint_every_steps": 10,
 }
 NAMES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-# Programs compile in a third of the time; nothing of this is about their speed.
-FLAGS = "--xla_backend_optimization_level=0"
 
 
 def free_port():
@@ -40,22 +38,11 @@ def free_port():
         return one.getsockname()[1]
 
 
-def programs_in(cache):
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-
-
-def of_processes(cache):
-    """The environment of each process, one device in each; programs are shared."""
+def of_processes():
+    """The environment of each process, one device in each."""
     address = f"127.0.0.1:{free_port()}"
     return [
-        {
-            **dict(zip(NAMES, (address, str(COUNT), str(process)), strict=True)),
-            "XLA_FLAGS": FLAGS,
-            **programs_in(cache),
-        }
+        dict(zip(NAMES, (address, str(COUNT), str(process)), strict=True))
         for process in range(COUNT)
     ]
 
@@ -112,8 +99,8 @@ def test_mistakes_in_the_variables(monkeypatch, values, message):
         runtime.initialize()
 
 
-def test_nobody_there_is_one_line(tmp_path):
-    environments = of_processes(tmp_path)[1:]
+def test_nobody_there_is_one_line():
+    environments = of_processes()[1:]
     codes, errors = ends(start_code("runtime.initialize(wait_s=1)", environments))
     assert codes == [2]
     assert "not all processes met within 1 s" in errors[0]
@@ -136,7 +123,7 @@ assert runtime.on_main(lambda: index) == 0
 
 
 @pytest.mark.parametrize("failing", range(COUNT))
-def test_an_error_within_a_shared_block_is_the_error_of_all(tmp_path, failing):
+def test_an_error_within_a_shared_block_is_the_error_of_all(failing):
     code = f"""{VALUES}
 from unc_jax import cli
 from unc_jax.errors import InputError
@@ -147,7 +134,7 @@ def run():
     raise AssertionError("never reached")
 cli.run_guarded(run, debug=False)
 """
-    codes, errors = ends(start_code(code, of_processes(tmp_path)))
+    codes, errors = ends(start_code(code, of_processes()))
     assert codes == [2, 2]
     for text in errors:
         assert text.count("error: the folder is in use") == 1
@@ -155,7 +142,7 @@ cli.run_guarded(run, debug=False)
 
 
 @pytest.mark.parametrize("failing", range(COUNT))
-def test_a_failure_ends_the_others_while_they_wait(tmp_path, failing):
+def test_a_failure_ends_the_others_while_they_wait(failing):
     """One line each; the others' says that it is not theirs."""
     code = f"""{VALUES}
 from unc_jax import cli
@@ -166,7 +153,7 @@ def run():
 cli.run_guarded(run, debug=False)
 """
     started = time.monotonic()
-    codes, errors = ends(start_code(code, of_processes(tmp_path)))
+    codes, errors = ends(start_code(code, of_processes()))
     assert time.monotonic() - started < runtime.HEARTBEAT_S
     other = 1 - failing
     assert codes[failing] == 3
@@ -179,7 +166,7 @@ cli.run_guarded(run, debug=False)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", range(COUNT))
-def test_a_killed_process_ends_one_that_computes(tmp_path, killed):
+def test_a_killed_process_ends_one_that_computes(killed):
     """Within the heartbeats, here shortened from a minute to ten seconds."""
     code = f"""
 import os, time
@@ -190,7 +177,7 @@ if runtime.process_index() == {killed}:
 time.sleep(100)
 """
     started = time.monotonic()
-    codes, errors = ends(start_code(code, of_processes(tmp_path)))
+    codes, errors = ends(start_code(code, of_processes()))
     assert time.monotonic() - started < 60
     assert codes[killed] == -signal.SIGKILL
     assert codes[1 - killed] not in (0, -signal.SIGKILL)
@@ -226,8 +213,8 @@ def test_processes_share_the_cases_and_leave_none_of_a_dead_one(tmp_path):
     together, alone = tmp_path / "together", tmp_path / "alone"
 
     def start_all(dies_at):
-        environments = of_processes(tmp_path / "programs")
-        more = {"FOLDER": str(together), "DIES_AT": dies_at, "XLA_FLAGS": ""}
+        environments = of_processes()
+        more = {"FOLDER": str(together), "DIES_AT": dies_at}
         return start_code(EVALUATION, [{**one, **more} for one in environments])
 
     first = start_all("d")
@@ -307,7 +294,7 @@ def params_of(config, folder):
 
 
 @pytest.fixture
-def start_all(start_main, tmp_path):
+def start_all(start_main):
     """Starts all processes of a training run with a checkpoint every ten steps."""
 
     def start(**changes):
@@ -318,7 +305,7 @@ def start_all(start_main, tmp_path):
                 environment=environment,
                 **{**LONG, **changes},
             )
-            for environment in of_processes(tmp_path / "programs")
+            for environment in of_processes()
         ]
 
     return start
@@ -363,10 +350,8 @@ def test_two_processes_stopped_killed_and_resumed_train_as_one(
     codes, errors = ends(start_all(**ending))
     assert codes == [0] * COUNT, errors
 
-    alone = {
-        "XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={COUNT}",
-        **programs_in(tmp_path / "programs"),
-    }
+    devices = f"--xla_force_host_platform_device_count={COUNT}"
+    alone = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {devices}"}
     codes, errors = ends(
         [
             start_main(
@@ -392,18 +377,17 @@ def test_two_processes_stopped_killed_and_resumed_train_as_one(
 @pytest.mark.slow
 def test_two_processes_evaluate_and_predict_as_one(start_main, tiny_config, tmp_path):
     run, scans = tmp_path / "run", f"{tiny_config.data.root}/imagesTr"
-    programs = {"XLA_FLAGS": FLAGS, **programs_in(tmp_path / "programs")}
     kept = tmp_path / "kept"
     elsewhere = {"train.checkpoints": str(kept)}
-    trained = start_main("--stage=train", environment=programs, **elsewhere)
+    trained = start_main("--stage=train", **elsewhere)
     codes, errors = ends([trained])
     assert codes == [0], errors
     assert not (run / "checkpoints").exists()
     shutil.copytree(run, tmp_path / "alone")
     shutil.copytree(kept / "run", kept / "alone")
     for workdir, flags, environments in (
-        ("alone", [], [programs]),
-        ("run", ["--distributed"], of_processes(tmp_path / "programs")),
+        ("alone", [], [{}]),
+        ("run", ["--distributed"], of_processes()),
     ):
         codes, errors = ends(
             [
@@ -432,8 +416,8 @@ from unc_jax import predict
 predict.main(sys.argv[1:])
 """
     for workdir, flags, environments in (
-        ("alone", [], [programs]),
-        ("run", ["--distributed"], of_processes(tmp_path / "programs")),
+        ("alone", [], [{}]),
+        ("run", ["--distributed"], of_processes()),
     ):
         output = tmp_path / f"predicted_{workdir}"
         arguments = ["--run", str(run), "--input", scans, "--output", str(output)]
@@ -449,7 +433,7 @@ predict.main(sys.argv[1:])
             ends(killed)
             assert not (output / "cases.csv").exists()
             kept = {path: path.stat().st_mtime_ns for path in done}
-            environments = of_processes(tmp_path / "programs")
+            environments = of_processes()
         codes, errors = ends(start_code(code, environments, *arguments))
         assert codes == [0] * len(environments), errors
         assert all(path.stat().st_mtime_ns == at for path, at in kept.items())

@@ -1,4 +1,7 @@
-"""Whole runs on real scans, minutes each: `bash launch/test.sh -m "real and slow"`."""
+"""Whole runs on real scans: `XLA_FLAGS= bash launch/test.sh -m "real and slow"`.
+
+Minutes each. XLA_FLAGS: here programs are worth optimising, unlike in other tests.
+"""
 
 import json
 import subprocess

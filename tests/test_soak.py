@@ -72,9 +72,7 @@ def kept(config, folder):
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_nothing(start_main, tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+def test_twenty_kills_change_nothing(start_main, tiny_config, tmp_path):
     draw = random.Random(0)
     folder, changes = tmp_path / "run", {"train.steps": 10**6}
     changes |= {"train.validate_every_steps": EVERY, "train.checkpoint_every_steps": 6}
