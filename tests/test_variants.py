@@ -171,6 +171,8 @@ def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
     # So are the samples of all its members.
     tiny_config.evaluate.source = "dropout"
     stages.evaluate_run(tiny_config, prepared, tmp_path / "samples")
+    config = flat_config(tiny_config)
+    files.write_json(tmp_path / "samples" / "config.json", config)
     opened = run_folder.open_run(tmp_path / "samples")
     assert {row["n_samples"] for row in opened.rows} == {8}
     assert opened.seeds == (0, 1)
