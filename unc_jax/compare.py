@@ -22,6 +22,7 @@ from unc_jax.study import (
     charts,
     claims,
     comparison,
+    factors,
     figures,
     grouping,
     paper_tables,
@@ -86,6 +87,7 @@ def _write_tables(statistics: dict[str, Any], output: Path) -> dict[str, list[Ta
         },
         "claims": [claims.claims_table(statistics)],
         "measures": [appraisal.measures_table(statistics)],
+        "factors": factors.factors_tables(statistics),
         "voxels": voxel_agreement.voxel_tables(statistics),
     }
     for name, listed in written.items():
@@ -119,6 +121,7 @@ def _write_figures(
     figures.save(charts.figure2(rows_of), output / "figure2.png")
     figures.save(charts.referral_figure(statistics), output / "referral.png")
     figures.save(charts.reliability_figure(statistics), output / "reliability.png")
+    figures.save(factors.factors_figure(statistics), output / "factors.png")
 
 
 def _keep_runs(grouped: Sequence[Model], folder: Path) -> None:

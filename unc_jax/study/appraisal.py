@@ -81,8 +81,9 @@ def summarise(
 def appraise(tests: Sequence[list[Row]], name: str) -> dict[str, Any]:
     """Returns the worth of the measure `name` on the test cases of a model's runs.
 
-    rho, p and n against Dice; rho given the reference volume, and above each floor of
-    Dice; the measure's own rho between runs; AURC, E-AURC, AUGRC; AUROC of failures
+    rho, p and n against Dice; rho given the reference volume, above each floor of Dice,
+    and in the worse and the better half of the cases (Dice below, and not below, the
+    median); the measure's own rho between runs; AURC, E-AURC, AUGRC; AUROC of failures
     below each threshold of Dice; referral gain, and the referral curve of the first
     run. p is the largest of the runs.
     """
@@ -102,6 +103,18 @@ def appraise(tests: Sequence[list[Row]], name: str) -> dict[str, Any]:
         ]
         return spread([one.rho for one in found], n=[one.n for one in found])
 
+    def half(better: bool) -> dict[str, Any]:
+        known = [one[np.isfinite(one)] for one in dice]
+        floors = [np.median(one) if len(one) else 0.0 for one in known]
+        chosen = [
+            (one >= floor) == better for one, floor in zip(dice, floors, strict=True)
+        ]
+        found = [
+            statistics.spearman(np.where(own, x, np.nan), y)
+            for own, x, y in zip(chosen, values, dice, strict=True)
+        ]
+        return spread([one.rho for one in found], n=[one.n for one in found])
+
     def failures(threshold: float) -> dict[str, Any]:
         found = [
             selective.failure_auroc(*pair, threshold=threshold)
@@ -115,6 +128,7 @@ def appraise(tests: Sequence[list[Row]], name: str) -> dict[str, Any]:
         "n": [one.n for one in plain],
         "rho_given_reference_volume": spread([one.rho for one in partial]),
         "rho_above_dice": {str(floor): above(floor) for floor in DICE_THRESHOLDS},
+        "rho_by_half": {"worse": half(False), "better": half(True)},
         "rho_between_seeds": between(values),
         **{
             area: spread([one[area] for one in areas])

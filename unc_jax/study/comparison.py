@@ -24,7 +24,10 @@ from unc_jax.study.run_folder import EMPTY_CASES
 from unc_jax.study.statistics import RESAMPLES, SEED, Estimate, finding, spread
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
-_DESCRIBED = ("name", "target", "loss", "size", "patch", "variant", "source", "data")
+_DESCRIBED = (
+    *("name", "target", "loss", "size", "patch", "settings", "variant", "source"),
+    "data",
+)
 
 
 def compare(
@@ -129,10 +132,18 @@ def _dice(
         counts = [int(np.isfinite(one).sum()) for one in columns]
         result[split] = spread(map(statistics.mean, columns), n=counts)
     result["test"]["ci95"] = finding(mean)["ci95"]
+    result["test"]["sd_of_cases"] = _spread_of_cases(tests)
     result["test"]["rho_between_seeds"] = between(
         [column(rows, "dice") for rows in tests]
     )
     return result
+
+
+def _spread_of_cases(tests: Sequence[list[Row]]) -> float | None:
+    """Returns the mean over runs of the cases' standard deviation of Dice."""
+    columns = [column(rows, "dice") for rows in tests]
+    known = [one[np.isfinite(one)] for one in columns]
+    return spread(float(one.std()) if len(one) else None for one in known)["mean"]
 
 
 def _scope(models: Sequence[Model]) -> str:

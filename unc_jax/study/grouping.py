@@ -29,9 +29,14 @@ class Model(NamedTuple):
     loss: str
     size: str
     patch: tuple[int, ...]
-    variant: str  # fields that set it apart from another of that name; "" if none
+    # Fields, and values, that set it apart from another of that name.
+    settings: dict[str, Any]
     runs: tuple[Run, ...]
     source: str = ""  # of the samples, in words; "" where no ensemble is compared
+
+    @property
+    def variant(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
     @property
     def trained(self) -> str:
@@ -96,9 +101,9 @@ def group(runs: Sequence[Run]) -> list[Model]:
         same.sort(key=lambda run: run.seeds)
         first = same[0]
         size, loss = _size(first, patches[first.target]), str(first.config["loss.name"])
-        models.append(Model(first.target, loss, size, first.patch, "", tuple(same)))
+        models.append(Model(first.target, loss, size, first.patch, {}, tuple(same)))
     models.sort(key=_place)
-    models = [model._replace(variant=_variant(model, models)) for model in models]
+    models = [model._replace(settings=_settings(model, models)) for model in models]
     if not any(model.is_ensemble for model in models):
         return models
     return [model._replace(source=_source(model.runs[0])) for model in models]
@@ -114,13 +119,16 @@ def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
     return names.get(run.patch, "x".join(map(str, run.patch)))
 
 
-def _variant(model: Model, models: list[Model]) -> str:
+def _settings(model: Model, models: list[Model]) -> dict[str, Any]:
     """Returns the fields whose values set `model` apart from others of its name."""
     configs = [_of_training(one) for one in models if one[:3] == model[:3]]
     own = _of_training(model)
     names = sorted({name for config in configs for name in config})
-    differing = [n for n in names if any(c.get(n) != own.get(n) for c in configs)]
-    return ", ".join(f"{name}={own.get(name)}" for name in differing)
+    return {
+        name: own.get(name)
+        for name in names
+        if any(one.get(name) != own.get(name) for one in configs)
+    }
 
 
 def _place(model: Model) -> tuple:
