@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from unc_jax import predict
 from unc_jax.data import nifti
-from unc_jax.review.component_rows import presence_auroc, presence_words
+from unc_jax.review.component_rows import matched_auroc, presence_words
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS
 from unc_jax.study.components import (
@@ -194,27 +194,48 @@ def test_all_but_the_largest():
 
 def test_presence_tells_true_lesions_from_false_ones():
     rng = np.random.default_rng(6)
-    matched = np.where(rng.random(60) < 0.6, "yes", "no").tolist()
-    shares = (rng.integers(1, 6, 60) / 5).tolist()
+    matched = np.where(rng.random(180) < 0.6, "yes", "no").tolist()
+    shares = (rng.integers(1, 6, 180) / 5).tolist()
     rows = [
-        {"case": f"c{i % 12}", "presence": shares[i], "matched": matched[i]}
-        for i in range(60)
+        {
+            **{"case": f"c{i % 12}", "presence": shares[i], "matched": matched[i]},
+            **{"volume_ml": shares[i] ** 3, "in_mask": "yes" if i % 5 else "no"},
+        }
+        for i in range(180)
     ]
     for row in rows[::2]:
         row["presence"] = 1.0 if row["matched"] == "yes" else row["presence"]
-    true = [row["presence"] for row in rows if row["matched"] == "yes"]
-    false = [row["presence"] for row in rows if row["matched"] == "no"]
-    wins = [(t > f) + (t == f) / 2 for t in true for f in false]
-    found = presence_auroc(rows)
-    assert found["value"] == pytest.approx(np.mean(wins))
-    assert (found["matched"], found["false"]) == (len(true), len(false))
-    low, high = found["ci95"]
-    assert 0.4 < low < found["value"] < high < 1
-    assert f"AUROC {found['value']:.2f} (95 % {low:.2f}" in presence_words(rows)
+    for column in ("presence", "volume_ml"):
+        true = [row[column] for row in rows if row["matched"] == "yes"]
+        false = [row[column] for row in rows if row["matched"] == "no"]
+        wins = [(t > f) + (t == f) / 2 for t in true for f in false]
+        found = matched_auroc(rows, column)
+        assert found["value"] == pytest.approx(np.mean(wins))
+        assert (found["matched"], found["false"]) == (len(true), len(false))
+        low, high = found["ci95"]
+        assert 0.2 < low < found["value"] < high < 1
+    kept = [row for row in rows if row["in_mask"] == "yes"]
+    small = np.median([row["volume_ml"] for row in rows])
+    small = [row for row in rows if row["volume_ml"] < small]
+    words = presence_words(rows)
+    for some, column in (
+        (rows, "presence"),
+        (rows, "volume_ml"),
+        (small, "presence"),
+        (kept, "presence"),
+    ):
+        found = matched_auroc(some, column)
+        low, high = found["ci95"]
+        assert f" {found['value']:.2f} (95 % {low:.2f} to {high:.2f})" in words
+    assert f"those of the masks, {found['matched']} in the reference" in words
+    nowhere = presence_words([{**row, "volume_ml": None} for row in rows])
+    assert "AUROC" in nowhere
+    assert "volume" not in nowhere
     assert presence_words([row for row in rows if row["matched"] == "yes"]) == ""
     assert presence_words([{**row, "matched": ""} for row in rows]) == ""
     assert presence_words([{**row, "case": row["case"][:1]} for row in rows]) == ""
     assert presence_words([]) == ""
+    assert matched_auroc([], "presence")["value"] is None
 
 
 def test_predict_leaves_the_largest_alone(tiny_run, tiny_task, tmp_path):

@@ -20,6 +20,7 @@ COLUMNS = (
 MOST = 100  # of a structure, listed; noise has thousands
 _SHOWN = 8  # in the report
 _FEWEST_CASES = 10  # to draw an interval from
+_SIDES = ("left", "right")
 
 
 def rows_of(case: str, structure: str, found: Sequence[Component]) -> list[Row]:
@@ -73,44 +74,70 @@ def removed_words(rest: np.ndarray, count: int, voxel_ml: float) -> list[str]:
     return [f"removed {counted(count, 'component')}{size}, not the largest"]
 
 
-def presence_auroc(rows: Sequence[Row]) -> dict[str, Any]:
-    """Returns how well presence tells components that match from those that do not.
+def matched_auroc(rows: Sequence[Row], column: str) -> dict[str, Any]:
+    """Returns how well a column tells components that match from those that do not.
 
     {value, ci95, matched, false}: AUROC, ties counted half, its 95 % bootstrap interval
     over cases, and how many of each kind there are; None where one kind is missing, or
-    there are fewer than ten cases.
+    there are fewer than ten cases. Components without a value of it do not count.
     """
-    known = [row for row in rows if row["matched"]]
-    cases = {case: i for i, case in enumerate(dict.fromkeys(r["case"] for r in known))}
-    shares = [float(row["presence"] or 0) for row in known]
-    levels, level = np.unique(shares, return_inverse=True)
-    counts = np.zeros((len(cases), 2, len(levels)))
-    for row, place in zip(known, level, strict=True):
-        counts[cases[row["case"]], int(row["matched"] == "yes"), place] += 1
-    false, matched = counts.sum(axis=(0, 2)) if known else (0, 0)
-    if not (false and matched) or len(cases) < _FEWEST_CASES:
-        return {"value": None, "ci95": None, "matched": matched, "false": false}
-    ids = list(map(str, cases))
+    known = [row for row in rows if row["matched"] and row[column] is not None]
+    ids = list(dict.fromkeys(str(row["case"]) for row in known))
+    case = np.array([ids.index(str(row["case"])) for row in known], int)
+    values = np.array([row[column] for row in known], float)
+    true = np.array([row["matched"] == "yes" for row in known], bool)
+    kinds = {"matched": int(true.sum()), "false": int((~true).sum())}
+    if not all(kinds.values()) or len(ids) < _FEWEST_CASES:
+        return {"value": None, "ci95": None, **kinds}
+    wins = np.zeros(
+        (len(ids), len(ids))
+    )  # of true ones of a case over one's false ones
+    for j in range(len(ids)):
+        false = np.sort(values[~true & (case == j)])
+        below, upto = (np.searchsorted(false, values[true], s) for s in _SIDES)
+        wins[:, j] = np.bincount(case[true], (below + upto) / 2, len(ids))
+    counts = [np.bincount(case[kind], minlength=len(ids)) for kind in (true, ~true)]
     drawn = statistics.resampled_cases(ids, resamples=RESAMPLES, seed=SEED)
     times = np.stack([np.bincount(one, minlength=len(ids)) for one in drawn])
-    draws = _auroc(np.tensordot(times, counts, axes=1))
-    value = float(_auroc(counts.sum(axis=0)))
+    with np.errstate(invalid="ignore"):  # NaN of a draw without one of the kinds
+        draws = (times @ wins * times).sum(1) / np.prod([times @ n for n in counts], 0)
+    value = float(wins.sum() / np.prod(list(kinds.values())))
     found = statistics.finding(statistics.Estimate(value, draws))
-    kinds = {"matched": int(matched), "false": int(false)}
     return {"value": value, "ci95": found["ci95"], **kinds}
 
 
 def presence_words(rows: Sequence[Row]) -> str:
-    """Returns what `presence_auroc` found, a sentence; "" where it found nothing."""
-    found = presence_auroc(rows)
-    if found["ci95"] is None:
-        return ""
+    """Returns how well presence tells true components, beside their volume; or "".
+
+    A sentence on all components and on those of masks. Large ones are in more samples:
+    hence also the volume alone, and presence among those below the median volume.
+    """
+    rows = [row for row in rows if row["matched"]]
+    sentences = []
+    of_masks = [row for row in rows if row["in_mask"] == "yes"]
+    for kind, own in (("all components", rows), ("those of the masks", of_masks)):
+        found = matched_auroc(own, "presence")
+        if found["ci95"] is None:
+            continue
+        volumes = [float(row["volume_ml"] or 0) for row in own]
+        middle = float(np.median(volumes))
+        small = [one for one, ml in zip(own, volumes, strict=True) if ml < middle]
+        beside = (
+            ("their volume", matched_auroc(own, "volume_ml")),
+            (f"presence below {middle:.2g} ml", matched_auroc(small, "presence")),
+        )
+        words = [f"{name} {_interval(one)}" for name, one in beside if one["ci95"]]
+        sentences.append(
+            f"Of {kind}, {found['matched']} in the reference and {found['false']} "
+            "false, the share of samples that one is in tells true from false with "
+            f"AUROC {'; '.join([_interval(found), *words])}."
+        )
+    return " ".join(sentences)
+
+
+def _interval(found: dict[str, Any]) -> str:
     low, high = found["ci95"]
-    return (
-        "The share of samples that a component is in tells those of the reference from "
-        f"false ones with AUROC {found['value']:.2f} (95 % {low:.2f} to {high:.2f}; "
-        f"{found['matched']} of the reference, {found['false']} false)."
-    )
+    return f"{found['value']:.2f} (95 % {low:.2f} to {high:.2f})"
 
 
 def _size(row: Row) -> str:
@@ -118,14 +145,6 @@ def _size(row: Row) -> str:
     if row["volume_ml"] is None:
         return ""
     return f"{row['volume_ml']:.3g} ml, {row['diameter_mm']:.0f} mm, "
-
-
-def _auroc(counts: np.ndarray) -> np.ndarray:
-    """Returns AUROCs of counts (..., 2, levels) of false and true ones, NaN of none."""
-    false, true = counts[..., 0, :], counts[..., 1, :]
-    below = np.cumsum(false, axis=-1) - false / 2
-    with np.errstate(invalid="ignore"):
-        return (true * below).sum(-1) / (true.sum(-1) * false.sum(-1))
 
 
 def _yes(value: bool) -> str:
