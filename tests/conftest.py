@@ -4,15 +4,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 # Before JAX reads them: most of what the tests take is compiling. Code for volumes this
 # small need not be optimised, and every program is compiled once for all workers of
 # this run of the tests and for the processes that they start.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    if metadata.version("jaxlib").startswith("0.10."):  # later ones stop at this flag
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _programs = tempfile.mkdtemp(prefix="programs_of_tests_")
     atexit.register(shutil.rmtree, _programs, ignore_errors=True)
