@@ -119,9 +119,9 @@ def test_writes_everything(tmp_path, capsys):
     arguments = [*folders, "--output", output, "--resamples", "1000"]
     assert command(*arguments) == 0
     assert sorted(path.name for path in output.iterdir()) == [
-        "claims.md", "figure1.png", "figure2.png", "measures.md", "referral.png",
-        "report.html", "runs", "statistics.json", "table1.csv", "table1.md",
-        "table2.csv", "table2.md",
+        "claims.md", "figure1.png", "figure2.png", "measures.md", "quality.md",
+        "referral.png", "report.html", "runs", "statistics.json", "table1.csv",
+        "table1.md", "table2.csv", "table2.md",
     ]  # fmt: skip
     found = json.loads((output / "statistics.json").read_text())
     verdicts = {one["claim"]: one["verdict"] for one in found["claims"]}

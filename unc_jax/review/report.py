@@ -16,7 +16,7 @@ import numpy as np
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import by_structure, case_groups, rule
+from unc_jax.review import by_structure, case_groups, predicted_dice, rule
 from unc_jax.review.page import Picture, read_picture, write_page
 from unc_jax.study import run_folder, split_half
 from unc_jax.study.cases_table import Row
@@ -118,6 +118,9 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
         picture_of=lambda name: read_picture(run / name),
         settings=settings,
         notes=notes,
+        predicted=predicted_dice.table([{"name": name, **review}])
+        if review.get("predicted_dice")
+        else None,
         reliability_of=split_half.cell,
     )
     return run / "report.html"

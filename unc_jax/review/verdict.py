@@ -15,14 +15,15 @@ from scipy import stats
 
 from unc_jax.data import files
 from unc_jax.errors import InputError, counted
-from unc_jax.review import quality, rule
+from unc_jax.review import predicted_dice, quality, rule
+from unc_jax.review.predicted_dice import LEVEL, failure_dice
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table, statistics
-from unc_jax.study.appraisal import DICE_THRESHOLDS, FEWEST_FAILURES, resampled
+from unc_jax.study.appraisal import FEWEST_FAILURES, resampled
 from unc_jax.study.cases_table import OK, Row
 
 # Rule that review.json reports of.
-_REVIEW_FRACTION, _LEVEL = 0.1, 0.9
+_REVIEW_FRACTION = 0.1
 
 
 def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
       model: fitted to the run's training cases.
     """
     rows = cases_table.with_delivered_dice(rows)
-    level = quality.supported_level(model, _LEVEL)
+    level = quality.supported_level(model, LEVEL)
     test = [row for row in rows if row["split"] == "test" and row["status"] == OK]
     judged = [_review_row(row, model, level) for row in test]
     dice = cases_table.column(test, "dice")
@@ -106,15 +107,16 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
     worst = rule.worst(judged, _REVIEW_FRACTION, {"": model})
     flagged = np.array([index in worst for index in range(len(test))], bool)
     rho, skill = _rho_and_skill(rows, test, judged, model)
-    target = _target(cases_table.column(rows, "dice", "validation"))
+    target = failure_dice(cases_table.column(rows, "dice", "validation"))
     failing = appraise(dice, flagged, target)
     found = worst_found(dice, flagged)
     return {
         "verdict": _verdict(rho, skill, int((~np.isnan(dice)).sum())),
         "flags": _worst_words(found, failing) + _sensitivity_words(failing),
-        "bounds": quality.bound_words(model, _LEVEL),
+        "bounds": quality.bound_words(model, LEVEL),
         "rho": {"value": rho["value"], "ci95": rho["ci95"]},
         "skill": {"value": skill["value"], "ci95": skill["ci95"]},
+        "predicted_dice": predicted_dice.describe([predicted_dice.judged(rows)]),
         "level": level,
         "method": model.method,
         "calibration_cases": len(model.residuals),
@@ -149,17 +151,11 @@ def store(workdir: Path, rows: Sequence[Row]) -> str:
         logging.warning("no predicted quality: %s", error)
         for name in ("quality.json", "review.json"):
             (workdir / name).unlink(missing_ok=True)
-        return quality.bound_words(None, _LEVEL)
+        return quality.bound_words(None, LEVEL)
     found = judge(rows, model)
     files.write_json(workdir / "quality.json", quality.to_json(model))
     files.write_json(workdir / "review.json", found)
     return "\n".join([found["verdict"], found["flags"], found["bounds"]])
-
-
-def _target(dice: np.ndarray) -> float:
-    """Returns the highest Dice that at most half of the validation cases miss."""
-    missed = {target: np.nanmean(dice < target) for target in DICE_THRESHOLDS}
-    return max([t for t, share in missed.items() if share <= 0.5] or [min(missed)])
 
 
 def _rho_and_skill(
