@@ -130,7 +130,7 @@ def test_writes_everything(tmp_path, capsys):
     page = (output / "report.html").read_text()
     assert page.count("data:image/png") == 3
     assert "wcc &gt; soft Dice: supported" in page
-    assert page.count("<table>") == 3
+    assert page.count("<table>") == 4
     # Another comparison without tumour models leaves no Table 2 of this one.
     assert command(folders[0], *arguments[3:]) == 0
     assert not (output / "table2.md").exists()
