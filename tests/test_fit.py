@@ -186,11 +186,12 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(
     assert stopped.returncode == 128 + signal.SIGTERM
     assert "state saved" in errors
     step = max_step(folder)
-    ending = {"train.validate_every_steps": step + 10, "train.steps": step + 10}
+    train = tiny_config.train
+    train.steps = train.validate_every_steps = step + 10
+    train.checkpoint_every_steps = 10
+    cohort = stages.prepare(tiny_config)
     for workdir in ("run", "undisturbed"):
-        process = start_main("--stage=train", workdir=workdir, **{**long, **ending})
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+        stages.train(tiny_config, cohort, tmp_path / workdir)
     resumed = params_of(tiny_config, folder)
     undisturbed = params_of(tiny_config, tmp_path / "undisturbed")
     assert resumed[0] == undisturbed[0] == step + 10

@@ -241,29 +241,45 @@ def test_no_data_says_where_it_comes_from(start_main):
     ("flag", "word"),
     [
         ("--config.train.batsh=2", "error: 'batsh' Did you mean"),
-        ("--config=configs/nope.py", "no config file configs/nope.py;"),
-        ("--config", "error: --config names no file;"),
         ("--config=configs/demo.py:x", "demo.py:x: this config takes no argument"),
         ("--config.loss.name=mse", "choose from dice, wcc"),
-        ("stray", "stray"),
     ],
 )
 def test_mistakes_are_one_line(start_main, flag, word):
     assert word in failed(start_main(flag))
 
 
-def test_a_field_may_stand_before_its_config(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--config.loss.name=mse", "name a config by --config configs/NAME.py"),
+        ("--config", "--config names no file; those at hand are in configs/"),
+        (
+            "--config=configs/nope.py",
+            "no config file configs/nope.py; those at hand are in configs/",
+        ),
+    ],
+)
+def test_a_config_that_is_not_there_is_one_line(monkeypatch, capsys, flag, words):
+    monkeypatch.setattr("sys.argv", ["main", flag])
+    with pytest.raises(SystemExit) as stopped:
+        main._parse(["main", flag])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"error: {words}\n"
+
+
+def test_a_stray_word_is_refused():
+    with pytest.raises(InputError, match="stray argument 'word'"):
+        main.run(["main", "word"])
+
+
+def test_a_field_may_stand_before_its_config():
     flag = "--config.loss.name=mse"
     assert main._config_first(["main", flag, "--config", "configs/demo.py"]) == [
         "main",
         "--config=configs/demo.py",
         flag,
     ]
-    monkeypatch.setattr("sys.argv", ["main", flag])
-    with pytest.raises(SystemExit):
-        main._parse(["main", flag])
-    words = "error: name a config by --config configs/NAME.py\n"
-    assert capsys.readouterr().err == words
 
 
 def test_bad_case_stops_before_training_unless_skipped(tiny_config, tmp_path):
