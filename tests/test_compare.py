@@ -303,6 +303,21 @@ def test_models_that_differ_otherwise_say_how(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("root", "labels", "name"),
+    [
+        ("Task03_Liver", [], "liver"),
+        ("Task03_Liver", [1, 2], "liver"),  # what the names of its labels give
+        ("Liver_MR", [4], "whole"),  # the spleen
+        ("Task04_Hippocampus", [], "whole"),
+    ],
+)
+def test_a_target_is_named_by_its_data_and_labels(tmp_path, root, labels, name):
+    fields = {"data.root": f"/data/{root}", "data.liver_labels": labels}
+    (model,) = grouped(write_run(tmp_path / "run", **fields))
+    assert model.name == f"{name} large dice"
+
+
+@pytest.mark.parametrize(
     ("patches", "sizes"),
     [
         ([[64, 64, 16]], ["small"]),

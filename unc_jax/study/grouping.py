@@ -17,6 +17,7 @@ from unc_jax.study.run_folder import TARGETS, Run, check_comparable
 
 # Data sets of livers, by folder name; others have a whole organ and a part of it.
 _LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
+_LIVER_VALUES = [1, 2]  # liver and tumours, as Task03_Liver has them
 _STRUCTURES = {"liver": "whole", "tumor": "part"}
 # The paper's patches are 1/2 and 1/4 as wide as the volume; half way between them.
 _SMALL_BELOW = 3 / 8
@@ -63,9 +64,10 @@ class Model(NamedTuple):
 
         Labels given by value may be of any organ, in a data set of livers too.
         """
-        given = self.runs[0].config.get("data.liver_labels")
+        given = self.runs[0].config.get("data.liver_labels") or _LIVER_VALUES
         of_liver = any(word in self.data.lower() for word in _LIVER_WORDS)
-        return self.target if of_liver and not given else _STRUCTURES[self.target]
+        usual = list(given) == _LIVER_VALUES
+        return self.target if of_liver and usual else _STRUCTURES[self.target]
 
 
 def group(runs: Sequence[Run]) -> list[Model]:
