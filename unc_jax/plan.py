@@ -36,8 +36,9 @@ _VOLUMES = 7
 # Measured by benchmarks/mask_luck.py; docs/statistics.md has the numbers.
 _UNKNOWN = (
     "whether N samples are enough is known after evaluation; with N = 10 and the same "
-    "masks for all cases the demo's measures had reliabilities of 0.88 (CV), 0.78 "
-    "(D_pw) and 0.91 (U_labelled), with masks of each case's own 0.25, 0.38 and 0.60"
+    "masks for all cases the demo's measures have reliabilities of 0.89 (CV), 0.89 "
+    "(D_pw) and 0.97 (U_labelled); with masks of each case's own an earlier demo's had "
+    "0.25, 0.38 and 0.60"
 )
 
 

@@ -70,7 +70,7 @@ def removed_words(rest: np.ndarray, count: int, voxel_ml: float) -> list[str]:
     if not count:
         return []
     volume = metrics.volume_ml(rest, voxel_ml)
-    size = "" if np.isnan(volume) else f" of {volume:.3g} ml"
+    size = "" if np.isnan(volume) else f" of {_millilitres(volume)}"
     return [f"removed {counted(count, 'component')}{size}, not the largest"]
 
 
@@ -124,7 +124,10 @@ def presence_words(rows: Sequence[Row]) -> str:
         small = [one for one, ml in zip(own, volumes, strict=True) if ml < middle]
         beside = (
             ("their volume", matched_auroc(own, "volume_ml")),
-            (f"presence below {middle:.2g} ml", matched_auroc(small, "presence")),
+            (
+                f"presence below {_millilitres(middle)}",
+                matched_auroc(small, "presence"),
+            ),
         )
         words = [f"{name} {_interval(one)}" for name, one in beside if one["ci95"]]
         sentences.append(
@@ -144,8 +147,13 @@ def _size(row: Row) -> str:
     """Returns e.g. "1.2 ml, 14 mm, "; "" where nothing tells the size of a voxel."""
     if row["volume_ml"] is None:
         return ""
-    return f"{row['volume_ml']:.3g} ml, {row['diameter_mm']:.0f} mm, "
+    return f"{_millilitres(row['volume_ml'])}, {row['diameter_mm']:.0f} mm, "
 
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def _millilitres(volume: float) -> str:
+    """Returns a volume in three digits or more: "0.123 ml", "1366 ml"."""
+    return f"{volume:.0f} ml" if volume >= 100 else f"{volume:.3g} ml"
