@@ -147,7 +147,7 @@ def _size(row: Row) -> str:
     """Returns e.g. "1.2 ml, 14 mm, "; "" where nothing tells the size of a voxel."""
     if row["volume_ml"] is None:
         return ""
-    return f"{_millilitres(row['volume_ml'])}, {row['diameter_mm']:.0f} mm, "
+    return f"{_millilitres(float(row['volume_ml']))}, {row['diameter_mm']:.0f} mm, "
 
 
 def _yes(value: bool) -> str:
