@@ -175,6 +175,7 @@ EXAMPLES: dict[str, Call] = {
     "study.components.label": call(np.argwhere(_MASK)),
     "study.components.diameter_mm": call(np.argwhere(_MASK), np.array([1.0, 2.0, 3.0])),
     "study.distances.boundary": call(_MASK),
+    "study.distances.near_boundary": call(_MASK),
     "study.distances.places_of": call(_MASK),
     "study.metrics.volume_ml": call(_MASK, 0.0015),
     "study.metrics.votes": call(_SAMPLES >= 0.5),
