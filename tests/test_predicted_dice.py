@@ -42,6 +42,9 @@ def test_numbers_by_hand():
     assert found["failure_dice"] == 0.9
     assert one["failure_auroc"]["failures"] == [2]
     assert predicted_dice.failure_dice(np.array([0.85, 0.85, 0.95])) == 0.8
+    # A case without a Dice is none that passed.
+    assert predicted_dice.failure_dice(np.array([0.85, 0.85, 0.95, NAN])) == 0.8
+    assert predicted_dice.failure_dice(np.array([NAN])) == 0.5
 
 
 def test_thirds_are_of_the_volume():

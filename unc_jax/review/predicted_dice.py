@@ -112,10 +112,13 @@ def describe(runs: Sequence[Judged]) -> dict[str, Any]:
 def failure_dice(validation: np.ndarray) -> float:
     """Returns the highest of DICE_THRESHOLDS that at most half of the cases miss.
 
-    validation: Dice of the validation cases (n,); so a failure is an exception.
+    So a failure is an exception. validation: Dice of the validation cases (n,); NaN are
+    left out, and without any other the lowest threshold is returned.
     """
-    missed = {target: np.nanmean(validation < target) for target in DICE_THRESHOLDS}
-    return max([t for t, share in missed.items() if share <= 0.5] or [min(missed)])
+    known = validation[np.isfinite(validation)]
+    missed = {target: statistics.mean(known < target) for target in DICE_THRESHOLDS}
+    few = [one for one, share in missed.items() if share is not None and share <= 0.5]
+    return max(few, default=min(missed))
 
 
 def table(models: Sequence[dict[str, Any]]) -> Table:
