@@ -40,6 +40,22 @@ def test_one_thing_changes_at_a_time(tiny_config):
     assert last.fields["evaluate.members"] == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("source", "groups"),
+    [
+        ("dropout", {"mask scope", "samples N", "overlap", "window"}),
+        ("ensemble", {"overlap", "window"}),
+    ],
+)
+def test_an_ensemble_has_the_choices_of_its_evaluation(tiny_config, source, groups):
+    own = {"evaluate.members": ("a", "b"), "evaluate.source": source}
+    config = sensitivity.with_fields(tiny_config, own)
+    listed = variants.variants(flat_config(config))
+    assert {one.group for one in listed[1:]} == groups
+    for one in listed[1:]:
+        sensitivity.with_fields(config, one.fields)  # a valid config each
+
+
 def test_numbers_of_a_variant():
     rng = np.random.default_rng(0)
     dice = np.sort(rng.random(20))

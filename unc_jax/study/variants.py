@@ -30,6 +30,10 @@ _CHOICES = {
     "overlap": ("evaluate.overlap", tuple((o, o, o) for o in _OVERLAPS)),
     "source": ("evaluate.source", ("dropout", "flips")),
 }
+# An ensemble's networks are used under the rates that they were trained with, and one of
+# single passes has no masks to choose.
+_OF_ONE_NETWORK = ("dropout rate", "dropout kind", "source")
+_OF_DROPOUT = ("mask scope", "samples N")
 _STRENGTH = "Spearman's rho with Dice ({} test cases)"
 # Groups whose variants differ by how they cut windows.
 _WINDOW_GROUPS = ("as evaluated", "overlap", "window")
@@ -62,10 +66,16 @@ class Variant(NamedTuple):
 def variants(config: dict[str, Any], members: Sequence[str] = ()) -> list[Variant]:
     """Lists the run as evaluated, then every other value of each choice.
 
-    config: flat, of the run. members: run folders of an ensemble; two or more add it.
+    config: flat, of the run; what it cannot choose as an ensemble is left out.
+    members: run folders of an ensemble; two or more add it.
     """
     listed = [Variant("as evaluated", "", {})]
+    without = _OF_ONE_NETWORK if config.get("evaluate.members") else ()
+    if config.get("evaluate.source") == "ensemble":
+        without = (*without, *_OF_DROPOUT)
     for group, (field, values) in _CHOICES.items():
+        if group in without:
+            continue
         own = config.get(field, "dropout")
         own = tuple(own) if isinstance(own, list) else own
         for value in values:
