@@ -148,7 +148,7 @@ def test_ensembles_of_folds_are_joined(tmp_path, capsys):
 
 def test_what_cannot_be_told_apart_is_one_line(tmp_path, capsys):
     first = write_ensemble(tmp_path / "first", "dropout")
-    second = write_ensemble(tmp_path / "second", "dropout")
+    second = write_ensemble(tmp_path / "second", "dropout", seeds=(2, 0, 1))
     assert command(first, second, "--output", tmp_path / "out") == 2
     assert "one config with one seed (0+1+2)" in capsys.readouterr().err
     (second / "evaluation.json").write_text('{"cohort": "a"}')

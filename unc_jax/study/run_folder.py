@@ -73,10 +73,10 @@ class Run(NamedTuple):
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Returns the seed of each network: several of an ensemble."""
+        """Returns the seed of each network, in rising order: several of an ensemble."""
         if not self.config.get("evaluate.members"):
             return (self.seed,)
-        return tuple((self.parts[0].evaluation or {})["seeds"])
+        return tuple(sorted((self.parts[0].evaluation or {})["seeds"]))
 
     @property
     def seeds_text(self) -> str:
