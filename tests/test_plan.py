@@ -90,7 +90,7 @@ def test_the_disk_of_the_plan_is_what_preparation_asks_for(
     [
         (50_000, "lower train.batch"),
         (2_000_000, "set train.residence=host"),  # 2.4 MB of training set
-        (4_000_000, "lower data.shape"),  # eight volumes of 1 MB
+        (4_000_000, "lower data.shape"),  # ten volumes of 1 MB
     ],
 )
 def test_what_cannot_fit_names_its_field(
@@ -102,6 +102,14 @@ def test_what_cannot_fit_names_its_field(
     tiny_config.train.residence = "device"
     with pytest.raises(InputError, match=field):
         lines(tiny_config, tmp_path)
+
+
+def test_members_sample_one_after_the_other(tiny_config):
+    work = plan.work_of(tiny_config)
+    with tiny_config.unlocked():
+        tiny_config.evaluate.members = ("a",) * 10**5
+    line = list(plan._sampling(tiny_config, work, 10**12))[-1]
+    assert " s a case" not in line
 
 
 def test_a_window_as_large_as_the_volume(tiny_config):

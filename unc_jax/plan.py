@@ -31,8 +31,9 @@ _PAPERS_CASES = 131
 _PAPERS_TUMOUR_SHAPE = (284, 256, 133)
 _STORED_BYTES = 3  # of a prepared voxel: float16 and a label
 _CHECKPOINTS = 3.5  # two latest, the best, and room for the next
-# Volumes beside those of the samples: the image, its windows' count, five sums.
-_VOLUMES = 7
+# Volumes beside those of the samples: the image, its windows' count, five sums, and two
+# of a half of the samples.
+_VOLUMES = 9
 # Measured by benchmarks/mask_luck.py; docs/statistics.md has the numbers.
 _UNKNOWN = (
     "whether N samples are enough is known after evaluation; with N = 10 and the same "
@@ -181,7 +182,8 @@ def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
                 f"sampling needs {_gb(total)} of {_gb(there)}: lower {field}"
             )
         chunk //= 2
-    a_case = found.seconds() * calls * -(-evaluation.samples // chunk)
+    networks = max(len(evaluation.members), 1)
+    a_case = found.seconds() * calls * -(-evaluation.samples // chunk) * networks
     yield (
         f"          about {duration(a_case)} a case, {duration(a_case * work.cases)} "
         f"for all, after {found.compile_s:.0f} s to compile"
