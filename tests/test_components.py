@@ -228,6 +228,7 @@ def test_presence_tells_true_lesions_from_false_ones():
         low, high = found["ci95"]
         assert f" {found['value']:.2f} (95 % {low:.2f} to {high:.2f})" in words
     assert f"those of the masks, {found['matched']} in the reference" in words
+    assert presence_words(kept).count("AUROC") == 1  # all are of the masks
     nowhere = presence_words([{**row, "volume_ml": None} for row in rows])
     assert "AUROC" in nowhere
     assert "volume" not in nowhere

@@ -89,9 +89,8 @@ def matched_auroc(rows: Sequence[Row], column: str) -> dict[str, Any]:
     kinds = {"matched": int(true.sum()), "false": int((~true).sum())}
     if not all(kinds.values()) or len(ids) < _FEWEST_CASES:
         return {"value": None, "ci95": None, **kinds}
-    wins = np.zeros(
-        (len(ids), len(ids))
-    )  # of true ones of a case over one's false ones
+    # Of the true ones of a case (row) over the false ones of a case (column).
+    wins = np.zeros((len(ids), len(ids)))
     for j in range(len(ids)):
         false = np.sort(values[~true & (case == j)])
         below, upto = (np.searchsorted(false, values[true], s) for s in _SIDES)
@@ -109,13 +108,17 @@ def matched_auroc(rows: Sequence[Row], column: str) -> dict[str, Any]:
 def presence_words(rows: Sequence[Row]) -> str:
     """Returns how well presence tells true components, beside their volume; or "".
 
-    A sentence on all components and on those of masks. Large ones are in more samples:
-    hence also the volume alone, and presence among those below the median volume.
+    A sentence on all components, and on those of masks where they are fewer. Large ones
+    are in more samples: hence also the volume alone, and presence among those below the
+    median volume.
     """
     rows = [row for row in rows if row["matched"]]
     sentences = []
+    kinds = {"all components": rows}
     of_masks = [row for row in rows if row["in_mask"] == "yes"]
-    for kind, own in (("all components", rows), ("those of the masks", of_masks)):
+    if len(of_masks) < len(rows):
+        kinds["those of the masks"] = of_masks
+    for kind, own in kinds.items():
         found = matched_auroc(own, "presence")
         if found["ci95"] is None:
             continue
