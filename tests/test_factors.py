@@ -84,6 +84,7 @@ def test_the_figure_shows_every_setting(tmp_path):
     (models,) = factors.groups(found)
     expected = [one["measures"][name]["reliability"]["ceiling"] for one in models]
     assert [ticks[place] for place in range(len(models))] == expected
+    assert figure.axes[0].get_xlim()[0] < -1  # a measure of the wrong sign is seen
 
 
 def marked(line):
