@@ -30,7 +30,7 @@ _CHOICES = {
     "overlap": ("evaluate.overlap", tuple((o, o, o) for o in _OVERLAPS)),
     "source": ("evaluate.source", ("dropout", "flips")),
 }
-# An ensemble's networks are used under the rates that they were trained with, and one of
+# An ensemble's networks keep the rates that they were trained with, and one of
 # single passes has no masks to choose.
 _OF_ONE_NETWORK = ("dropout rate", "dropout kind", "source")
 _OF_DROPOUT = ("mask scope", "samples N")
