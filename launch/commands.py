@@ -44,7 +44,7 @@ STUDIES = {
         for loss in ("wcc", "dice")
     },
 }
-# Of an ensemble's samples: evaluate.source.
+# Values of evaluate.source under which all seeds are evaluated together.
 ENSEMBLES = ("ensemble", "dropout")
 # Organs whose cases are too few for one split: the number of folds.
 FOLDS = {"liver_mr": 5}

@@ -37,6 +37,7 @@ class Model(NamedTuple):
 
     @property
     def variant(self) -> str:
+        """Returns the settings in words; "" without any."""
         return ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
     @property
@@ -47,10 +48,12 @@ class Model(NamedTuple):
 
     @property
     def name(self) -> str:
+        """Returns the name of the training, and what its samples come from."""
         return ": ".join(filter(None, (self.trained, self.source)))
 
     @property
     def is_ensemble(self) -> bool:
+        """Tells whether the samples of a run come from several networks."""
         return len(self.runs[0].seeds) > 1
 
     @property

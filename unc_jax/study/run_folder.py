@@ -60,6 +60,7 @@ class Run(NamedTuple):
 
     @property
     def defining(self) -> dict[str, Any]:
+        """Returns the fields of the config that steer weights or samples."""
         return defining(self.config)
 
     @property

@@ -1,9 +1,8 @@
 """Samples from deterministic passes in place of dropout: flips, deep ensembles.
 
-Samples under dropout of every member of an ensemble are drawn by `sampling`.
-
-Both give a `Prediction`, as `sampling` does, so that measures, tables and reports do
-not know where samples came from.
+Flips and ensembles give a `Prediction`, as `sampling` does, so that measures, tables
+and reports do not know where samples came from. Samples under dropout, of every member
+of an ensemble too, are drawn by `sampling`.
 """
 
 import itertools
