@@ -47,6 +47,8 @@ def test_a_signal_ends_a_command_whatever_its_threads_do(number, code, line):
         "import atexit, os, signal\n"
         "from unc_jax import cli, main\n"
         "atexit.register(os.abort)\n"
+        # A shell starts what runs in the background with interrupts ignored.
+        "signal.signal(2, signal.default_int_handler)\n"
         f"if {number}: signal.signal({number}, main._stop)\n"
         "def run():\n"
         "    try:\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 CODE = """
 import os, sys
 from pathlib import Path
-import psutil  # its part for Linux takes them
+import asyncio, psutil  # their parts for Linux take them
 sys.modules["fcntl"] = sys.modules["resource"] = None  # importing them fails
 del os.sched_getaffinity, os.sysconf, os.fork
 import signal

@@ -43,8 +43,10 @@ def inside(root: Path, entry: Any) -> Path:
             raise InputError(f"{entry} leads out of {root}; use paths below it")
     try:
         files = [path.resolve() for path in files_of(root / entry)]
-        inside = all(path.is_relative_to(root.resolve()) for path in files)
-    except (OSError, RuntimeError):  # a loop of links
+        # Of a loop of links Python 3.13 returns one of them, older ones raise.
+        loop = any(path.is_symlink() for path in files)
+        inside = not loop and all(path.is_relative_to(root.resolve()) for path in files)
+    except (OSError, RuntimeError):
         inside = False
     if not inside:
         raise InputError(f"{entry} is a link out of {root}; copy the file there")
