@@ -23,7 +23,11 @@ Next, on scans of your own (NIfTI or DICOM): masks, and which of them to review:
 On the real data (Medical Segmentation Decathlon, Task03_Liver):
   $VENV/bin/python -m unc_jax.main --config configs/liver_large_wcc.py \\
       --config.data.root=/path/to/Task03_Liver
-
-What this run showed, on scans that its network had not seen:
-  $("$VENV/bin/python" -c 'import json; print(json.load(open("runs/demo/review.json"))["flags"])')
 END
+
+# Another --workdir has none.
+if [ -f runs/demo/review.json ]; then
+  echo
+  echo "What this run showed, on scans that its network had not seen:"
+  "$VENV/bin/python" -c 'import json; print(" ", json.load(open("runs/demo/review.json"))["flags"])'
+fi

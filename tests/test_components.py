@@ -236,6 +236,10 @@ def test_presence_tells_true_lesions_from_false_ones():
         [{**row, "volume_ml": 1300.0 + i} for i, row in enumerate(rows)]
     )
     assert "presence below 1390 ml" in large
+    tiny = presence_words(
+        [{**row, "volume_ml": 1e-7 * i} for i, row in enumerate(rows)]
+    )
+    assert "presence below under 0.001 ml" in tiny
     assert presence_words([row for row in rows if row["matched"] == "yes"]) == ""
     assert presence_words([{**row, "matched": ""} for row in rows]) == ""
     assert presence_words([{**row, "case": row["case"][:1]} for row in rows]) == ""

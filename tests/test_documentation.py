@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unc_jax import plan
 from unc_jax.review import quality, rule
 from unc_jax.study import cases_table
 from unc_jax.uncertainty.measures import PAPER_MEASURES
@@ -39,6 +40,14 @@ def test_the_demos_numbers_stand_nowhere_else():
     quoted = numbers("demo")
     places = [*PAGES, *(ROOT / "configs").glob("*.py")]
     assert [page.name for page in places if quoted in text(page)] == ["README.md"]
+
+
+def test_a_plan_quotes_the_reliabilities_of_the_demo():
+    test = json.loads((ROOT / "results/demo/summary.json").read_text())["test"]
+    known = [test["measures"][one]["reliability"]["value"] for one in PAPER_MEASURES]
+    cv, d_pw, u_labelled = (f"{one:.2f}" for one in known)
+    assert f"{cv} (CV), {d_pw} (D_pw) and {u_labelled} (U_labelled)" in plan._UNKNOWN
+    assert f"{cv}, {d_pw} and {u_labelled}" in text(ROOT / "docs" / "statistics.md")
 
 
 def test_readme_says_what_a_review_of_the_worst_fifth_finds():

@@ -190,7 +190,7 @@ EXAMPLES: dict[str, Call] = {
     "study.metrics.reliability": call(_SUMS),
     "study.statistics.spearman": call(_MEASURE, _DICE),
     "study.statistics.partial_spearman": call(_MEASURE, _DICE, _VOLUME_ML),
-    "study.statistics.spearman_above": call(_MEASURE, _DICE, floor=0.65),
+    "study.statistics.spearman_within": call(_MEASURE, _DICE, low=0.65),
     "study.statistics.resampled_cases": call(_CASES, resamples=50, seed=1),
     "study.statistics.resampled_runs": call("wcc", 3, resamples=50, seed=1),
     "study.statistics.estimate_spearman": call(_MEASURE, _DICE, _DRAWN),

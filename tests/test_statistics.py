@@ -13,7 +13,7 @@ from unc_jax.study.statistics import (
     mean_difference,
     mean_over_runs,
     partial_spearman,
-    spearman_above,
+    spearman_within,
 )
 
 NAN = float("nan")
@@ -92,8 +92,10 @@ def test_partial_correlation_that_is_undefined():
 
 def test_floor_leaves_the_failures_out():
     dice = [0.1, 0.8, 0.85, 0.9, NAN]
-    found = spearman_above([0.0, 3, 2, 1, 0], dice, floor=0.8)
+    found = spearman_within([0.0, 3, 2, 1, 0], dice, low=0.8)
     assert (found.rho, found.n) == (pytest.approx(-1), 3)
+    rest = spearman_within([0.0, 3, 2, 1, 0], dice, high=0.9)
+    assert (rest.rho, rest.n) == (pytest.approx(0.5), 3)
 
 
 def test_resamples_follow_the_ids():

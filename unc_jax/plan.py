@@ -34,7 +34,8 @@ _CHECKPOINTS = 3.5  # two latest, the best, and room for the next
 # Volumes beside those of the samples: the image, its windows' count, five sums, and two
 # of a half of the samples.
 _VOLUMES = 9
-# Measured by benchmarks/mask_luck.py; docs/statistics.md has the numbers.
+# The demo's are of results/demo, the others of benchmarks/mask_luck.py, as
+# docs/statistics.md has them.
 _UNKNOWN = (
     "whether N samples are enough is known after evaluation; with N = 10 and the same "
     "masks for all cases the demo's measures have reliabilities of 0.89 (CV), 0.89 "

@@ -158,5 +158,7 @@ def _yes(value: bool) -> str:
 
 
 def _millilitres(volume: float) -> str:
-    """Returns a volume in three digits or more: "0.123 ml", "1366 ml"."""
+    """Returns a volume in words: "1366 ml", "0.123 ml", "under 0.001 ml"."""
+    if 0 < volume < 0.001:
+        return "under 0.001 ml"
     return f"{volume:.0f} ml" if volume >= 100 else f"{volume:.3g} ml"

@@ -12,6 +12,7 @@ import numpy as np
 
 from unc_jax.errors import InputError
 from unc_jax.review import quality
+from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table, selective, statistics
 from unc_jax.study.appraisal import (
     DICE_THRESHOLDS,
@@ -44,12 +45,8 @@ class Judged(NamedTuple):
     validation: np.ndarray
 
 
-def judged(rows: Sequence[Row]) -> Judged:
-    """Predicts the Dice of the test cases of a run's cases.csv.
-
-    Raises InputError where there are too few cases to fit and to calibrate with.
-    """
-    model = quality.fit(rows)
+def judged(rows: Sequence[Row], model: Quality) -> Judged:
+    """Predicts the Dice of the test cases of a run's cases.csv, by its own map."""
     rows = cases_table.with_delivered_dice(rows)
     level = quality.supported_level(model, LEVEL)
     test = rows_of_split(rows)
@@ -71,7 +68,10 @@ def of_runs(runs: Sequence[Run]) -> dict[str, Any] | None:
     """Returns `describe` of a model's runs, folds joined; None where one has no map."""
     try:
         return describe(
-            [_joined([judged(part.rows) for part in run.parts]) for run in runs]
+            [
+                _joined([judged(one.rows, quality.fit(one.rows)) for one in run.parts])
+                for run in runs
+            ]
         )
     except InputError:
         return None

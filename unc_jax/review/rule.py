@@ -111,6 +111,7 @@ def worst(rows: Sequence[Row], fraction: float, models: Models) -> set[int]:
     """
 
     def rank(index: int) -> tuple:
+        """Returns the place of a row, the worst first."""
         row = rows[index]
         if not cases_table.is_usable(row):
             return 0, str(row["case"])

@@ -116,7 +116,7 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
         "bounds": quality.bound_words(model, LEVEL),
         "rho": {"value": rho["value"], "ci95": rho["ci95"]},
         "skill": {"value": skill["value"], "ci95": skill["ci95"]},
-        "predicted_dice": predicted_dice.describe([predicted_dice.judged(rows)]),
+        "predicted_dice": predicted_dice.describe([predicted_dice.judged(rows, model)]),
         "level": level,
         "method": model.method,
         "calibration_cases": len(model.residuals),

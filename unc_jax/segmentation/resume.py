@@ -1,4 +1,4 @@
-"""What a training that was started may change before it goes on."""
+"""Check of a started training: which fields may change before it goes on."""
 
 from pathlib import Path
 from typing import Any

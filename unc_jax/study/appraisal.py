@@ -95,23 +95,14 @@ def appraise(tests: Sequence[list[Row]], name: str) -> dict[str, Any]:
     partial = map(statistics.partial_spearman, values, dice, volumes)
     areas = list(map(selective.areas, [1.0 - one for one in dice], confidence))
     ps = [one.p for one in plain if one.p is not None]
+    known = [one[np.isfinite(one)] for one in dice]
+    medians = [float(np.median(one)) if len(one) else np.nan for one in known]
 
-    def above(floor: float) -> dict[str, Any]:
+    def within(**ends: Sequence[float]) -> dict[str, Any]:
+        """Returns rho over the cases between the ends of Dice, each one per run."""
         found = [
-            statistics.spearman_above(*pair, floor=floor)
-            for pair in zip(values, dice, strict=True)
-        ]
-        return spread([one.rho for one in found], n=[one.n for one in found])
-
-    def half(better: bool) -> dict[str, Any]:
-        known = [one[np.isfinite(one)] for one in dice]
-        floors = [np.median(one) if len(one) else 0.0 for one in known]
-        chosen = [
-            (one >= floor) == better for one, floor in zip(dice, floors, strict=True)
-        ]
-        found = [
-            statistics.spearman(np.where(own, x, np.nan), y)
-            for own, x, y in zip(chosen, values, dice, strict=True)
+            statistics.spearman_within(x, y, **dict(zip(ends, own, strict=True)))
+            for x, y, *own in zip(values, dice, *ends.values(), strict=True)
         ]
         return spread([one.rho for one in found], n=[one.n for one in found])
 
@@ -127,8 +118,10 @@ def appraise(tests: Sequence[list[Row]], name: str) -> dict[str, Any]:
         "p": max(ps) if len(ps) == len(plain) else None,
         "n": [one.n for one in plain],
         "rho_given_reference_volume": spread([one.rho for one in partial]),
-        "rho_above_dice": {str(floor): above(floor) for floor in DICE_THRESHOLDS},
-        "rho_by_half": {"worse": half(False), "better": half(True)},
+        "rho_above_dice": {
+            str(floor): within(low=[floor] * len(tests)) for floor in DICE_THRESHOLDS
+        },
+        "rho_by_half": {"worse": within(high=medians), "better": within(low=medians)},
         "rho_between_seeds": between(values),
         **{
             area: spread([one[area] for one in areas])

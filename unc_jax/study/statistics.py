@@ -77,14 +77,16 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> Correlatio
     return Correlation(rho, float(2 * stats.t.sf(abs(t), n - 3)), n)
 
 
-def spearman_above(x: ArrayLike, y: ArrayLike, *, floor: float) -> Correlation:
-    """Returns `spearman` over the cases whose y is at least `floor`.
+def spearman_within(
+    x: ArrayLike, y: ArrayLike, *, low: float = -np.inf, high: float = np.inf
+) -> Correlation:
+    """Returns `spearman` over the cases with low <= y < high.
 
     With y the Dice it says whether a measure ranks the good cases too, or only sets a
     few failures apart.
     """
     y = np.asarray(y, float)
-    return spearman(x, np.where(y >= floor, y, np.nan))
+    return spearman(x, np.where((y >= low) & (y < high), y, np.nan))
 
 
 def resampled_cases(ids: Sequence[str], *, resamples: int, seed: int) -> np.ndarray:
