@@ -44,6 +44,7 @@ def test_numbers_by_hand():
     assert predicted_dice.failure_dice(np.array([0.85, 0.85, 0.95])) == 0.8
     # A case without a Dice is none that passed.
     assert predicted_dice.failure_dice(np.array([0.85, 0.85, 0.95, NAN])) == 0.8
+    assert predicted_dice.failure_dice(np.array([0.95, 0.95, NAN, NAN, NAN])) == 0.9
     assert predicted_dice.failure_dice(np.array([NAN])) == 0.5
 
 

@@ -59,7 +59,7 @@ def _luck(name: str, one: Measure) -> Column:
     return Column("", one.unit, lambda prediction, _: standard_error(prediction, name))
 
 
-# A further entry is a further column, at the end of both tables.
+# A further entry is a further column of both tables, behind those of standard errors.
 SAMPLE_COLUMNS = {
     "n_samples": Column("", "", lambda one, _: len(one.volumes)),
     "volume_ml": Column(
@@ -76,7 +76,7 @@ SAMPLE_COLUMNS = {
         if one.of_subsets is not None
     },
 }
-# Those that stand further in front; all others are last, so that these stay in place.
+# Those that stand further in front.
 _VOLUMES = ("volume_ml", "volume_sd_ml", "volume_low_ml", "volume_high_ml")
 _FURTHER = tuple(
     name for name in SAMPLE_COLUMNS if name not in ("n_samples", *_VOLUMES)

@@ -28,7 +28,7 @@ NOT_MEASURED = "not measured"
 HEADER = "reliability " + " / ".join(MEASURES[name].label for name in PAPER_MEASURES)
 _NO_HALVES = (
     "The reliability of the measures was not measured: that needs dropout as the "
-    "source, at least 4 samples, and rows of this version."
+    "source, at least 4 samples, rows of this version, and at least 3 cases."
 )
 
 

@@ -230,7 +230,7 @@ def _mean(inside: np.ndarray) -> float:
 
 
 # By their columns in cases.csv. A new measure is one entry; a map over the voxels that
-# no Prediction holds yet is summed up in `prediction`.
+# no Prediction holds yet is summed up in `prediction` (see _LABELLED there).
 MEASURES: dict[str, Measure] = {
     "cv": Measure(
         "CV", "coefficient of variation CV", "voxels", -1, True,

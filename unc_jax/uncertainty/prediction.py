@@ -29,6 +29,8 @@ _ROUNDING = 1e-6
 _BLOCK = 1 << 18
 # Samples themselves are kept of one voxel in eight: as much memory as two bits a voxel.
 SPARSE = 2
+# A further one needs its sum over the samples in `_add_batch` and `reduce_samples`, and
+# its values in `_finish`; on the host in `reduce_maps` and `_means_inside`.
 _LABELLED = (
     *("uncertainty", "expected_entropy", "predictive_entropy", "mutual_information"),
 )
@@ -73,8 +75,8 @@ class Prediction(NamedTuple):
     def on_host(self) -> "Prediction":
         """Returns the same with all arrays in the host's memory.
 
-        Copying takes as long as a fifth of the samples on a fast GPU; who segments many
-        volumes does it in a thread, beside the next one's samples.
+        Copying costs a fifth of the sampling time on a fast GPU: of many volumes do it
+        in a thread, while the next one is sampled.
         """
         names = ("mean", "uncertainty", "expected_entropy", "sparse")
         found = jax.device_get([getattr(self, name) for name in names])
@@ -132,7 +134,9 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
 def _finish(sums: tuple[Array, ...], count: Array) -> tuple[tuple[Array, ...], Array]:
     """Divides the sums over samples; sums what lies in the final mask along z.
 
-    Returns the maps (x, y, z) and, as (5, x, y), voxels and sums of _LABELLED.
+    Returns the maps (x, y, z) and, as (1 + len(_LABELLED), x, y), voxels and sums of
+    _LABELLED. The memory of `sums` becomes that of the maps; pass a sum that becomes no
+    map beside them.
     """
     mean, uncertainty, expected = maps = tuple(total / count for total in sums)
     predictive = binary_entropy(mean)
