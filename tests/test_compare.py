@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
 from unc_jax import compare
@@ -544,3 +545,19 @@ def test_titles_name_the_seed_and_break_long_variants(tmp_path):
         assert sum("(seed 0)" in text for text in joined) == 1
         assert any("bottleneck" in text for text in joined)
         assert max(len(line) for text in texts for line in text.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_legends_are_whole_however_few_the_models(tmp_path, count):
+    losses = [{"loss.name": "dice"}, {"loss.name": "wcc"}]
+    folders = [
+        write_run(tmp_path / f"run{i}", **losses[i % 2], **{"train.steps": i // 2})
+        for i in range(count)
+    ]
+    found = comparison.compare(grouped(*folders), resamples=FAST)
+    figure = charts.referral_figure(found)
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1

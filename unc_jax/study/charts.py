@@ -31,6 +31,7 @@ _PROBABILITY_STYLES: dict[str, dict[str, Any]] = {
 }
 _REFERENCE_STYLE: dict[str, Any] = {"color": "0.55", "linestyle": ":"}
 _FEWEST_KEPT = 5  # a mean over fewer cases is noise
+_ENTRIES = 2  # of a legend, in the width of a panel
 _TITLE_LENGTH = 44  # characters beside or above one panel
 
 
@@ -172,7 +173,7 @@ def _panel_each(
         ax.set_visible(False)
     for ax, model in zip(axes, models, strict=False):
         draw(ax, model)
-    add_legend(figure, handles, columns=len(handles))
+    add_legend(figure, handles, columns=min(len(handles), _ENTRIES * columns))
     return figure
 
 

@@ -175,5 +175,5 @@ def _draw(ax: Axes, models: Sequence[dict[str, Any]], name: str) -> None:
     ax.axvline(0, color="0.55", linestyle=":")
     ax.set_yticks(range(len(models)), [label(one, models[0]) for one in models])
     ax.set_ylim(len(models) - 0.5, -0.5)
-    ax.set_xlim(-1.02, 1.02)
+    ax.set_xlim(-1.05, 1.05)
     style_axes(ax, x=f"strength of {in_mathematics(MEASURES[name].label)}")
