@@ -1,5 +1,7 @@
 import csv
+import itertools
 import json
+import os
 import re
 import threading
 import time
@@ -370,17 +372,33 @@ def test_devices_do_not_wait_for_a_case_to_be_finished(cohort, tmp_path):
             later.set()
         return Predictor()(image, index)
 
-    finished_when_asked = []
+    ahead = []
 
     def slowly(index, prediction):
         assert later.wait(10)  # "a" is finished once "c" is on the devices
         time.sleep(0.05)
-        finished_when_asked.append(len(asked))
 
-    evaluate(predict, cohort, tmp_path, on_prediction=slowly)
-    # Never further ahead than two that wait and one on the devices.
-    behind = [asked - done for done, asked in enumerate(finished_when_asked)]
-    assert behind == [3, 3, 3, 3, 2, 1]
+    def on_case(done, total, row):
+        ahead.append(len(asked) - done)
+
+    evaluate(predict, cohort, tmp_path, on_prediction=slowly, on_case=on_case)
+    assert ahead[0] >= 2
+    assert max(ahead) <= 3  # that wait, and the one on the devices is finished by then
+
+
+def test_cases_are_measured_at_once_on_many_cores(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    together, calls, kept = threading.Barrier(2), itertools.count(), []
+
+    def meet(index, prediction):
+        if next(calls) < 2:
+            together.wait(10)  # raises when the other does not come meanwhile
+
+    def on_case(done, total, row):
+        kept.append(row["case"])
+
+    evaluate(Predictor(), cohort, tmp_path, on_prediction=meet, on_case=on_case)
+    assert kept == ["a", "b", "c", "d", "e", "f"]
 
 
 def test_an_error_behind_ends_the_evaluation(cohort, tmp_path):

@@ -37,7 +37,7 @@ def map_cases(
     Raises InputError when a process was ended from outside.
     """
     processes = min(
-        _cores(),
+        cores(),
         len(cases),
         len(cases) * voxels // _VOXELS_EACH,
         psutil.virtual_memory().available // max(voxels * _BYTES_PER_VOXEL, 1),
@@ -79,7 +79,8 @@ def in_order(
         yield waiting.popleft().result()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Returns the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # on Linux: those that this process may use
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -25,7 +25,7 @@ import numpy as np
 from absl import logging
 
 from unc_jax import runtime
-from unc_jax.data import nifti, preprocess, scan_maps
+from unc_jax.data import nifti, parallel, preprocess, scan_maps
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError, counted
 from unc_jax.study import cases_table, metrics, partial_tables
@@ -39,9 +39,12 @@ from unc_jax.uncertainty.prediction import Prediction
 # Ten identical float32 do not average to themselves, so that their mutual information,
 # nats, is not quite 0. Dropout at any useful rate stays far above.
 _ROUNDING = 1e-6
-# Cases that are segmented and not finished, while the devices have the next; the
-# prediction of each is 0.3 GB at 256^3 voxels.
-_LAG = 2
+# Cases that are segmented and not finished, while the devices have the next. At 256^3
+# voxels the prediction of each is 0.3 GB, and measuring it takes a core two to three
+# times as long as a fast GPU takes to sample it; where there are few cores, several
+# cases at once only get into each other's way.
+_LAG = 3
+_CORES_PER_CASE = 4
 
 
 def evaluate_cases(
@@ -60,18 +63,18 @@ def evaluate_cases(
     """Segments and measures every case of `splits`; returns all rows of cases.csv.
 
     Of P processes, p takes the pending cases p, p + P, ...; all return all rows.
-    While the devices sample a case, the one before it is measured and its files are
-    written; then its row is kept. Whatever ends the evaluation, cases that the devices
-    are done with are finished.
+    While the devices sample a case, those before it are measured, on many cores several
+    at once, and their files are written; then their rows are kept, in order. Whatever
+    ends the evaluation, cases that the devices are done with are finished.
 
     predict: (image float32 (x, y, z), case index) -> Prediction of `samples` samples.
     made_with: content of evaluation.json, as `partial_tables.check_rows` has it.
     replace: rows found in `directory` that were made with something else are removed.
     reference_of(case): the label on the scan's own grid, bool (x, y, z) in canonical
       order; None where it is not at hand. Read while the device samples.
-    on_case(done, total, row): called after every case that was evaluated now.
-    on_prediction(case index, prediction): called before the case counts as finished;
-      what it raises ends the evaluation. Both are called by a thread, in order.
+    on_case(done, total, row): called after every case that was evaluated now, in order.
+    on_prediction(case index, prediction): called before the case counts as finished, by
+      several threads; what it raises ends the evaluation.
 
     Raises InputError for fewer than two samples, for rows made with something else,
     when the samples are all identical (dropout is off), and when no case at all could
@@ -88,7 +91,7 @@ def evaluate_cases(
     varied = any(_row_varies(row) for row in rows.values())
     own: dict[str, Row] = {}
 
-    def finish(case: str, segmented: _Segmented, reference: Future) -> None:
+    def measure(case: str, segmented: _Segmented, reference: Future) -> Row:
         segmented = _on_host(segmented, case)
         index, prediction = cohort.ids.index(case), segmented.prediction
         row = _row(cohort, index, split_of[case], segmented)
@@ -100,14 +103,22 @@ def evaluate_cases(
             if on_prediction is not None:
                 on_prediction(index, prediction)
             row |= of_scan.result()
-        own[case] = row
+        return row
+
+    def finish(case: str, measured: Future[Row]) -> None:
+        own[case] = row = measured.result()
         partial_tables.keep(directory, rows, own, split_of)
         if on_case is not None:
             # Supposing that the other processes keep pace.
             left = max(len(pending) - len(own) * runtime.process_count(), 0)
             on_case(len(wanted) - left, len(wanted), row)
 
-    with ThreadPoolExecutor(1) as beside, Behind(_LAG) as behind:
+    at_once = max(1, min(_LAG, parallel.cores() // _CORES_PER_CASE))
+    with (
+        ThreadPoolExecutor(_LAG) as beside,
+        ThreadPoolExecutor(at_once) as measuring,
+        Behind(_LAG) as behind,
+    ):
         ahead = deque(beside.submit(_read, cohort, case) for case in share[:1])
         for case, *following in (share[i : i + 2] for i in range(len(share))):
             image = ahead.popleft().result()
@@ -117,7 +128,8 @@ def evaluate_cases(
             if segmented.prediction is not None:
                 varied = varied or not segmented.prediction.identical
                 _check_samples(segmented.prediction, samples, varied, case)
-            behind.submit(finish, case, segmented, reference)
+            measured = measuring.submit(measure, case, segmented, reference)
+            behind.submit(finish, case, measured)
     rows = partial_tables.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])
 

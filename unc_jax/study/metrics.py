@@ -81,12 +81,14 @@ def cross_correlation(
     a, b = _chosen(a, within), _chosen(b, within)
     if a.size == 0 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    means = np.array([[np.mean(a, dtype=float)], [np.mean(b, dtype=float)]])
-    products = np.zeros((2, 2))
+    mean_a, mean_b = np.mean(a, dtype=float), np.mean(b, dtype=float)
+    of_a = of_b = of_both = 0.0
     for block in _blocks(a.size):
-        apart = np.stack([a[block], b[block]]) - means
-        products += apart @ apart.T
-    correlation = products[0, 1] / math.sqrt(products[0, 0] * products[1, 1])
+        apart_a, apart_b = a[block] - mean_a, b[block] - mean_b
+        of_a += apart_a @ apart_a
+        of_b += apart_b @ apart_b
+        of_both += apart_a @ apart_b
+    correlation = of_both / math.sqrt(of_a * of_b)
     return min(1.0, max(-1.0, float(correlation)))
 
 
@@ -232,4 +234,4 @@ def _stack(values: ArrayLike) -> np.ndarray:
     masks = np.asarray(values)
     if masks.ndim < 2:
         raise ValueError(f"need a stack of masks, got shape {masks.shape}")
-    return masks.astype(bool)
+    return masks.astype(bool, copy=False)
