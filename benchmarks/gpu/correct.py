@@ -21,8 +21,9 @@ from unc_jax.segmentation.unet import UNet3D
 def layer(
     shape, channels, low: int, batch: int, gradients: bool, dtype: str,
     path: str, reference: bool,
-) -> Callable[[], float | None]:  # fmt: skip
-    """Relative error of a convolution of the last item, or of its gradients.
+) -> Callable[[], list[float] | None]:  # fmt: skip
+    """Relative error of a convolution of the last item; of gradients, that of the
+    kernel's, then of each input's.
 
     `low` of the input channels are of half the size. Inputs are numbers of bfloat16
     whatever the dtype. With `reference` the answer goes to `path`, otherwise it is
@@ -47,7 +48,7 @@ def layer(
     function = backward if gradients else forward
     compiled = jax.jit(function, compiler_options=devices.compiler_options())
 
-    def run() -> float | None:
+    def run() -> list[float] | None:
         return _kept_or_compared(compiled(kernel, *inputs), path, reference)
 
     return run
@@ -55,7 +56,7 @@ def layer(
 
 def network(
     features: int, depth: int, patch, size, dtype: str, path: str, reference: bool
-) -> Callable[[], float | None]:
+) -> Callable[[], list[float] | None]:
     """Relative error of a plain pass: probabilities over a volume, drawn weights."""
     predict = build_point_prediction(
         UNet3D(features, depth, dtype=jnp.dtype(dtype)),
@@ -65,7 +66,7 @@ def network(
     )
     volume = np.random.default_rng(0).standard_normal(size, np.float32)
 
-    def run() -> float | None:
+    def run() -> list[float] | None:
         found = predict(variables(features, depth), volume)
         return _kept_or_compared((found,), path, reference)
 
@@ -79,14 +80,14 @@ def _draw(seed: int, items: Array, shape: tuple[int, ...], dtype: str) -> Array:
     return drawn.astype(jnp.bfloat16).astype(dtype)
 
 
-def _kept_or_compared(found, path: str, reference: bool) -> float | None:
-    """Saves arrays, or returns the largest relative error of one of them."""
+def _kept_or_compared(found, path: str, reference: bool) -> list[float] | None:
+    """Saves arrays, or returns the relative error of each."""
     arrays = [np.asarray(array.astype(jnp.float32)) for array in found]
     if reference:
         np.savez(path, *arrays)
         return None
     with np.load(path) as file:
         expected = [file[name] for name in file.files]
-    pairs = list(zip(arrays, expected, strict=True))
-    worst = max(np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs)
-    return float(worst) if all(np.isfinite(a).all() for a, _ in pairs) else np.inf
+    pairs = zip(arrays, expected, strict=True)
+    errors = [float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs]
+    return [error if np.isfinite(error) else np.inf for error in errors]
