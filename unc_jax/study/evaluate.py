@@ -91,20 +91,6 @@ def evaluate_cases(
     varied = any(_row_varies(row) for row in rows.values())
     own: dict[str, Row] = {}
 
-    def measure(case: str, segmented: _Segmented, reference: Future) -> Row:
-        segmented = _on_host(segmented, case)
-        index, prediction = cohort.ids.index(case), segmented.prediction
-        row = _row(cohort, index, split_of[case], segmented)
-        if prediction is not None:
-            record = cohort.records[index]
-            of_scan = beside.submit(_of_scan, prediction, record, reference)
-            panel = _panel(cohort, index, prediction)
-            write_panel(directory / "panels" / f"{case}.npz", panel)
-            if on_prediction is not None:
-                on_prediction(index, prediction)
-            row |= of_scan.result()
-        return row
-
     def finish(case: str, measured: Future[Row]) -> None:
         own[case] = row = measured.result()
         partial_tables.keep(directory, rows, own, split_of)
@@ -116,9 +102,10 @@ def evaluate_cases(
     at_once = max(1, min(_LAG, parallel.cores() // _CORES_PER_CASE))
     with (
         ThreadPoolExecutor(_LAG) as beside,
-        ThreadPoolExecutor(at_once) as measuring,
+        ThreadPoolExecutor(at_once) as pool,
         Behind(_LAG) as behind,
     ):
+        measure = _Measuring(cohort, directory, beside, on_prediction).measure
         ahead = deque(beside.submit(_read, cohort, case) for case in share[:1])
         for case, *following in (share[i : i + 2] for i in range(len(share))):
             image = ahead.popleft().result()
@@ -128,7 +115,7 @@ def evaluate_cases(
             if segmented.prediction is not None:
                 varied = varied or not segmented.prediction.identical
                 _check_samples(segmented.prediction, samples, varied, case)
-            measured = measuring.submit(measure, case, segmented, reference)
+            measured = pool.submit(measure, case, split_of[case], segmented, reference)
             behind.submit(finish, case, measured)
     rows = partial_tables.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])
@@ -140,6 +127,32 @@ class _Segmented(NamedTuple):
     prediction: Prediction | None
     status: str
     seconds: float
+
+
+class _Measuring(NamedTuple):
+    """What measuring a case takes; `beside` does what can be done meanwhile."""
+
+    cohort: Cohort
+    directory: Path
+    beside: ThreadPoolExecutor
+    on_prediction: Callable[[int, Prediction], None] | None
+
+    def measure(
+        self, case: str, split: str, segmented: _Segmented, reference: Future
+    ) -> Row:
+        """Returns the row of a case; writes all else that is kept of it."""
+        segmented = _on_host(segmented, case)
+        cohort, index = self.cohort, self.cohort.ids.index(case)
+        row = _row(cohort, index, split, segmented)
+        if (prediction := segmented.prediction) is not None:
+            record = cohort.records[index]
+            of_scan = self.beside.submit(_of_scan, prediction, record, reference)
+            panel = _panel(cohort, index, prediction)
+            write_panel(self.directory / "panels" / f"{case}.npz", panel)
+            if self.on_prediction is not None:
+                self.on_prediction(index, prediction)
+            row |= of_scan.result()
+        return row
 
 
 def _read(cohort: Cohort, case: str) -> np.ndarray:
