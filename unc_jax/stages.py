@@ -21,6 +21,7 @@ from unc_jax.study import (
     appraisal,
     cases_table,
     charts,
+    delivered,
     evaluate,
     figures,
     members,
@@ -143,7 +144,7 @@ def evaluate_run(
     def on_prediction(index: int, prediction: Prediction) -> None:
         assess(index, prediction)
         if config.evaluate.save_predictions:
-            evaluate.write_maps(workdir / "predictions", prepared, index, prediction)
+            delivered.write_maps(workdir / "predictions", prepared, index, prediction)
 
     rows_made_with = made_with(config, prepared, predictor.steps, predictor.digests)
     rows = evaluate.evaluate_cases(
@@ -153,7 +154,7 @@ def evaluate_run(
         samples=predictor.samples,
         made_with=rows_made_with,
         replace=replace,
-        reference_of=lambda case: evaluate.read_reference(labels.get(case), values),
+        reference_of=lambda case: delivered.read_reference(labels.get(case), values),
         on_case=_on_row(prepared),
         on_prediction=on_prediction,
     )

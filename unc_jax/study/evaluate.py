@@ -25,10 +25,10 @@ import numpy as np
 from absl import logging
 
 from unc_jax import runtime
-from unc_jax.data import nifti, parallel, preprocess, scan_maps
+from unc_jax.data import parallel
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError, counted
-from unc_jax.study import cases_table, metrics, partial_tables
+from unc_jax.study import cases_table, delivered, metrics, partial_tables
 from unc_jax.study.behind import Behind
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Row
 from unc_jax.study.panels import Panel, write_panel
@@ -146,7 +146,9 @@ class _Measuring(NamedTuple):
         row = _row(cohort, index, split, segmented)
         if (prediction := segmented.prediction) is not None:
             record = cohort.records[index]
-            of_scan = self.beside.submit(_of_scan, prediction, record, reference)
+            of_scan = self.beside.submit(
+                lambda: delivered.measure(prediction, record, reference.result())
+            )
             panel = _panel(cohort, index, prediction)
             write_panel(self.directory / "panels" / f"{case}.npz", panel)
             if self.on_prediction is not None:
@@ -203,46 +205,6 @@ def _row(cohort: Cohort, index: int, split: str, segmented: _Segmented) -> Row:
             **halves.measure_halves(prediction),
         }
     return cases_table.new_row(EVALUATION_COLUMNS, case=cohort.ids[index], **values)
-
-
-def _of_scan(
-    prediction: Prediction,
-    record: dict[str, Any],
-    reference_read: Future[np.ndarray | None],
-) -> Row:
-    """Returns Dice and distances of the delivered mask; {} without a reference on its
-    grid."""
-    reference = reference_read.result()
-    if reference is None:
-        return {}
-    grid = nifti.Geometry.from_json(record["geometry"])
-    if reference.shape != grid.canonical_shape:
-        return {}
-    box = preprocess.box_of(record["box"])
-    mask = scan_maps.mean_on_scan(prediction.mean, grid, box) >= measures.THRESHOLD
-    found = {"dice_scan": metrics.dice(mask, reference)}
-    found |= cases_table.measure_distances(mask, reference, grid.spacing_mm)
-    return {name: None if np.isnan(one) else one for name, one in found.items()}
-
-
-def read_reference(path: Path | None, values: Sequence[int]) -> np.ndarray | None:
-    """Reads the mask of labels, bool (x, y, z); None when the file is not there."""
-    try:
-        return path and preprocess.select(nifti.read(path, labels=True).array, values)
-    except (InputError, OSError) as error:
-        logging.warning("no Dice on the scan's own grid: %s", error)
-        return None
-
-
-def write_maps(
-    folder: Path, cohort: Cohort, index: int, prediction: Prediction
-) -> None:
-    """Writes folder/CASE/{mask,mean,uncertainty}.nii.gz in the scan's own grid."""
-    record = cohort.records[index]
-    geometry = nifti.Geometry.from_json(record["geometry"])
-    box = preprocess.box_of(record["box"])
-    found = scan_maps.on_scan(prediction.mean, prediction.uncertainty, geometry, box)
-    scan_maps.write_maps(folder / cohort.ids[index], found, geometry)
 
 
 def _check_samples(
