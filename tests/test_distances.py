@@ -102,6 +102,7 @@ def test_masks_of_two_shapes_are_refused():
         )
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # from within MONAI
 def test_monai_says_the_same():
     torch = pytest.importorskip("torch")
     monai_metrics = pytest.importorskip("monai.metrics")
