@@ -7,6 +7,7 @@ import pytest
 from test_compare import FAST, command, grouped, markdown_of, write_run
 
 from unc_jax.data.split import make_split
+from unc_jax.errors import InputError
 from unc_jax.study import cases_table, comparison, figures, voxel_agreement
 
 CASES = [f"mr_{number:02}" for number in range(20)]
@@ -86,6 +87,25 @@ def test_folds_are_one_run_of_all_test_cases(tmp_path):
     text = markdown_of(found)
     assert "5 folds joined" in text
     assert "| 0 | 20 |" in text
+
+
+def test_folds_whose_test_cases_alone_were_evaluated_are_joined_too(tmp_path):
+    def tests_of(fold):
+        return lambda made: [
+            row for row in rows_of_fold(fold, 0)(made) if row["split"] == "test"
+        ]
+
+    alone = [
+        write_run(tmp_path / f"fold{k}", rows=tests_of(k), **{"data.fold": k})
+        for k in range(5)
+    ]
+    found = comparison.compare(grouped(*alone), resamples=FAST)["models"][0]
+    every = grouped(*write_folds(tmp_path / "every"))
+    expected = comparison.compare(every, resamples=FAST)["models"][0]
+    assert found["measures"] == expected["measures"]
+    assert found["dice"]["train"]["mean"] is None
+    with pytest.raises(InputError, match="cannot be compared"):
+        grouped(*write_folds(tmp_path / "other", folds=range(4)), alone[4])
 
 
 def test_seeds_of_all_folds_stay_seeds(tmp_path):
