@@ -20,10 +20,10 @@ from unc_jax.uncertainty.sampling import build_monte_carlo
 SEEDS = (3, 1)
 
 
-def write_member(folder, state, config, **fields):
+def write_member(folder, state, config, *, step=None, **fields):
     recorded = {**stored_config(config), **fields}
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        checkpoints.save(1, state, recorded, None)
+        checkpoints.save(step or config.train.steps, state, recorded, None)
     return str(folder)
 
 
@@ -127,6 +127,18 @@ def test_what_is_no_member_is_one_line(ensemble, tmp_path):
         with pytest.raises(InputError, match=words) as refused:
             check(config, cohort, tmp_path / "run", replace=True)
         assert "\n" not in str(refused.value)
+
+
+def test_a_member_that_is_still_in_training_is_refused(ensemble, tmp_path):
+    config, cohort = ensemble
+    steps, known = config.train.steps, config.evaluate.members
+    config.evaluate.members = ()
+    fields = {"seed": 7, "cohort": cohort.fingerprint, "step": steps - 1}
+    late = write_member(tmp_path / "late", {"a": np.zeros(1)}, config, **fields)
+    config.evaluate.members = (*known, late)
+    words = f"late is trained for {steps - 1} of its {steps} updates; finish it"
+    with pytest.raises(InputError, match=words):
+        check(config, cohort, tmp_path / "run")
 
 
 def test_free_fields_and_places_do_not_matter(ensemble, tmp_path):

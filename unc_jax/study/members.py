@@ -17,7 +17,7 @@ def seeds_of(config: Config, cohort: str) -> list[int]:
 
     cohort: fingerprint of the prepared cohort to be evaluated.
 
-    Raises InputError for a member without a trained model, of another config, of
+    Raises InputError for a member whose training is not finished, of another config, of
     another cohort (fold, split, images or preparation: it may have been trained on what
     are test cases here), or of the seed of another one.
     """
@@ -50,14 +50,20 @@ def seeds_of(config: Config, cohort: str) -> list[int]:
 
 def _trained_under(config: Config, folder: Path) -> dict[str, Any]:
     """Returns the flat config of the newest checkpoint, with its cohort."""
-    where, trained = folder_of(folder, config.train.checkpoints), None
+    where, trained, step = folder_of(folder, config.train.checkpoints), None, None
     # One answer for all: another process may just be making the folder.
     if runtime.broadcast(where.is_dir()):
         with Checkpoints(where, read_only=True) as checkpoints:
-            trained = checkpoints.started_under()
-    if trained is None:
+            trained, step = checkpoints.started_under(), checkpoints.latest_step()
+    if trained is None or step is None:
         raise InputError(f"{folder} holds no trained model; run --stage train first")
-    return upgrade(trained)
+    trained = upgrade(trained)
+    if step < (steps := trained["train.steps"]):
+        raise InputError(
+            f"{folder} is trained for {step} of its {steps} updates; finish it by "
+            "--stage train first"
+        )
+    return trained
 
 
 def _of_training(fields: dict[str, Any]) -> dict[str, Any]:
