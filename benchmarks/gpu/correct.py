@@ -22,8 +22,8 @@ def layer(
     shape, channels, low: int, batch: int, gradients: bool, dtype: str,
     path: str, reference: bool,
 ) -> Callable[[], list[float] | None]:  # fmt: skip
-    """Relative error of a convolution of the last item; of gradients, that of the
-    kernel's, then of each input's.
+    """Returns the relative error of a convolution of the last item, or those of its
+    gradients: the kernel's, then each input's.
 
     `low` of the input channels are of half the size. Inputs are numbers of bfloat16
     whatever the dtype. With `reference` the answer goes to `path`, otherwise it is
