@@ -105,6 +105,16 @@ def test_scatter_shows_the_test_correlation():
     assert [int((~mask.any(axis=1)).sum()) for mask in drawn] == [2, 0, 4]
 
 
+def test_legend_names_the_splits_that_were_evaluated():
+    tests, train = rows_of([0.9, 0.8]), rows_of([0.7], "train")
+    for rows, expected in (
+        (tests, ["test (n = 2)"]),
+        (tests + train, ["train (n = 1)", "test (n = 2)"]),
+    ):
+        (legend,) = charts.figure2({"": rows}).legends
+        assert [one.get_text() for one in legend.get_texts()] == expected
+
+
 @pytest.mark.parametrize("dices", [[], [None, None], [0.5], [0.9, 0.4, 0.7]])
 def test_figure_2_is_written_whatever_there_is(tmp_path, dices):
     figures.save(charts.figure2({"": rows_of(dices)}), tmp_path / "figure2.png")

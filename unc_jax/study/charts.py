@@ -80,13 +80,16 @@ def figure2(rows_of: Mapping[str, Sequence[Row]]) -> Figure:
     alone = next(iter(rows_of.values())) if len(rows_of) == 1 else None
     handles = []
     for split, (color, marker, size) in _SPLIT_STYLES.items():
+        if not any(row["split"] == split for rows in rows_of.values() for row in rows):
+            continue  # evaluated were others alone
         label = split
         if alone is not None:
             n = int(np.isfinite(column(alone, "dice", split)).sum())
             label = f"{split} (n = {n})"
         style = {"color": color, "marker": marker, "markersize": size**0.5}
         handles.append(Line2D([], [], linestyle="none", label=label, **style))
-    add_legend(figure, handles, columns=len(handles))
+    if handles:
+        add_legend(figure, handles, columns=len(handles))
     return figure
 
 
