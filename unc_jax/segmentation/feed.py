@@ -60,6 +60,7 @@ def _build_draw(config: Config, cohort: Cohort) -> Callable[[Array], tuple]:
     key = key_for(config.seed, "patches")
 
     def draw(step: Array) -> tuple[Array, Array]:
+        """Returns cases int (batch,) and corners int (batch, 3) of an update."""
         return draw_corners(
             key,
             step,
@@ -111,6 +112,7 @@ def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
     px, py, pz = config.train.patch_shape
 
     def gather(first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Reads the patches of the updates from `first` on."""
         cases, corners = jax.device_get(draw_many(jnp.int32(first)))
         places = [
             (indices[case], slice(x, x + px), slice(y, y + py), slice(z, z + pz))

@@ -42,6 +42,7 @@ def build_sweep(
     accumulate = _build_accumulate(window_function, patch_shape)
 
     def sweep(volume, *arguments) -> Array:
+        """Returns the mean over the windows of a volume (x, y, z)."""
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         if not isinstance(volume, Array):  # else it lies on the devices already
             volume = devices.replicate(np.asarray(volume, np.float32), own=True)
@@ -67,6 +68,7 @@ def _build_accumulate(
     """Builds the jitted program that adds a batch of windows to the running total."""
 
     def accumulate(total, volume, corners, places, counts, *arguments):
+        """Adds the windows that count, bool (b,), to the total (n, x, y, z)."""
         windows = patches.extract(volume, corners, patch_shape)[..., None]
         windows, places = devices.split((windows, places), own=True)
         values = devices.gather(window_function(windows, places, *arguments), own=True)
@@ -170,6 +172,7 @@ def build_features(
         return sown.get("intermediates", {}).get("pooled", none)[0]
 
     def features(variables, volume) -> np.ndarray:
+        """Returns the mean features (c,) of a volume (x, y, z)."""
         volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         size = min(window_batch, len(corners))

@@ -91,6 +91,7 @@ def build_objective(config: Config, model) -> Callable:
     loss_function = LOSSES[config.loss.name]
 
     def objective(params, batch_stats, images: Array, labels: Array, key: Array):
+        """Returns the loss of a batch, and the running statistics after it."""
         variables = {"params": params}
         if batch_stats:
             variables["batch_stats"] = batch_stats
@@ -123,6 +124,7 @@ def build_train_step(config: Config, model) -> Callable:
     flip_axes, decay = tuple(config.train.flip_axes), config.train.average_decay
 
     def train_step(state: TrainState, batch: tuple[Array, Array]):
+        """Returns the state after an update, and its loss."""
         images, labels = (
             flip(jax.random.fold_in(flip_key, state.step), array, flip_axes)
             for array in batch

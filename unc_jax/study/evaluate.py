@@ -130,7 +130,7 @@ class _Segmented(NamedTuple):
 
 
 class _Measuring(NamedTuple):
-    """What measuring a case takes; `beside` does what can be done meanwhile."""
+    """Measures segmented cases; `beside` does what can be done meanwhile."""
 
     cohort: Cohort
     directory: Path

@@ -36,6 +36,7 @@ def build_validation(
     def validate(
         variables: dict[str, Any], giving_up: Callable[[], bool]
     ) -> float | None:
+        """Returns the mean Dice of these weights; None once they are given up."""
         variables = devices.replicate(variables, own=True)
         scores = np.full(len(indices), np.nan)
         for first in range(0, len(indices), runtime.process_count()):

@@ -83,6 +83,7 @@ def build_assessment(
     shape = prepared.images.shape[1:]
 
     def assess_case(index: int, prediction: Prediction) -> None:
+        """Writes folder/CASE.json of a test case."""
         case = prepared.ids[index]
         if case not in prepared.split.test:
             return

@@ -155,6 +155,7 @@ def build_monte_carlo_of_networks(
             yield from _in_chunks(sweep, _keys_of_samples(key, samples), chunk)
 
     def monte_carlo(networks, volume, keys) -> Prediction:
+        """Returns the prediction of a volume (x, y, z), halving a chunk too large."""
         nonlocal chunk
         volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         while True:

@@ -137,6 +137,7 @@ def _planes_of(low: Array, kernel: Array) -> tuple[Callable[[Array], Array], Arr
 
     @jax.checkpoint  # the windows are cheaper to gather again than to keep
     def two_planes(start: Array) -> Array:
+        """Returns the planes (2, 2x, 2y, c_out) of a plane (item, z) of `low`."""
         planes = lax.dynamic_slice(padded, (start[0], start[1], 0, 0, 0), size)
         before, here, after = planes[0]
         parts = (before - here, here, after - here)
