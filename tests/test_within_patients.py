@@ -31,6 +31,13 @@ def test_structures_are_joined_by_patient():
     assert found.caption == "4 patients; mean Dice: easy 0.88, hard 0.55."
 
 
+def test_structures_of_a_patient_are_drawn_together():
+    one = rows([0.9, 0.8, 0.95, 0.85], [0.99, 0.97, 0.96, 0.98])
+    (line,) = (line for line in table({"one": one, "same": one}).rows if "D_pw" in line)
+    alone, again, pooled = line[1:4]
+    assert alone == again == pooled  # twice the same ranks, in every resample
+
+
 def test_other_patients_are_refused():
     one = rows([0.9, 0.8, 0.95, 0.85], [0.99, 0.97, 0.96, 0.98])
     with pytest.raises(ValueError, match="same patients"):
