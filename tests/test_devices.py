@@ -13,6 +13,7 @@ from unc_jax import stages
 from unc_jax.config import flat_config, read_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
+from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.feed import build_feed
 from unc_jax.segmentation.models import build_model
@@ -123,3 +124,15 @@ def test_options_that_the_compiler_does_not_know_are_left_out():
 
 def test_a_cpu_gets_no_options():
     assert devices.compiler_options() == {}
+
+
+def test_weights_drawn_by_a_quickly_compiled_program_are_the_same_bits(tiny_config):
+    model = build_model(tiny_config)
+    example = np.zeros((1, *tiny_config.train.patch_shape, 1), np.float32)
+    optimised = {"xla_backend_optimization_level": 3}
+    drawn = jax.jit(
+        lambda key: model.init(key, example, train=False, dropout=False),
+        compiler_options=optimised,
+    )(key_for(tiny_config.seed, "init"))
+    params = create_state(tiny_config, model).params
+    jax.tree.map(np.testing.assert_array_equal, params, drawn["params"])

@@ -14,7 +14,7 @@ import pytest
 from configs import base
 from unc_jax.segmentation.feed import repeat
 from unc_jax.segmentation.models import multiplies_bfloat16
-from unc_jax.segmentation.train import build_train_step, create_state, variables_of
+from unc_jax.segmentation.train import build_train_step, state_shapes, variables_of
 from unc_jax.segmentation.unet import UNet3D
 from unc_jax.uncertainty.sampling import sample_windows
 
@@ -39,7 +39,7 @@ def traced():
     config.model.features, config.model.depth = 4, DEPTH
     config.train.patch_shape, config.train.batch = PATCH, BATCH
     model = UNet3D(4, DEPTH, dtype=jnp.bfloat16)
-    state = jax.eval_shape(lambda: create_state(config, model))
+    state = state_shapes(config, model)
     data = [jax.ShapeDtypeStruct((BATCH, *PATCH), t) for t in (jnp.float32, jnp.uint8)]
     train_step = build_train_step(config, model)
     steps = repeat(train_step, lambda state, data, i: data, 2, scanned=True)

@@ -22,7 +22,7 @@ from unc_jax.errors import InputError, counted
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.progress import duration
-from unc_jax.segmentation.train import build_train_step, create_state, variables_of
+from unc_jax.segmentation.train import build_train_step, state_shapes, variables_of
 from unc_jax.study import split_half
 from unc_jax.study.predictor import chunk_of, window_shape
 from unc_jax.uncertainty.sampling import sample_windows
@@ -226,8 +226,7 @@ def _reliability(workdir: Path) -> Iterator[str]:
 
 
 def _state(config: Config) -> Any:
-    model = build_model(config)
-    return jax.eval_shape(lambda: create_state(config, model))
+    return state_shapes(config, build_model(config))
 
 
 def _monte_carlo(config: Config, shape: tuple[int, ...], chunk: int):

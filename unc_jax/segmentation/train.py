@@ -10,6 +10,7 @@ from jax import Array
 
 from unc_jax.config import Config
 from unc_jax.keys import key_for
+from unc_jax.segmentation import devices
 from unc_jax.segmentation.losses import LOSSES
 from unc_jax.segmentation.unet import CONVOLUTION
 
@@ -47,11 +48,32 @@ def build_optimizer(train: Config) -> optax.GradientTransformation:
 
 def create_state(config: Config, model) -> TrainState:
     """Draws the weights of step 0 from the seed."""
+    draw = jax.jit(_draw(config, model), compiler_options=devices.once_options())
+    return _first_state(config, draw(key_for(config.seed, "init")))
+
+
+def state_shapes(config: Config, model) -> TrainState:
+    """Returns the shapes and types of `create_state`'s result, computing nothing."""
+    key = key_for(config.seed, "init")
+    return jax.eval_shape(lambda: _first_state(config, _draw(config, model)(key)))
+
+
+def empty_state(config: Config, model) -> TrainState:
+    """Returns zeros of the shapes and types of `create_state`'s result.
+
+    A checkpoint is read into it. Drawing weights would take seconds of compiling.
+    """
+    shapes = state_shapes(config, model)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _draw(config: Config, model) -> Callable[[Array], Any]:
+    """Returns a function from a key to the network's drawn variables."""
     example = jnp.zeros((1, *config.train.patch_shape, 1))
-    initialise = jax.jit(
-        lambda key: model.init(key, example, train=False, dropout=False)
-    )
-    variables = initialise(key_for(config.seed, "init"))
+    return lambda key: model.init(key, example, train=False, dropout=False)
+
+
+def _first_state(config: Config, variables: Any) -> TrainState:
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -60,15 +82,6 @@ def create_state(config: Config, model) -> TrainState:
         optimizer=build_optimizer(config.train).init(params),
         average=jax.tree.map(jnp.copy, params) if config.train.average_decay else {},
     )
-
-
-def empty_state(config: Config, model) -> TrainState:
-    """Returns zeros of the shapes and types of `create_state`'s result.
-
-    A checkpoint is read into it. Drawing weights would take seconds of compiling.
-    """
-    shapes = jax.eval_shape(lambda: create_state(config, model))
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
