@@ -46,7 +46,7 @@ class Bench:
         self._spare: dict[str, Contender] = {}
         self._pool = ThreadPoolExecutor(2)
         if sizes is not FULL:  # what takes time at toy sizes is compiling
-            os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+            os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
         # Programs that several processes need are compiled by the first of them.
         os.environ |= {
             "JAX_COMPILATION_CACHE_DIR": str(self.scratch / "compiled"),
@@ -92,17 +92,26 @@ class Bench:
         contender.live_until(self._until)
         return contender
 
+    def done(self, contender: Contender, side: str = "ours") -> None:
+        """Ends a process that `fresh` gave, but at toy sizes keeps it for the next.
+
+        There a peak of memory of its own means nothing, and starting takes longest.
+        """
+        if self.sizes is FULL or side in self._spare or not contender.lives():
+            contender.close()
+        else:
+            self._spare[side] = contender
+
     def _start(self, side: str, **environment: str) -> Contender:
         return Contender(sys.executable, _MODULES[side], log=self._log, **environment)
 
-    def once(self, task: str, on_cpu: bool = False, **arguments: Any) -> Row:
+    def once(self, task: str, **arguments: Any) -> Row:
         """A task of ours done by a process of its own; raises RuntimeError."""
-        environment = {"JAX_PLATFORMS": "cpu"} if on_cpu else {}
-        contender = self.fresh(**environment)
+        contender = self.fresh()
         try:
             return checked(contender.do(task, **arguments))
         finally:
-            contender.close()
+            self.done(contender)
 
     def aside(self, *tasks: tuple[str, dict[str, Any]]) -> Future[list[Row]]:
         """Tasks done one after the other by a process on the CPU, beside all else."""
@@ -139,8 +148,8 @@ class Bench:
         own = {} if held else {form: self.fresh() for form in ours}
         own |= {} if held else {form: self.fresh("peer") for form in peer}
         replies = turns_of(held or own, task, {**ours, **peer}, repeat)
-        for contender in own.values():
-            contender.close()
+        for form, contender in own.items():
+            self.done(contender, "ours" if form in ours else "peer")
         for form, reply in replies.items():
             name = form if form in ours else f"PyTorch {form}"
             self.time(f"{what}, {name}", reply, per)

@@ -20,14 +20,15 @@ from unc_jax.segmentation.unet import UNet3D
 
 def layer(
     shape, channels, low: int, batch: int, gradients: bool, dtype: str,
-    path: str, reference: bool,
+    products: str, path: str, reference: bool,
 ) -> Callable[[], list[float] | None]:  # fmt: skip
     """Returns the relative error of a convolution of the last item, or those of its
     gradients: the kernel's, then each input's.
 
     `low` of the input channels are of half the size. Inputs are numbers of bfloat16
-    whatever the dtype. With `reference` the answer goes to `path`, otherwise it is
-    compared with what is there.
+    whatever the dtype. products: a precision of JAX; on a GPU "default" allows TF32 for
+    float32, "highest" does not. With `reference` the answer goes to `path`, otherwise
+    it is compared with what is there.
     """
     x, y, z = shape
     sizes = [(z, x, y, channels[0] - low)]
@@ -49,14 +50,17 @@ def layer(
     compiled = jax.jit(function, compiler_options=devices.compiler_options())
 
     def run() -> list[float] | None:
-        return _kept_or_compared(compiled(kernel, *inputs), path, reference)
+        with jax.default_matmul_precision(products):
+            found = compiled(kernel, *inputs)
+        return _kept_or_compared(found, path, reference)
 
     return run
 
 
 def network(
-    features: int, depth: int, patch, size, dtype: str, path: str, reference: bool
-) -> Callable[[], list[float] | None]:
+    features: int, depth: int, patch, size, dtype: str, products: str, path: str,
+    reference: bool,
+) -> Callable[[], list[float] | None]:  # fmt: skip
     """Relative error of a plain pass: probabilities over a volume, drawn weights."""
     predict = build_point_prediction(
         UNet3D(features, depth, dtype=jnp.dtype(dtype)),
@@ -67,7 +71,8 @@ def network(
     volume = np.random.default_rng(0).standard_normal(size, np.float32)
 
     def run() -> list[float] | None:
-        found = predict(variables(features, depth), volume)
+        with jax.default_matmul_precision(products):
+            found = predict(variables(features, depth), volume)
         return _kept_or_compared((found,), path, reference)
 
     return run

@@ -32,7 +32,7 @@ def evaluation(bench: Bench, prepared: Future[list[Row]]) -> None:
     told = f"{trained['seconds']:.1f} s, {trained['steps_per_second']:.1f} steps a s"
     bench.say(f"training of {fields['train.steps']} steps", told, **trained)
     found = _answer(contender, "evaluate_run", fields=fields, folder=folder)
-    contender.close()
+    bench.done(contender)
     case, sampling, plain, ratio = (
         found[name]
         for name in (
@@ -115,7 +115,7 @@ def commands(bench: Bench, prepared: Future[list[Row]]) -> None:
     given = {"fields": fields, "folder": str(bench.scratch / "killed")}
     path = str(bench.scratch / "killed.npz")
     other = _answer(with_cpu, "predict", **given, path=path, reference=True)
-    with_gpu.close()
+    bench.done(with_gpu)
     with_cpu.close()
     same = other["digest"] == digests["undisturbed"]
     bench.say("killed and resumed against undisturbed", f"{_same(same)}; {resumed}",

@@ -106,7 +106,7 @@ _TINY = {
 }
 TOY = Sizes(
     features=2,
-    depth=2,
+    depth=1,
     batch=2,
     patch=(16, 16, 8),
     volume=(16, 16, 24),
@@ -122,6 +122,6 @@ TOY = Sizes(
     resident=2,
     study=_TINY,
     compared=1,
-    command={**_TINY, "train.steps": 40, "train.checkpoint_every_steps": 2}
-    | {"train.validate_every_steps": 40},
+    command={**_TINY, "train.steps": 16, "train.checkpoint_every_steps": 2}
+    | {"train.validate_every_steps": 16},
 )

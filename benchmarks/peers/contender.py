@@ -118,6 +118,8 @@ class Contender:
 
     def live_until(self, end: float) -> None:
         """Has it killed at that time of `time.monotonic` with all that it started."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._alarm = threading.Timer(max(end - time.monotonic(), 0), self._kill)
         self._alarm.daemon = True
         self._alarm.start()
@@ -134,6 +136,9 @@ class Contender:
             reply = self._process.stdout.readline()
         died = LATE if self._late else "the process died"
         return json.loads(reply) if reply else {"error": died}
+
+    def lives(self) -> bool:
+        return self._process.poll() is None
 
     def close(self) -> None:
         assert self._process.stdin is not None
