@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from unc_jax.study import claims
-from unc_jax.study.claims import Cell, Claim
+from unc_jax.study.claims import Claim
 from unc_jax.study.statistics import Estimate
+from unc_jax.study.strength import Cell, Pair
 
 
 def cell(loss="wcc", size="large", measure="d_pw", target="liver"):
@@ -34,8 +35,15 @@ def test_holm_by_hand(p_values, expected):
     )
 
 
+def judge(strengths, wanted=claims.CLAIMS):
+    """Verdicts where all cells have the same 30 cases."""
+    return claims.judge(
+        strengths, lambda one, two: Pair(strengths[one], strengths[two], 30), wanted
+    )
+
+
 def verdict_of(text, strengths):
-    (found,) = [v for v in claims.judge(strengths) if v["claim"] == text]
+    (found,) = [v for v in judge(strengths) if v["claim"] == text]
     return found
 
 
@@ -73,10 +81,11 @@ def test_verdicts(difference, spread, verdict):
     found = verdict_of("Table 1, D_pw > CV", strengths)
     assert found["verdict"] == verdict
     assert f"{verdict} (difference {difference:+.2f}, 95 %" in found["sentence"]
+    assert found["sentence"].endswith("1 paired comparison of 30 cases).")
 
 
 def test_nothing_to_test_with():
-    everything = claims.judge({})
+    everything = judge({})
     assert {one["verdict"] for one in everything} == {"not tested"}
     assert all("not tested" in one["sentence"] for one in everything)
     undefined = {cell(measure="d_pw"): Estimate(None, np.full(9, np.nan))}
@@ -102,8 +111,8 @@ def test_holm_counts_only_the_claims_tested():
     strengths = {cell(): estimate(0.9)}
     one = Claim("one", {"measure": "d_pw"}, {})
     absent = Claim("absent", {"measure": "cv"}, {})
-    alone = claims.judge(strengths, [one])[0]
-    with_absent = claims.judge(strengths, [one, absent])[0]
-    twice = claims.judge(strengths, [one, one])[0]
+    alone = judge(strengths, [one])[0]
+    with_absent = judge(strengths, [one, absent])[0]
+    twice = judge(strengths, [one, one])[0]
     assert alone["p_holm"] == with_absent["p_holm"] == alone["p_bootstrap"]
     assert twice["p_holm"] == pytest.approx(2 * alone["p_bootstrap"])

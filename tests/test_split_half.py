@@ -33,6 +33,7 @@ def test_formulas_by_hand():
     assert split_half.samples_for(0.8, 0.38, 10) == 66
     assert split_half.samples_for(0.8, 0.5, 10) == 40  # exactly
     assert split_half.samples_for(0.5, 0.8, 10) == 3  # 2.5
+    assert split_half.samples_for(0.8, 1.0, 10) == 2  # one has no measure
     assert split_half.samples_for(0.8, 0.0, 10) is None
     assert split_half.samples_for(0.8, None, 10) is None
 

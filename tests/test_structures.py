@@ -263,6 +263,7 @@ def test_cases_that_folds_of_nnunet_were_trained_on(tmp_path):
         assert "2 of 3 folds were trained on it: 0, 2;" in b["warnings"]
         assert a["reason"] == "leaked: networks of its samples were trained on it"
         assert (c["unlike"], c["flag"], c["warnings"]) == ("", "no", "")
+    assert "over all cases but" not in (tmp_path / "o" / "report.html").read_text()
     known = worklist.read_known(tmp_path / "o" / "cases.csv")
     assert {row["case"] for row in known} == {"c"}  # the others calibrate nothing
     model = by_structure.fit(known_rows("label 1"), [])
@@ -274,6 +275,32 @@ def test_cases_that_folds_of_nnunet_were_trained_on(tmp_path):
     (tmp_path / "s" / "splits_final.json").unlink()
     assert score_of(*flags) == 0
     assert {row["unlike"] for row in rows_of(tmp_path / "o").values()} == {""}
+
+
+def test_the_statistics_of_a_study_are_of_cases_that_no_fold_was_trained_on(tmp_path):
+    """Of eight cases fold 0 has seen four, on which the folds are better."""
+    cases = "abcdefgh"
+    for fold in range(2):
+        for number, case in enumerate(cases):
+            array = label_maps(0 if number < 4 else fold + number % 3)[0]
+            write(tmp_path / "s" / f"fold_{fold}" / f"{case}.nii.gz", array)
+    splits = [{"train": list("abcd"), "val": []}, {"train": [], "val": []}]
+    (tmp_path / "s" / "splits_final.json").write_text(json.dumps(splits))
+    for case in cases:
+        write(tmp_path / "truth" / f"{case}.nii.gz", label_maps(0)[0])
+    flags = ["--nnunet-folds", tmp_path / "s", "--label", "1"]
+    flags += ["--references", tmp_path / "truth", "--output", tmp_path / "o"]
+    assert score_of(*flags) == 0
+    rows = rows_of(tmp_path / "o").values()
+    fair = [float(row["dice"]) for row in rows if row["case"] > "d"]
+    study = tmp_path / "o" / "study"
+    summary = json.loads((study / "summary.json").read_text())
+    assert summary["test"]["n"] == summary["train"]["n"] == 4
+    assert summary["test"]["dice"]["mean"] == pytest.approx(np.mean(fair))
+    known = worklist.read_known(study / "cases.csv")
+    assert {row["case"] for row in known} == set("efgh")
+    told = f"{np.mean(fair):.3f} (n = 4) over all cases but 4 that networks"
+    assert told in (tmp_path / "o" / "report.html").read_text()
 
 
 def known_rows(structure, worse=0.0, cases=12):

@@ -69,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
                 for r in rows
             ]
         rows, wanted, notes = _judge(rows, known, wanted)
-        notes += by_structure.presence_notes(components)
+        fair = {row["case"] for row in by_structure.unseen(rows)}
+        told = [row for row in components if row["case"] in fair]
+        notes += by_structure.presence_notes(told)
         if arguments.references:
             by_structure.write_study(rows, output / "study")
         worklist.finish(

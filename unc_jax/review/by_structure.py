@@ -20,7 +20,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import component_rows, quality
 from unc_jax.review.quality import Quality
 from unc_jax.study import appraisal, cases_table, charts, figures
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, Row
+from unc_jax.study.cases_table import EVALUATION_COLUMNS, LEAKED, Row
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 FAILURE_DICE = 0.8  # below it a segmentation counts as failed, if nobody says when
@@ -59,6 +59,11 @@ def group(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def picture_name(case: str, structure: str) -> str:
     """Returns the path of a picture below the folder of pictures."""
     return f"{case}/{_quoted(structure)}.png" if structure else f"{case}.png"
+
+
+def unseen(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows of cases on which no network of their samples was trained."""
+    return [row for row in rows if row["unlike"] != LEAKED]
 
 
 def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
@@ -163,15 +168,16 @@ def bound_words(models: dict[str, Quality], level: float) -> list[str]:
 def summarise(rows: Sequence[Row], target: float) -> list[Summary]:
     """Returns a summary of each structure, in the order of their names.
 
-    target: a Dice below it is a failure.
+    target: a Dice below it is a failure. What the references tell is of `unseen` cases.
     """
     found = []
     for structure, own in sorted(group(rows).items()):
         names = ("dice", "hd95_mm", "false_positives")
-        columns = (cases_table.column(own, name) for name in names)
+        fair = unseen(own)
+        columns = (cases_table.column(fair, name) for name in names)
         dice, hd95, false = (values[~np.isnan(values)] for values in columns)
         lesions, share = (
-            np.nan_to_num(cases_table.column(own, name))
+            np.nan_to_num(cases_table.column(fair, name))
             for name in ("lesions", "lesion_sensitivity")
         )
         found.append(
@@ -205,14 +211,14 @@ def presence_notes(components: Sequence[Row]) -> list[str]:
 
 
 def write_study(rows: Sequence[Row], folder: Path) -> None:
-    """Writes the statistics of a study whose test cases are the cases with a Dice.
+    """Writes the statistics of a study whose test cases are the `unseen` cases.
 
-    Of several structures each has a folder of its name, if a rank correlation is
-    possible.
+    Others are training cases in it. Of several structures each has a folder of its
+    name, if a rank correlation is possible.
     """
     groups = group(rows)
     for structure, own in groups.items():
-        scored = sum(row["dice"] is not None for row in own)
+        scored = sum(row["dice"] is not None for row in unseen(own))
         if len(groups) > 1 and scored < _FEWEST:
             continue
         studied = [
@@ -220,7 +226,7 @@ def write_study(rows: Sequence[Row], folder: Path) -> None:
                 EVALUATION_COLUMNS,
                 **{name: row.get(name) for name in EVALUATION_COLUMNS},
             )
-            | {"split": "test"}
+            | {"split": "train" if row["unlike"] == LEAKED else "test"}
             for row in own
         ]
         place = folder / _quoted(structure) if len(groups) > 1 else folder

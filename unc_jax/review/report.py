@@ -54,6 +54,7 @@ def write_review_report(
     """
     ordered = rule.order(list(rows))
     totals = by_structure.summarise(rows, failure_dice)
+    unseen = by_structure.unseen(rows)
     finite = {
         structure: {name: _finite(values.get(name, ())) for name in MEASURES}
         for structure, values in known.items()
@@ -69,8 +70,9 @@ def write_review_report(
         summaries=totals if len(totals) > 1 else [],
         totals=totals,
         failure_dice=failure_dice,
-        scored=_mean_dice(rows) if _dices(rows) else "",
-        kept=_mean_dice([row for row in rows if row["flag"] != "yes"]),
+        scored=_mean_dice(unseen) if _dices(unseen) else "",
+        leaked=len(_dices(rows)) - len(_dices(unseen)),
+        kept=_mean_dice([row for row in unseen if row["flag"] != "yes"]),
         rule=rule_text,
         notes=notes,
         facts=facts,

@@ -1,15 +1,14 @@
 """Claims of Hoebel et al. as contrasts of correlations, and a verdict on each.
 
-The strength of a correlation is rho times the sign it has if the measure works (D_pw
-rises with Dice, the others fall), so a correlation of the wrong sign is a weak one, not
-a strong one. A claim says that one kind of cell (model and measure) is stronger than
-another. The two kinds are paired by all else that describes a cell, and the contrast is
-the mean difference over the pairs that were run. The paper's claims are on networks one
+A claim says that one kind of cell (model and measure) is stronger than another
+(`strength`). The two kinds are paired by all else that describes a cell, and the
+contrast is the mean difference over the pairs that were run, each on the cases that
+both cells have. The paper's claims are on networks one
 by one; where ensembles of them were evaluated too, each has claims of its own, that it
 is stronger.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from unc_jax.study import statistics
 from unc_jax.study.statistics import Estimate
+from unc_jax.study.strength import Cell, Pair
 from unc_jax.study.tables import Table
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
@@ -25,17 +25,6 @@ _ALONE = {"ensemble": ""}
 _TABLES = {"liver": "Table 1", "tumor": "Table 2"}
 # Of two measures, the one that the paper finds stronger first.
 _STRONGER = (("d_pw", "cv"), ("u_labelled", "cv"), ("d_pw", "u_labelled"))
-
-
-class Cell(NamedTuple):
-    """A model and a measure, whose correlation with Dice is compared."""
-
-    target: str
-    loss: str
-    size: str
-    variant: str
-    measure: str
-    ensemble: str = ""  # in words; "" for networks one by one
 
 
 class Claim(NamedTuple):
@@ -94,7 +83,9 @@ def of_ensembles(cells: Iterable[Cell]) -> list[Claim]:
 
 
 def judge(
-    strengths: Mapping[Cell, Estimate], claims: Sequence[Claim] = CLAIMS
+    strengths: Mapping[Cell, Estimate],
+    paired: Callable[[Cell, Cell], Pair],
+    claims: Sequence[Claim] = CLAIMS,
 ) -> list[dict[str, Any]]:
     """Returns a verdict on each claim, in order; cells without a value take no part.
 
@@ -102,36 +93,39 @@ def judge(
     0 with the same certainty; undecided: anything else. "not tested" where no pair of
     cells was run; those do not count in the correction.
 
-    Each: claim (its text), verdict, value, ci95 and p_bootstrap of the contrast, p_holm
-    (over all claims tested), pairs (their number) and a sentence.
+    paired: from `strength.build_paired`. Each: claim (its text), verdict, value, ci95
+    and p_bootstrap of the contrast, p_holm (over all claims tested), pairs (their
+    number), cases (of each pair of cells) and a sentence.
     """
     defined = {c: one for c, one in strengths.items() if one.value is not None}
-    paired = [_pairs(defined, claim) for claim in claims]
-    found = [statistics.finding(statistics.mean_difference(one)) for one in paired]
+    matched = [_matched(defined, paired, claim) for claim in claims]
+    found = [_difference(pairs) for pairs in matched]
     adjusted = holm([one["p_bootstrap"] for one in found])
     verdicts = []
-    for claim, pairs, one, p in zip(claims, paired, found, adjusted, strict=True):
+    for claim, pairs, one, p in zip(claims, matched, found, adjusted, strict=True):
         verdict = {"claim": claim.text, "verdict": _verdict(one["value"], p), **one}
         verdict |= {"p_holm": p, "pairs": len(pairs)}
+        if claim.weaker:
+            verdict["cases"] = [pair.cases for pair in pairs]
         verdicts.append({**verdict, "sentence": _sentence(claim, verdict)})
     return verdicts
 
 
-def differences(strengths: Mapping[Cell, Estimate]) -> list[dict[str, Any]]:
+def differences(
+    cells: Iterable[Cell], paired: Callable[[Cell, Cell], Pair]
+) -> list[dict[str, Any]]:
     """Returns differences of any two cells of a target that differ in one thing.
 
     p is not corrected for their number.
     """
-    return [
-        {
-            "first": list(one),
-            "second": list(two),
-            **statistics.finding(statistics.mean_difference([(first, second)])),
-        }
-        for (one, first), (two, second) in combinations(strengths.items(), 2)
-        if one.target == two.target
-        and sum(a != b for a, b in zip(one, two, strict=True)) == 1
-    ]
+    found = []
+    for one, two in combinations(cells, 2):
+        apart = sum(a != b for a, b in zip(one, two, strict=True))
+        if one.target == two.target and apart == 1:
+            pair = paired(one, two)
+            cells_of = {"first": list(one), "second": list(two)}
+            found.append({**cells_of, **_difference([pair]), "cases": pair.cases})
+    return found
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -169,18 +163,26 @@ def claims_table(content: dict[str, Any]) -> Table:
     )
 
 
-def _pairs(
-    strengths: Mapping[Cell, Estimate], claim: Claim
-) -> list[tuple[Estimate, Estimate]]:
+def _matched(
+    strengths: Mapping[Cell, Estimate],
+    paired: Callable[[Cell, Cell], Pair],
+    claim: Claim,
+) -> list[Pair]:
     pairs = []
     for cell, estimate in strengths.items():
         if any(getattr(cell, name) != v for name, v in claim.stronger.items()):
             continue
         if not claim.weaker:
-            pairs.append((estimate, Estimate(0.0, np.zeros_like(estimate.draws))))
+            none = Estimate(0.0, np.zeros_like(estimate.draws))
+            pairs.append(Pair(estimate, none, 0))
         elif (partner := cell._replace(**claim.weaker)) in strengths:
-            pairs.append((estimate, strengths[partner]))
+            pairs.append(paired(cell, partner))
     return pairs
+
+
+def _difference(pairs: Sequence[Pair]) -> dict[str, Any]:
+    contrast = statistics.mean_difference([(one.first, one.second) for one in pairs])
+    return statistics.finding(contrast)
 
 
 def _verdict(value: float | None, p: float | None) -> str:
@@ -195,9 +197,13 @@ def _sentence(claim: Claim, one: dict[str, Any]) -> str:
     if one["verdict"] == "not tested":
         return f"{claim.text}: not tested, no models or values to pair."
     (low, high), pairs = one["ci95"], one["pairs"]
-    contrast = "difference" if claim.weaker else "mean strength"
+    contrast, of = "mean strength", ""
+    if cases := one.get("cases"):
+        fewest, most = min(cases), max(cases)
+        numbers = f"{fewest} to {most}" if fewest < most else f"{most}"
+        contrast, of = "difference", f" of {numbers} cases"
     return (
         f"{claim.text}: {one['verdict']} ({contrast} {one['value']:+.2f}, 95 % "
         f"interval {low:+.2f} to {high:+.2f}, Holm p = {one['p_holm']:.2g}, "
-        f"{pairs} paired comparison{'s' if pairs > 1 else ''})."
+        f"{pairs} paired comparison{'s' if pairs > 1 else ''}{of})."
     )

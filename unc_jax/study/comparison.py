@@ -18,10 +18,10 @@ from unc_jax.study import (
 )
 from unc_jax.study.appraisal import appraise, between, resampled, rows_of_split
 from unc_jax.study.cases_table import SPLITS, Row, column
-from unc_jax.study.claims import Cell
 from unc_jax.study.grouping import Model
 from unc_jax.study.run_folder import EMPTY_CASES
 from unc_jax.study.statistics import RESAMPLES, SEED, Estimate, finding, spread
+from unc_jax.study.strength import Cell, Ranking, build_paired, ranking
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 _DESCRIBED = (
@@ -42,6 +42,7 @@ def compare(
     policy: of empty cases, "exclude" or "zero"; both are in `empty_cases`. resamples,
     seed: of the bootstrap over cases and runs.
     """
+    rankings: dict[Cell, Ranking] = {}
     strengths, described = {}, []
     for model in models:
         runs = [run_folder.with_empty_cases(run.rows, policy) for run in model.runs]
@@ -54,6 +55,7 @@ def compare(
             cell = Cell(*own, name, model.source if model.is_ensemble else "")
             value = None if rho.value is None else sign * rho.value
             strengths[cell] = Estimate(value, sign * rho.draws)
+            rankings[cell] = ranking(tests, name, *drawn)
         described.append(
             {
                 **{field: getattr(model, field) for field in _DESCRIBED},
@@ -76,16 +78,16 @@ def compare(
                 },
             }
         )
+    paired = build_paired(rankings, strengths)
+    wanted = [*claims.CLAIMS, *claims.of_ensembles(strengths)]
     return {
         "empty_cases_policy": policy,
         "resamples": resamples,
         "resample_seed": seed,
         "scope": _scope(models),
         "models": described,
-        "claims": claims.judge(
-            strengths, [*claims.CLAIMS, *claims.of_ensembles(strengths)]
-        ),
-        "differences": claims.differences(strengths),
+        "claims": claims.judge(strengths, paired, wanted),
+        "differences": claims.differences(strengths, paired),
         "empty_cases": [
             {"name": model.name, **_empty_cases(model.runs[0].rows)} for model in models
         ],

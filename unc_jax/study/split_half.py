@@ -44,13 +44,13 @@ def stepped_up(reliability: ArrayLike, factor: float) -> np.ndarray:
 def samples_for(wanted: float, reliability: float | None, samples: int) -> int | None:
     """Returns the samples for a wanted reliability R: N R (1 - r) / (r (1 - R)).
 
-    reliability: r, that of N = `samples`. Rounded up; None where no number does, r = 0,
-    and where r is None.
+    reliability: r, that of N = `samples`. Rounded up, and at least 2, without which
+    there is no measure; None where no number does, r = 0, and where r is None.
     """
     if not reliability:
         return None
     needed = samples * wanted * (1 - reliability) / (reliability * (1 - wanted))
-    return math.ceil(round(needed, 9))
+    return max(2, math.ceil(round(needed, 9)))
 
 
 def estimate(rows: Sequence[Row], name: str, cases: np.ndarray) -> Estimate:
