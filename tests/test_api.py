@@ -134,6 +134,37 @@ def test_segment_is_the_command_predict(calibrated_run, tiny_task, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
 
 
+def predicted(capsys, run, tmp_path, *flags):
+    """Exit code and what `predict` says of a scan that nobody can read."""
+    (tmp_path / "scan.nii.gz").write_bytes(b"no scan")
+    argv = ["--run", run, "--input", tmp_path / "scan.nii.gz"]
+    argv += ["--output", tmp_path / "out", "--level", "0.5", *flags]
+    with pytest.raises(SystemExit) as end:
+        predict.main(list(map(str, argv)))
+    return end.value.code, capsys.readouterr().err
+
+
+def test_bounds_are_of_masks_that_were_made_alike(calibrated_run, tmp_path, capsys):
+    code, words = predicted(capsys, calibrated_run, tmp_path)
+    assert (code, "Lower bounds of Dice hold at level 0.5" in words) == (4, True)
+    flag = "--largest-component"
+    code, words = predicted(capsys, calibrated_run, tmp_path, flag)
+    assert (code, "No lower bounds of Dice: the masks" in words) == (4, True)
+
+
+def test_cases_of_other_samples_calibrate_no_run(calibrated_run, tmp_path, capsys):
+    columns = cases_table.EVALUATION_COLUMNS
+    rows = cases_table.read_rows(calibrated_run / "cases.csv", columns)
+    known = [
+        {**r, "case": f"own_{r['case']}", "n_samples": 77, "split": ""} for r in rows
+    ]
+    cases_table.write_rows(tmp_path / "known.csv", known, columns)
+    flags = ["--calibrate", tmp_path / "known.csv"]
+    code, words = predicted(capsys, calibrated_run, tmp_path, *flags)
+    assert (code, "its cases have 77 samples, the run draws" in words) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_segment_takes_any_axis_order(tiny_run, tiny_task):
     image = nib.load(sorted((tiny_task / "imagesTr").glob("*.nii.gz"))[0])
     turned = image.as_reoriented(np.array([[2, 1], [0, -1], [1, -1]]))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from benchmarks import coverage
 from unc_jax.errors import InputError
 from unc_jax.review import quality
+from unc_jax.study.cases_table import REVIEW_COLUMNS, new_row
 
 
 def case(dice, d_pw, cv=None, u_labelled=None, split="train"):
@@ -53,6 +54,30 @@ def test_bound_is_the_right_order_statistic():
     assert nothing.predicted == pytest.approx(0.9)
     assert math.isnan(nothing.lower)
     assert math.isnan(nothing.upper)
+
+
+def test_a_case_of_another_number_of_samples_has_no_bound():
+    rows = [{**row, "n_samples": 10} for row in TRAIN + HELD_OUT]
+    found = quality.fit(rows)
+    assert found.samples == (10,)
+    row = new_row(REVIEW_COLUMNS, case="a", status="ok", n_samples=10, d_pw=0.4)
+    row |= {"cv": 0.6, "u_labelled": 0.6}
+    same = quality.with_estimate(row, found, 0.8)
+    other = quality.with_estimate({**row, "n_samples": 9}, found, 0.8)
+    assert same["dice_lower"] == pytest.approx(0.7)
+    assert other["dice_lower"] is None
+    assert other["predicted_dice"] == same["predicted_dice"]
+    assert (same["unlike"], other["unlike"]) == ("", "number of samples")
+    assert quality.with_estimate(other, found, 0.8) == other
+
+
+def test_a_map_without_calibration_has_no_bound_and_says_so():
+    found = quality.without_calibration(quality.fit(TRAIN + HELD_OUT))
+    predicted = quality.predict(found, case(0, 0.4), 0.8)
+    assert predicted.predicted == pytest.approx(0.9)
+    assert math.isnan(predicted.lower)
+    assert quality.supported_level(found, 0.8) == 0.8
+    assert quality.bound_words(found, 0.8).startswith("No lower bounds of Dice")
 
 
 def test_level_that_the_papers_validation_set_supports():
@@ -112,7 +137,7 @@ def test_coverage_holds_on_exchangeable_cases():
         residuals = quality.fit(
             TRAIN, calibration=[{**row, "split": None} for row in rows[:13]]
         ).residuals
-        found = quality.Quality("split", residuals, [], [], fitted)
+        found = quality.Quality("split", residuals, [], [], fitted, ())
         covered += quality.predict(found, rows[13], 0.9).lower <= rows[13]["dice"]
     # k = 13 of 13: the exact coverage is 13 / 14 = 0.929; four standard errors.
     assert covered / 2000 == pytest.approx(13 / 14, abs=0.024)
@@ -129,7 +154,8 @@ def test_no_training_case_calibrates():
 def test_the_record_is_plain_json():
     found = quality.fit(TRAIN + HELD_OUT)
     stored = json.loads(json.dumps(quality.to_json(found)))
-    assert stored == {**found._asdict(), "map": found.map._asdict()}
+    expected = {**found._asdict(), "map": found.map._asdict(), "samples": []}
+    assert stored == expected
 
 
 @pytest.mark.parametrize(("asked", "used"), [(0.9, 0.8), (0.8, 0.8), (0.6, 0.6)])

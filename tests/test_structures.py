@@ -328,9 +328,12 @@ def test_bounds_of_each_structure_are_of_its_own_cases(capsys):
     assert judged[-1]["predicted_dice"] is None
     (words,) = by_structure.bound_words(models, 0.9)
     assert words.startswith("liver, spleen: Lower bounds of Dice hold at level 0.9")
-    # A table of one structure fits another of one, whatever it is called.
-    (name,) = by_structure.fit(known_rows(""), known_rows("liver"))
-    assert name == "liver"
+    # A table of one structure fits another of one, if one of them has no name.
+    for whose in ("", "liver", "label 1"):
+        (name,) = by_structure.fit(known_rows(whose), known_rows("liver"))
+        assert name == "liver"
+    with pytest.raises(InputError, match="known are only spleen"):
+        by_structure.fit(known_rows("spleen"), known_rows("liver"))
     with pytest.raises(InputError, match="known are only liver, spleen"):
         by_structure.fit(known[:24], known_rows("eye") + known_rows("ear"))
 

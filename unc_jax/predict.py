@@ -109,9 +109,26 @@ def _known_quality(
                 f"{arguments.calibrate}: rows of several structures; keep those of the "
                 "one that the run segments"
             )
+        _check_samples(arguments.calibrate, known, trained.rows)
         measures = by_structure.fit_measures(known, trained.rows)
         model = quality.fit(trained.rows, calibration=known, measures=measures)
+    elif model and arguments.largest_component:
+        # The validation cases' Dice is of masks with all their components.
+        model = quality.without_calibration(model)
     return known, model
+
+
+def _check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> None:
+    """Raises InputError for known cases with another number of samples than the run."""
+    theirs, ours = (
+        {int(n) for row in rows if (n := row["n_samples"])} for rows in (known, trained)
+    )
+    if not theirs <= ours:
+        counts = " and ".join(map(str, sorted(theirs)))
+        raise InputError(
+            f"{path}: its cases have {counts} samples, the run draws {max(ours)}, and "
+            "so their measures differ; calibrate with cases that the run segmented"
+        )
 
 
 def _segmenter(

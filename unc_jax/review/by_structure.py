@@ -19,6 +19,7 @@ from unc_jax.data.label_names import is_tumour
 from unc_jax.errors import InputError
 from unc_jax.review import component_rows, quality
 from unc_jax.review.quality import Quality
+from unc_jax.review.structures import NUMBERED
 from unc_jax.study import appraisal, cases_table, charts, figures
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, LEAKED, Row
 from unc_jax.uncertainty.measures import PAPER_MEASURES
@@ -70,12 +71,12 @@ def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
     """Fits predicted Dice to the known cases of each structure.
 
     By the measures fit to judge its `rows` too, or, without any yet, all. A structure
-    with too few known cases has no map. Where neither side has more than one, they are
-    the same structure whatever they are called, under the name of `rows`.
+    with too few known cases has no map. Where neither side has more than one, and one
+    of them has but a number or no name, they are the same, under the name of `rows`.
     Raises InputError when no structure has enough.
     """
     ours, theirs = group(rows), group(known)
-    if len(ours) == len(theirs) == 1:
+    if len(ours) == len(theirs) == 1 and not all(map(_is_named, (*ours, *theirs))):
         theirs = dict(zip(ours, theirs.values(), strict=True))
     models, errors, left_out = {}, [], set()
     for structure, own in theirs.items():
@@ -96,6 +97,10 @@ def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
         said = errors or [f"known are only {', '.join(map(str, theirs))}"]
         raise InputError(said[0])
     return models
+
+
+def _is_named(structure: str) -> bool:
+    return bool(structure) and not structure.startswith(NUMBERED)
 
 
 def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:

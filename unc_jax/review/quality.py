@@ -25,7 +25,8 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 _FEWEST = 3
 _FOLDS = 10
-_NO_BOUND = {"features", "intensities", cases_table.LEAKED}  # in `unlike`
+_SAMPLES = "number of samples"
+_NO_BOUND = {"features", "intensities", cases_table.LEAKED, _SAMPLES}  # in `unlike`
 
 Values = dict[str, Any]  # a row of a table, or one value per measure
 
@@ -60,6 +61,8 @@ class Quality(NamedTuple):
         case's residual is of a map that was fitted without its fold.
       residuals: map less true Dice on the calibration cases.
       scores, dice: score under the map, and true Dice, of the calibration cases.
+      samples: how many samples they have, each number once: the measures of other
+        numbers are not like theirs.
     """
 
     method: str
@@ -67,6 +70,7 @@ class Quality(NamedTuple):
     scores: list[float]
     dice: list[float]
     map: Map
+    samples: tuple[int, ...]
 
 
 def fit(
@@ -81,7 +85,7 @@ def fit(
       rows: of a run's cases.csv: the map is fitted to the training cases and calibrated
         on the validation cases, never on training or test cases. Rows that all have no
         split are fitted to by themselves: each residual is of a map without the case's
-        fold ("cross": jackknife+ and CV+; Barber et al., 2021).
+        fold ("cross").
       calibration: cases of the user's own, instead of the validation cases.
       measures: names of those that the score takes.
 
@@ -140,14 +144,15 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
 
     P(Dice >= lower) >= level, and likewise for upper, over cases exchangeable with the
     calibration cases (Vovk et al., 2005; Lei et al., 2018): lower is the prediction
-    less the k-th smallest residual, k = ceil((n + 1) level). For "cross" the guarantee
-    that is proved is 2 level - 1; in practice it is close to level. With k > n there is
-    no bound: NaN (see `greatest_level`).
+    less the k-th smallest residual, k = ceil((n + 1) level). For "cross" that is the
+    jackknife's bound, for which nothing is proved (Barber et al., 2021, prove 2 level -
+    1 for another, jackknife+); simulated, it holds at about the level. With k > n, or
+    without calibration cases, there is no bound: NaN (see `greatest_level`).
     """
     predicted = map_dice(quality.map, measures)
     n = len(quality.residuals)
     k = math.ceil((n + 1) * level - 1e-9)
-    if k > n:
+    if k > n or not n:
         return Estimate(predicted, math.nan, math.nan)
     ordered = np.sort(quality.residuals)
     low, high = predicted - ordered[k - 1], predicted - ordered[n - k]
@@ -157,14 +162,20 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
 def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
     """Returns a review's row with predicted Dice and lower bound, where it has them.
 
-    A scan unlike the calibration cases by what it shows has no bound.
+    A scan unlike the calibration cases by what it shows has no bound, nor has a case of
+    another number of samples, which becomes "unlike" them too.
     """
     if quality is None or not cases_table.is_usable(row):
         return row
+    unlike = [
+        one for one in str(row["unlike"]).split(", ") if one not in ("", _SAMPLES)
+    ]
+    if quality.samples and row["n_samples"] not in quality.samples:
+        unlike.append(_SAMPLES)
     found = predict(quality, row, level)
-    outside = _NO_BOUND.intersection(str(row["unlike"]).split(", "))
-    lower = math.nan if outside else found.lower
+    lower = math.nan if _NO_BOUND.intersection(unlike) else found.lower
     predicted = {"predicted_dice": found.predicted, "dice_lower": lower}
+    predicted["unlike"] = ", ".join(unlike)
     return cases_table.new_row(REVIEW_COLUMNS, **{**row, **predicted})
 
 
@@ -174,8 +185,11 @@ def greatest_level(calibration_cases: int) -> float:
 
 
 def supported_level(quality: Quality | None, level: float) -> float:
-    """Returns `level`, or the greatest one that the calibration cases support."""
-    if quality is None:
+    """Returns `level`, or the greatest one that the calibration cases support.
+
+    `level` also where there are none, and so no bound.
+    """
+    if quality is None or not quality.residuals:
         return level
     return min(level, greatest_level(len(quality.residuals)))
 
@@ -188,17 +202,28 @@ def bound_words(quality: Quality | None, level: float) -> str:
             "cases with a reference by --calibrate CASES_CSV."
         )
     n, used = len(quality.residuals), supported_level(quality, level)
+    if not n:
+        return (
+            "No lower bounds of Dice: the masks of the calibration cases were not made "
+            "as these are; name a table of cases that were by --calibrate CASES_CSV."
+        )
     asked = f" ({level:g} was asked for)" if used < level else ""
-    proved = "" if quality.method == "split" else ", proved for 2 level - 1"
+    proved = "" if quality.method == "split" else ": about, which is not proved"
     return (
         f"Lower bounds of Dice hold at level {used:.3g}{asked}: {n} calibration cases "
         f"({quality.method}{proved}) support levels up to {greatest_level(n):.3f}."
     )
 
 
+def without_calibration(quality: Quality) -> Quality:
+    """Returns the map alone: for masks made otherwise than the calibration cases'."""
+    return quality._replace(residuals=[], scores=[], dice=[])
+
+
 def to_json(quality: Quality) -> dict[str, Any]:
     """Returns the content of RUN/quality.json, a record for people."""
-    return {**quality._asdict(), "map": quality.map._asdict()}
+    own = {"map": quality.map._asdict(), "samples": list(quality.samples)}
+    return {**quality._asdict(), **own}
 
 
 def of_run(run: Run) -> Quality | None:
@@ -228,7 +253,8 @@ def _quality(
 ) -> Quality:
     scores = [score(fitted, row) for row in rows]
     dice = [float(row["dice"]) for row in rows]
-    return Quality(method, residuals, scores, dice, fitted)
+    counts = {int(n) for row in rows if (n := row.get("n_samples"))}
+    return Quality(method, residuals, scores, dice, fitted, tuple(sorted(counts)))
 
 
 def _residuals(fitted: Map, rows: Sequence[Values]) -> list[float]:

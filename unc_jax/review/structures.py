@@ -12,6 +12,9 @@ ALL = "all"
 _ASIDE = ("background", "ignore")  # no structures; the latter is nnU-Net's
 
 
+NUMBERED = "label "  # and its number: a structure without a name
+
+
 class Structure(NamedTuple):
     """A structure: its name, and the labels that together are it.
 
@@ -50,7 +53,7 @@ class Wanted(NamedTuple):
         if not self.every:
             return list(self.listed)
         named = {value for one in self.listed for value in one.values}
-        rest = [Structure(f"label {v}", (v,)) for v in sorted(set(found) - named)]
+        rest = [Structure(f"{NUMBERED}{v}", (v,)) for v in sorted(set(found) - named)]
         there = [one for one in self.listed if not set(found).isdisjoint(one.values)]
         return there + rest
 
@@ -133,7 +136,7 @@ def _structure(
     for part in parts:
         if isinstance(part, int):
             values.append(part)
-            words.append(known.get((part,), f"label {part}"))
+            words.append(known.get((part,), f"{NUMBERED}{part}"))
             continue
         if names is None:
             raise InputError(
