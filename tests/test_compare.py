@@ -145,28 +145,31 @@ def test_measures_as_rankings_say_what_the_statistics_say(tmp_path):
     first, own = found["models"][0], cells[1]
     assert own[:2] == [first["name"], "d_pw"]
     one = first["measures"]["d_pw"]
-    assert own[2] == f"{one['augrc']['mean']:.4f}"
-    assert own[3] == f"{one['aurc']['mean']:.4f}"
-    assert own[5] == f"{one['rho']['mean']:.2f}"
+    assert own[2] == str(one["n"][0])
+    assert own[3] == f"{one['augrc']['mean']:.4f}"
+    assert own[4] == f"{one['aurc']['mean']:.4f}"
+    assert own[6] == f"{one['rho']['mean']:.2f}"
     known = one["reliability"]
-    assert own[7] == f"{known['value']:.2f} ({known['ci95'][0]:.2f} to " + (
+    assert own[8] == f"{known['value']:.2f} ({known['ci95'][0]:.2f} to " + (
         f"{known['ci95'][1]:.2f})"
     )
-    assert own[9] == f"{one['rho_given_reference_volume']['mean']:.2f}"
+    assert own[10] == f"{one['rho_given_reference_volume']['mean']:.2f}"
     above, failed = one["rho_above_dice"]["0.7"], one["failure_auroc"]["0.8"]
-    assert own[10] == f"{above['mean']:.2f} ({above['n'][0]})"
-    assert own[11] == f"{failed['mean']:.2f} ({failed['failures'][0]})"
+    assert own[11] == f"{above['mean']:.2f} ({above['n'][0]})"
+    assert own[12] == f"{failed['mean']:.2f} ({failed['failures'][0]})"
     undefined = cells[list(MEASURES).index("u_labelled_binary")]
-    assert own[8] == tables.UNDEFINED  # one seed each
-    assert undefined[2] == undefined[5] == tables.UNDEFINED
-    assert undefined[7] == ""
+    assert own[9] == tables.UNDEFINED  # one seed each
+    assert undefined[3] == undefined[6] == tables.UNDEFINED
+    assert undefined[8] == ""
 
 
 def test_few_failures_have_no_auroc():
-    four = {"mean": 0.9, "failures": [4, 7]}
+    four = {"mean": 0.9, "failures": [4, 7], "others": [40, 40]}
     assert appraisal.failures_cell(four) == "too few (4, 7)"
-    five = {"mean": 0.9, "failures": [5, 7]}
+    five = {"mean": 0.9, "failures": [5, 7], "others": [40, 5]}
     assert appraisal.failures_cell(five) == "0.90 (5, 7)"
+    rest = {"mean": 0.9, "failures": [50, 48], "others": [3, 5]}
+    assert appraisal.failures_cell(rest) == "too few others (3, 5)"
 
 
 def test_trainings_that_order_cases_alike_agree(tmp_path):
@@ -184,7 +187,7 @@ def test_trainings_that_order_cases_alike_agree(tmp_path):
     assert own == pytest.approx(np.mean(pairs))
     assert own < 0.95
     last = tables.markdown([appraisal.measures_table(found)]).splitlines()[-1]
-    assert last.startswith(f"| {model['name']} | (Dice) |  |  |  |  |  |  | 1.00 |")
+    assert last.startswith(f"| {model['name']} | (Dice) |  |  |  |  |  |  |  | 1.00 |")
 
 
 def test_what_was_compared_is_kept_and_gives_the_same_again(tmp_path):

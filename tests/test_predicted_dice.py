@@ -48,6 +48,24 @@ def test_numbers_by_hand():
     assert predicted_dice.failure_dice(np.array([NAN])) == 0.5
 
 
+def test_cases_without_a_bound_are_not_judged():
+    """An empty mask has no U_labelled; the map would take it for the worst."""
+    rows = [
+        cases_table.new_row(
+            EVALUATION_COLUMNS, case=f"{split}{i}", split=split, status="ok",
+            dice=0.9 - i / 50, d_pw=0.9 - i / 50, cv=1.0 + i, u_labelled=0.1 + i / 50,
+        )
+        for split in ("train", "validation", "test")
+        for i in range(6)
+    ]  # fmt: skip
+    rows[-1] |= {"u_labelled": None, "dice": 0.0}
+    found = predicted_dice.judged(rows, quality.fit(rows))
+    assert np.isfinite(found.predicted).tolist() == [True] * 5 + [False]
+    assert predicted_dice.describe([found])["groups"]["all"]["n"] == [5]
+    without = quality.fit(rows, measures=["d_pw"])
+    assert np.isfinite(predicted_dice.judged(rows, without).predicted).all()
+
+
 def test_thirds_are_of_the_volume():
     dice = [0.5, 0.9, 0.6, 0.8, 0.7, 0.4]
     run = judged_by_hand(dice, dice, dice, volumes=[3, 1, 2, 9, 8, 7])
@@ -58,7 +76,7 @@ def test_thirds_are_of_the_volume():
 
 
 def test_few_failures_have_no_auroc_and_seeds_are_averaged():
-    dice = np.linspace(0.5, 0.95, 12)
+    dice = np.linspace(0.5, 0.95, 16)
     one = judged_by_hand(dice, dice, dice - 0.1)
     two = judged_by_hand(dice, dice + 0.04, dice - 0.1, validation=[0.75, 0.65])
     found = predicted_dice.describe([one, two])
@@ -69,9 +87,9 @@ def test_few_failures_have_no_auroc_and_seeds_are_averaged():
     models += [{"name": "b", "predicted_dice": None}]
     lines = tables.markdown([predicted_dice.table(models)]).splitlines()[-5:]
     assert lines[0].startswith(
-        "| a | all | 12 | 0.725 | 0.020 | +0.020 | 1.00 | 1.00 ("
+        "| a | all | 16 | 0.725 | 0.020 | +0.020 | 1.00 | 1.00 ("
     )
-    assert lines[0].endswith("| < 0.8: 1.00 (8, 8) |")
+    assert lines[0].endswith("| < 0.8: 1.00 (11, 11) |")
     assert lines[3].endswith("| < 0.8: too few (0, 0) |")
     assert lines[4].startswith("| b | all | not available |  |")
 

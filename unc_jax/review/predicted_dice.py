@@ -46,13 +46,17 @@ class Judged(NamedTuple):
 
 
 def judged(rows: Sequence[Row], model: Quality) -> Judged:
-    """Predicts the Dice of the test cases of a run's cases.csv, by its own map."""
+    """Predicts the Dice of the test cases of a run's cases.csv, by its own map.
+
+    Cases with an undefined measure (an empty mask) are left out, as they are where the
+    map is calibrated, and as a review gives them no bound.
+    """
     rows = cases_table.with_delivered_dice(rows)
     level = quality.supported_level(model, LEVEL)
     test = rows_of_split(rows)
     found = [
         quality.predict(model, row, level)
-        if cases_table.is_usable(row)
+        if _has_bound(row, model)
         else quality.Estimate(np.nan, np.nan, np.nan)
         for row in test
     ]
@@ -62,6 +66,11 @@ def judged(rows: Sequence[Row], model: Quality) -> Judged:
     )
     validation = column(rows, "dice", "validation")
     return Judged(test, column(test, "dice"), predicted, lower, level, validation)
+
+
+def _has_bound(row: Row, model: Quality) -> bool:
+    measures = (row[name] for name in model.map.reference)
+    return cases_table.is_usable(row) and None not in measures
 
 
 def of_runs(runs: Sequence[Run]) -> dict[str, Any] | None:
@@ -112,8 +121,9 @@ def describe(runs: Sequence[Judged]) -> dict[str, Any]:
 def failure_dice(validation: np.ndarray) -> float:
     """Returns the highest of DICE_THRESHOLDS that at most half of the cases miss.
 
-    So a failure is an exception. validation: Dice of the validation cases (n,); NaN are
-    left out, and without any other the lowest threshold is returned.
+    So a failure is an exception, where it can be one: where more than half miss them
+    all the lowest threshold is returned, and without any case. validation: Dice of the
+    validation cases (n,), NaN are left out.
     """
     known = validation[np.isfinite(validation)]
     missed = {target: statistics.mean(known < target) for target in DICE_THRESHOLDS}
@@ -162,7 +172,8 @@ def table(models: Sequence[dict[str, Any]]) -> Table:
         "Dice is not below the lower bound, which is to be the level or more; width: "
         "predicted less lower bound. Thirds: by the volume of the mask. AUROC: of "
         "failures, Dice below a threshold that at most half of the validation cases "
-        f"miss, by the predicted Dice; of at least {FEWEST_FAILURES} failures. Not "
+        f"miss ({min(DICE_THRESHOLDS)} where more miss them all), by the predicted "
+        f"Dice; of at least {FEWEST_FAILURES} failures and as many others. Not "
         "available: too few training or validation cases with Dice and measures.",
     )
 
@@ -203,11 +214,15 @@ def _describe(runs: Sequence[Judged], target: float) -> dict[str, Any]:
         selective.failure_auroc(run.dice, run.predicted, threshold=target)
         for run in runs
     ]
+    known = [int(np.isfinite(run.dice - run.predicted).sum()) for run in runs]
+    failures = [count for _, count in aurocs]
     return {
-        "n": [int(np.isfinite(run.dice - run.predicted).sum()) for run in runs],
+        "n": known,
         **{name: spread([one[name] for one in found]) for name in _MEANS},
         "failure_auroc": spread(
-            [one for one, _ in aurocs], failures=[count for _, count in aurocs]
+            [one for one, _ in aurocs],
+            failures=failures,
+            others=[n - count for n, count in zip(known, failures, strict=True)],
         ),
     }
 

@@ -111,7 +111,9 @@ def appraise(tests: Sequence[list[Row]], name: str) -> dict[str, Any]:
             selective.failure_auroc(*pair, threshold=threshold)
             for pair in zip(dice, confidence, strict=True)
         ]
-        return spread([one for one, _ in found], failures=[n for _, n in found])
+        failed = [number for _, number in found]
+        others = [one.n - number for one, number in zip(plain, failed, strict=True)]
+        return spread([one for one, _ in found], failures=failed, others=others)
 
     result = {
         "rho": spread([one.rho for one in plain]),
@@ -143,7 +145,8 @@ def measures_table(content: dict[str, Any]) -> Table:
     cases in two trainings.
     """
     header = (
-        *("model", "measure", "AUGRC", "AURC", "E-AURC", "rho", "95 %", "reliability"),
+        *("model", "measure", "n", "AUGRC", "AURC", "E-AURC", "rho", "95 %"),
+        "reliability",
         *("between seeds", "given volume", f"Dice > {_FLOOR} (n)"),
         *(f"AUROC Dice < {_FAILURE} (failures)", "referral gain"),
     )
@@ -160,29 +163,32 @@ def measures_table(content: dict[str, Any]) -> Table:
         "Measures as rankings of the cases",
         header,
         rows,
-        "Measures as rankings of the test cases, means over seeds. Areas under the "
+        "Measures as rankings of the n test cases where they are defined, means over "
+        "seeds; numbers of other n are of other cases. Areas under the "
         "curve of generalised risk (AUGRC; risk: 1 - Dice), under the risk-coverage "
         "curve (AURC), and that over the best possible one (E-AURC): lower is better. "
         "rho: Spearman's with Dice; reliability: of the measure with itself, in two "
-        "draws of N samples of one network, by halves of the samples (95 %); no rho "
-        "can exceed its square root; between seeds: in two trainings; given volume: "
-        "partial, given the reference's volume; "
+        "draws of N samples of one network, by halves of the samples (95 %); beyond "
+        "its square root no rho is expected; between seeds: in two trainings; given "
+        "volume: partial, given the reference's volume; "
         f"Dice > {_FLOOR}: over the cases above it, so that a few failures do not make "
         f"the result. AUROC: of failures, Dice below {_FAILURE} (number per seed; 0.5 "
-        f"is chance), of at least {FEWEST_FAILURES}. "
+        f"is chance), of at least {FEWEST_FAILURES} failures and as many others. "
         "Referral gain: what sending the least certain cases to a human gains in mean "
         "Dice of the others, 0 as at random, 1 as by an oracle.",
     )
 
 
 def failures_cell(found: dict[str, Any]) -> str:
-    """Returns the AUROC of failures, or that there are too few of them to have one.
+    """Returns the AUROC of failures, or that there are too few to have one.
 
-    found: a mean over seeds, beside it "failures", their number per seed.
+    found: a mean over seeds, beside it "failures" and "others", their numbers per seed.
     """
     counts = ", ".join(map(str, found["failures"]))
     if min(found["failures"], default=0) < FEWEST_FAILURES:
         return f"too few ({counts})"
+    if min(found["others"]) < FEWEST_FAILURES:
+        return f"too few others ({', '.join(map(str, found['others']))})"
     return f"{number(found['mean'])} ({counts})"
 
 
@@ -201,6 +207,7 @@ def _ranking(name: str, one: dict[str, Any]) -> list[str]:
     """Returns the cells of the measure `name`, in the order of the header."""
     floor = one["rho_above_dice"][str(_FLOOR)]
     return [
+        str(min(one["n"])),
         *(number(one[area]["mean"], ".4f") for area in ("augrc", "aurc", "e_aurc")),
         number(one["rho"]["mean"]),
         interval(one["ci95"]),

@@ -90,9 +90,9 @@ def _table(models: Sequence[dict[str, Any]], header: Sequence[str]) -> Table:
         f"{settings}); the same {base['n_test']} test cases. rho: Spearman's with "
         "Dice, mean over seeds; intervals over cases and seeds. Reliability r: of the "
         "measure at its N samples (1 - r of the variance of its ranks is luck of the "
-        "masks, and no rho exceeds the root of r). Between seeds: the measure with "
-        "itself in another training; what is below r is luck of training. Worse and "
-        "better half: the test cases below, and not below, the median Dice.",
+        "masks; beyond the root of r no rho is expected). Between seeds: the measure "
+        "with itself in another training; what is below r is luck of training. Worse "
+        "and better half: the test cases below, and not below, the median Dice.",
     )
 
 
@@ -154,7 +154,7 @@ def factors_figure(content: Mapping[str, Any]) -> Figure | None:
             _draw(ax, models, name)
     handles = [
         Line2D([], [], color="0.3", marker="o", label="strength, 95 % interval"),
-        Line2D([], [], label="most that its reliability allows", **_CEILING_STYLE),
+        Line2D([], [], label="root of its reliability", **_CEILING_STYLE),
     ]
     add_legend(figure, handles, columns=2)
     return figure

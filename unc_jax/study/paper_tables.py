@@ -141,8 +141,8 @@ def paper_table(statistics: Statistics, target: str) -> Table:
         f"{seeds if several else ''}.{once if ensembles else ''} n: test cases with "
         "both values defined (the paper's test set has 55; it prints no n)."
         f"{folds} Reliability: what of a measure's order of the cases is not the luck "
-        "of its N samples, 0 to 1; no rho can exceed its square root. Best per column "
-        "in bold. "
+        "of its N samples, 0 to 1; beyond its square root no rho is expected. Best per "
+        "column in bold. "
         f"Empty cases: {statistics['empty_cases_policy']}.",
         "Empty cases (first seed):" if notes else "",
         notes,

@@ -4,7 +4,8 @@ A measure of N random samples has luck in it. Computed once from each half of th
 samples (columns `HALF_COLUMNS` of cases.csv) it shows how much: the reliability r is
 the correlation of two independent measurements, and grows with N as
 k r / (1 + (k - 1) r) from N to k N samples (Spearman, 1910; Brown, 1910). A measure of
-reliability r correlates with nothing by more than sqrt(r) (Spearman, 1904).
+reliability r is expected to correlate with nothing by more than sqrt(r) (Spearman,
+1904); r is estimated, and of few cases a correlation may by chance be more.
 
 It is the luck of the samples alone: training again adds its own (`between`).
 """
@@ -76,7 +77,8 @@ def samples_of(rows: Sequence[Row]) -> int:
 def describe(found: Estimate, samples: int) -> dict[str, Any] | None:
     """Returns {value, ci95, samples, ceiling, wanted, samples_needed}, or None.
 
-    ceiling: what no correlation of the measure exceeds; samples_needed: for the
+    ceiling: the root of the value, beyond which no correlation of the measure is
+    expected, as far as the value is known (`ci95`); samples_needed: for the
     reliability WANTED, None where no number would do. None as a whole where it was not
     measured.
     """
@@ -142,7 +144,8 @@ def _sentence(label: str, found: Mapping[str, Any]) -> str:
     if found["samples_needed"] is None:
         return f"{start}: its order of the cases is luck; more samples may show one."
     words = (
-        f"{start}: it cannot correlate with Dice by more than {found['ceiling']:.2f}."
+        f"{start}: by more than about {found['ceiling']:.2f} it is not expected to "
+        "correlate with Dice."
     )
     if found["value"] < found["wanted"]:
         words += (
