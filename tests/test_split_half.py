@@ -85,6 +85,8 @@ def test_reliability_in_words():
     assert "of CV is 0.00" in first
     assert "is luck" in first
     assert second.endswith("0.95 it is not expected to correlate with Dice.")
+    (of_cv,) = split_half.sentences({**unknown, "cv": {"reliability": found}})
+    assert of_cv.endswith("with Dice. More samples hardly raise it.")
     (nothing,) = split_half.sentences(unknown)
     assert "was not measured" in nothing
 

@@ -27,6 +27,9 @@ WANTED = 0.8  # enough for research (Nunnally, Psychometric Theory, 1978)
 NOT_MEASURED = "not measured"
 # Of a column with that of each of the paper's measures.
 HEADER = "reliability " + " / ".join(MEASURES[name].label for name in PAPER_MEASURES)
+# A variance over the samples, whose tail decides it, gains little by more of them: of
+# 10 and of 50 of one network it was as reliable (results/synthetic/factors).
+_GAINS_LITTLE = ("cv",)
 _NO_HALVES = (
     "The reliability of the measures was not measured: that needs dropout as the "
     "source, at least 4 samples, rows of this version, and at least 3 cases."
@@ -129,14 +132,15 @@ def cell_of_paper_measures(measures: Mapping[str, Mapping[str, Any]]) -> str:
 def sentences(measures: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Returns what the reliability of each of the paper's measures means, in words."""
     known = {
-        MEASURES[name].label: found
+        name: found
         for name in PAPER_MEASURES
         if (found := measures[name].get("reliability"))
     }
     return [_sentence(*one) for one in known.items()] or [_NO_HALVES]
 
 
-def _sentence(label: str, found: Mapping[str, Any]) -> str:
+def _sentence(name: str, found: Mapping[str, Any]) -> str:
+    label = MEASURES[name].label
     start = (
         f"At N = {found['samples']} samples the reliability of {label} is "
         f"{found['value']:.2f} (95 % {interval(found['ci95'])})"
@@ -147,7 +151,9 @@ def _sentence(label: str, found: Mapping[str, Any]) -> str:
         f"{start}: by more than about {found['ceiling']:.2f} it is not expected to "
         "correlate with Dice."
     )
-    if found["value"] < found["wanted"]:
+    if found["value"] < found["wanted"] and name in _GAINS_LITTLE:
+        words += " More samples hardly raise it."
+    elif found["value"] < found["wanted"]:
         words += (
             f" For a reliability of {found['wanted']} take N = "
             f"{found['samples_needed']}."
