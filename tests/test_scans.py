@@ -7,6 +7,8 @@ from unc_jax.errors import InputError
 from unc_jax.review import scans
 from unc_jax.review.scans import safe_name
 
+UNREADABLE = "/proc/self/mem"
+
 
 def find_scans(source):
     return scans.find_scans(source).scans
@@ -90,6 +92,24 @@ def test_every_file_passed_over_is_counted_and_named(tmp_path):
         and line.endswith("d.nrrd, ...")
         for line in found.lines()
     )
+
+
+@pytest.mark.skipif(not os.path.exists(UNREADABLE), reason="Linux alone has it")
+def test_files_that_cannot_be_read_end_nothing(tmp_path):
+    """Not even the superuser can read the memory that a process does not have."""
+    touch(tmp_path, "a.nii.gz")
+    (tmp_path / "series").mkdir()
+    for name in ("notes.txt", "scan.nii.gz", "series/IM0001"):
+        (tmp_path / name).symlink_to(UNREADABLE)
+    found = scans.find_scans(tmp_path)
+    cases = {scan.case: scan for scan in found.scans}
+    assert cases["a"].digest()
+    assert cases["scan"].digest() == ""
+    (other,) = (scan for scan in found.scans if scan.series)
+    assert "Input/output error" in other.problem
+    assert [(p.path.name, p.reason) for p in found.passed_over] == [
+        ("notes.txt", "Input/output error")
+    ]
 
 
 def test_refused_entries_of_a_set_are_named(tmp_path):

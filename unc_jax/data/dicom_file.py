@@ -48,9 +48,14 @@ def was_dicom(path: Path) -> bool:
     """Tells whether a file without DICOM in it looks like what is left of a slice."""
     if path.suffix.lower() in _ENDINGS:
         return True
-    suffix = path.suffix[1:]
     with open(path, "rb") as file:
-        return (not suffix or suffix.isdecimal()) and not any(file.read(128))
+        return has_slice_name(path) and not any(file.read(128))
+
+
+def has_slice_name(path: Path) -> bool:
+    """Tells whether a name is like a slice's: by its ending, a number, or neither."""
+    suffix = path.suffix[1:]
+    return path.suffix.lower() in _ENDINGS or not suffix or suffix.isdecimal()
 
 
 def read_dicom(path: Path) -> Any:

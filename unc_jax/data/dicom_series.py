@@ -76,11 +76,12 @@ def find_series(paths: Iterable[Path]) -> tuple[list[Series], list[PassedOver]]:
     damaged: dict[Path, tuple[str, _Identity]] = {}
     passed: list[PassedOver] = []
     for path in sorted(paths):
-        if not dicom_file.is_dicom(path):
-            if dicom_file.was_dicom(path):
-                damaged[path] = "empty or no DICOM", ("", "", "")
-            else:
-                passed.append(PassedOver(path, "neither NIfTI nor DICOM"))
+        reason, is_slice = _reason(path)
+        if reason and is_slice:
+            damaged[path] = reason, ("", "", "")
+        elif reason:
+            passed.append(PassedOver(path, reason))
+        if reason:
             continue
         dicom_file.load_pydicom()
         try:
@@ -119,6 +120,18 @@ def find_series(paths: Iterable[Path]) -> tuple[list[Series], list[PassedOver]]:
         identity = ("", str(folder), _DAMAGED)
         found.append(Series(identity, folder.name, tuple(sorted(why)), problem))
     return found, passed
+
+
+def _reason(path: Path) -> tuple[str, bool]:
+    """Returns why a file is no DICOM, "" if it is, and whether it should be a slice."""
+    try:
+        if dicom_file.is_dicom(path):
+            return "", True
+        if dicom_file.was_dicom(path):
+            return "empty or no DICOM", True
+    except OSError as error:
+        return error.strerror or "cannot be read", dicom_file.has_slice_name(path)
+    return "neither NIfTI nor DICOM", False
 
 
 def _identity(header: Any) -> _Identity:

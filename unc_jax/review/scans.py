@@ -45,9 +45,16 @@ class Scan(NamedTuple):
         return dicom.read_series(self.series) if self.series else nifti.read(self.path)
 
     def digest(self) -> str:
-        """Returns the SHA-256 of its files, one behind the other; "" without them."""
+        """Returns the SHA-256 of its files, one behind the other.
+
+        "" without them, and where they cannot be read, of which `read` says more.
+        """
         paths = self.series or nifti.files_of(self.path)
-        return files.digest(paths) if all(path.is_file() for path in paths) else ""
+        try:
+            there = all(path.is_file() for path in paths)
+            return files.digest(paths) if there else ""
+        except OSError:
+            return ""
 
 
 class Found(NamedTuple):
