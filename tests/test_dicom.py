@@ -213,6 +213,29 @@ def test_an_empty_rescale_is_assumed_and_said(tmp_path):
     assert "RescaleIntercept" in scan.warnings[1]
 
 
+@pytest.mark.parametrize(
+    ("slope", "intercept", "stored", "dtype"),
+    [
+        ("0.0002", "0", [0, 1, 4095], np.float32),  # MR in small numbers
+        ("25", "0", [0, 1, 30000], np.float32),  # PET
+        (None, None, [0, 32768, 65505], np.float32),  # MR, uint16
+        ("1", "-1024", [0, 1, 33791], np.int16),  # CT up to the last of int16
+        ("1", "-1024", [0, 1, 33792], np.float32),
+    ],
+)
+def test_no_voxel_is_clipped_or_rounded(tmp_path, slope, intercept, stored, dtype):
+    for number, value in enumerate(stored):  # slices scale their voxels by themselves
+        write_slice(
+            tmp_path / f"{number}.dcm", np.full((2, 3), value).astype(np.uint16),
+            (0, 0, 5.0 * number), PixelRepresentation=0,
+            RescaleSlope=slope, RescaleIntercept=intercept,
+        )  # fmt: skip
+    array = dicom.read_series(files_of(tmp_path)).array
+    expected = np.array(stored) * float(slope or 1) + float(intercept or 0)
+    np.testing.assert_allclose(array[0, 0], expected, rtol=1e-6)
+    assert array.dtype == dtype
+
+
 def test_one_slice_is_no_volume(tmp_path):
     write_slice(tmp_path / "a.dcm", np.zeros((2, 3)), (0, 0, 0))
     with pytest.raises(InputError, match="one slice is no volume"):

@@ -19,7 +19,8 @@ _ROUNDED_MM = 0.06
 _GAP = 0.05  # largest unevenness of the slices' distance, as a share of it
 _MOST_TILT = 45.0  # degrees; gantries reach 30
 _MOST_PIXELS = 1 << 26  # of a slice; detectors have 2^18 to 2^22
-_MOST_VOXELS = 1 << 31  # of a series, 4 GB of int16; 1024 x 1024 x 2000 are as many
+# Of a series, 4 GB of int16 or 8 GB of float32; 1024 x 1024 x 2000 are as many.
+_MOST_VOXELS = 1 << 31
 _MOST_CODED = 4  # bytes of a coded voxel; uncompressed ones have 2, of floats 4
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts towards left and back
 
@@ -44,8 +45,9 @@ class Slice(NamedTuple):
 
 
 def read_series(files: tuple[Path, ...]) -> Scan:
-    """Reads the voxels of one series in HU (rescaled), int16, canonical order.
+    """Reads the voxels of one series, rescaled (of CT in HU), canonical order.
 
+    They are int16, or float32 where a value is not whole or no int16, as of PET and MR.
     Slices are sorted along their normal. Those of a tilted gantry make a sheared grid,
     of which the affine tells. Raises InputError, naming a file, for slices that differ
     in size, direction or distance (a missing or doubled one too), for attributes that
@@ -178,7 +180,7 @@ def _read(path: Path) -> Any:
 
 
 def _pixels(one: Any, place: Slice) -> np.ndarray:
-    """Decodes a slice, int16 (columns, rows), HU."""
+    """Decodes a slice, rescaled (columns, rows): int16 if that holds it, or float32."""
     try:
         _check_coded(one, place)
         pixels = one.pixel_array
@@ -190,9 +192,11 @@ def _pixels(one: Any, place: Slice) -> np.ndarray:
     if pixels.shape != place.size:
         raise InputError(f"{place.path}: has colours or several frames")
     slope, intercept = place.scale
-    scaled = pixels.astype(np.float32) * (1 if slope is None else slope)
-    values = np.rint(scaled + (intercept or 0))
-    return values.clip(-32768, 32767).astype(np.int16).T
+    with np.errstate(all="ignore"):  # what no number holds, the case's checks refuse
+        scaled = pixels.astype(np.float32) * (1 if slope is None else slope)
+        scaled += np.float32(intercept or 0)
+        values = scaled.astype(np.int16)
+    return (values if np.array_equal(values, scaled) else scaled).T
 
 
 def _check_coded(one: Any, place: Slice) -> None:
