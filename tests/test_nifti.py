@@ -354,6 +354,36 @@ def test_forms_that_contradict_each_other_are_said(tmp_path):
     np.testing.assert_allclose(geometry.affine, np.diag([1, 1, 2, 1.0]))
 
 
+@pytest.mark.parametrize(("unit", "mm"), [("meter", 1e3), ("micron", 1e-3)])
+@pytest.mark.parametrize(("sform", "qform"), [(1, 1), (0, 1), (0, 0)])
+def test_grids_are_in_millimetres_whatever_the_header_counts_in(
+    tmp_path, unit, mm, sform, qform
+):
+    turn = affine_of((1, 0, 2), "+--")
+    plain = save(tmp_path / "mm.nii.gz", volume(), turn, sform=sform, qform=qform)
+    image = nib.load(plain)
+    header = image.header.copy()
+    header.set_xyzt_units(unit, "sec")
+    for name in ("pixdim", "qoffset_x", "qoffset_y", "qoffset_z"):
+        header[name] = image.header[name] / mm
+    header["pixdim"][0] = image.header["pixdim"][0]
+    for name in ("srow_x", "srow_y", "srow_z"):
+        header[name] = image.header[name] / mm
+    nib.save(nib.Nifti1Image(image.dataobj, None, header), tmp_path / "other.nii.gz")
+    expected, found = (nifti.read(p) for p in (plain, tmp_path / "other.nii.gz"))
+    np.testing.assert_allclose(
+        found.geometry.canonical_affine, expected.geometry.canonical_affine, rtol=1e-6
+    )
+    assert found.geometry.voxel_ml == pytest.approx(expected.geometry.voxel_ml)
+    assert list(geometry_notes(found.geometry)) == []
+    # What is written lies on the scan's grid, for a reader that knows units or not.
+    nifti.write(tmp_path / "map.nii.gz", found.array, found.geometry, np.float32)
+    written, other = (nib.load(tmp_path / n) for n in ("map.nii.gz", "other.nii.gz"))
+    np.testing.assert_array_equal(written.affine, other.affine)
+    assert written.header.get_xyzt_units()[0] == unit
+    assert nifti.read_geometry(tmp_path / "map.nii.gz") == found.geometry
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         nifti.read(tmp_path / "a.nii.gz")

@@ -16,6 +16,7 @@ _TILT_DEGREES = 0.1  # below, a drift within the slices is less than rounding
 _FIELDS = ("xyzt_units", "pixdim", "qform_code", "quatern_b", "quatern_c", "quatern_d")
 _FIELDS += ("qoffset_x", "qoffset_y", "qoffset_z", "sform_code")
 _FIELDS += ("srow_x", "srow_y", "srow_z")
+_UNITS_MM = {1: 1000.0, 3: 0.001}  # metre and micron, of NIfTI's codes; others are mm
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Geometry:
     """The grid of a scan: shape and place of its voxels.
 
     `shape` and 4x4 `affine` (voxel -> RAS mm) are in the order of the file;
-    `canonical_*` and `spacing_mm` in RAS+ order. `fields` are header values, verbatim;
-    without them (a grid made here) the affine is rounded to the float32 a header holds.
+    `canonical_*` and `spacing_mm` in RAS+ order. `fields` are header values, verbatim,
+    in the header's own unit; without them (a grid made here, in mm) the affine is
+    rounded to the float32 a header holds.
     """
 
     shape: tuple[int, int, int]
@@ -117,9 +119,18 @@ def _qform(geometry: Geometry) -> np.ndarray:
     for name, value in geometry.fields.items():
         header[name] = value
     try:
-        return header.get_qform()
+        return in_mm(header.get_qform(), header)
     except (HeaderDataError, ValueError):
         return np.full((4, 4), np.inf)  # no rotation
+
+
+def in_mm(affine: np.ndarray, header: Any) -> np.ndarray:
+    """Returns a 4x4 affine in mm; a header may count in metres or microns.
+
+    A header that says no unit, or one that NIfTI does not have, counts in mm.
+    """
+    unit = int(header["xyzt_units"]) & 7  # the other bits are the unit of time
+    return np.diag([*[_UNITS_MM.get(unit, 1.0)] * 3, 1.0]) @ affine
 
 
 def header_fields(header: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from unc_jax.data.files import regular, replacing
 from unc_jax.data.geometry import (
     Geometry,
     header_fields,
+    in_mm,
     to_canonical,
     to_scan_order,
 )
@@ -197,7 +198,7 @@ def _read_header(path: Path, several: bool = False) -> tuple[Any, Geometry, int]
             raise InputError(f"{path}: shape {shape}; it must be {wanted}")
         _shorten_quaternion(header)
         with np.errstate(all="ignore"):
-            affine = np.asarray(header.get_best_affine())
+            affine = in_mm(header.get_best_affine(), header)
             sides = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
             solid = np.isfinite(affine).all() and abs(np.linalg.det(sides)) > 1e-4
         if not solid:
