@@ -6,6 +6,7 @@ import pytest
 from samples import AFFINE, SHAPE, probability_maps, write
 
 from unc_jax.data import nifti
+from unc_jax.data.geometry import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review.find_samples import find_samples
 from unc_jax.review.read_samples import Unplaced, read_samples, same_grid
@@ -217,6 +218,13 @@ BAD_STACKS = {
         (lambda p: np.savez(p, np.zeros((2, 3, 4, 5)), affine=np.eye(3)), "affine"),
         (lambda p: np.savez(p, np.zeros((2, 3, 4, 5)), affine=np.eye(4) * 0), "affine"),
     ],
+    "several.npz": [
+        (
+            lambda p: np.savez(p, a=np.zeros((3, 4, 5)), b=np.ones((3, 4, 5))),
+            "has the arrays a, b; keep the one",
+        ),
+        (lambda p: np.savez(p, affine=np.eye(4)), "cannot be read"),
+    ],
     "a.nii": [
         (
             lambda p: nibabel.Nifti1Image(
@@ -264,3 +272,42 @@ def test_one_broken_number_tells_probabilities_from_labels(tmp_path, order, plac
     np.save(tmp_path / "a.npy", np.asarray(array, order=order))
     with pytest.raises(InputError, match="no labels"):
         read_sample(tmp_path / "a.npy", Structure("x", (1,)))
+
+
+def _turned(affine, degrees):
+    angle = np.radians(degrees)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return turn @ affine
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (lambda a: a, True),
+        (lambda a: a @ np.diag([0.709 / 0.7, 1, 1, 1]), False),  # 2.3 mm in the end
+        (lambda a: a @ np.diag([1 + 1e-5, 1, 1, 1]), True),
+        (lambda a: a + np.outer([0.1, 0, 0, 0], [0, 0, 0, 1]), False),
+        (lambda a: _turned(a, 0.2), False),  # by a degree's fifth, 1.2 mm in the end
+    ],
+)
+def test_grids_are_compared_where_their_corners_lie(change, same):
+    """A wrong spacing adds up, from voxel to voxel."""
+    affine = np.diag([0.7, 0.7, 1.5, 1.0])
+    affine[:3, 3] = -80, -90, -1200
+    one, other = (Geometry((256, 256, 120), a) for a in (affine, change(affine)))
+    assert same_grid(one, other) is same
+    flipped = affine @ np.diag([-1, 1, 1, 1.0])
+    flipped[0, 3] += 255 * affine[0, 0]
+    assert same_grid(one, Geometry((256, 256, 120), flipped))
+
+
+def test_grids_of_a_rotation_and_of_a_matrix_are_the_same():
+    """A header may tell its grid by a quaternion, of float32 numbers."""
+    for degrees in np.linspace(-20, 20, 41):
+        affine = _turned(np.diag([-0.7, -0.7, 1.5, 1.0]), degrees)
+        affine[:3, 3] = 180.3, 170.7, -1200.1
+        header = nibabel.Nifti1Header()
+        header.set_qform(affine, 1)
+        shape = 512, 512, 400
+        assert same_grid(Geometry(shape, affine), Geometry(shape, header.get_qform()))

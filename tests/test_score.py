@@ -280,6 +280,50 @@ def test_a_reference_needs_the_grid_of_the_samples(tmp_path, capsys):
     assert "nothing tells the grid of the samples; put a NIfTI file" in status
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_masks_of_a_case_are_of_one_structure(tmp_path, capsys, kind):
+    """Without --label the value of a mask says which: 1 in a sample, 2 in another."""
+    mask = probability_maps()[0] >= 0.5
+    empty = np.zeros_like(mask)
+    for case, values in {
+        "one": (1, 0, 1),
+        "bytes": (0, 255, 255),
+        "two": (1, 0, 2),
+    }.items():
+        for i, value in enumerate(values):
+            array = (mask if value else empty).astype(kind) * kind(value)
+            write(tmp_path / "s" / case / f"{i}.nii.gz", array)
+        write(tmp_path / "truth" / f"{case}.nii.gz", mask.astype(np.uint8) * 255)
+    write(tmp_path / "s" / "soft" / "0.nii.gz", probability_maps()[0])
+    write(tmp_path / "s" / "soft" / "1.nii.gz", mask.astype(np.uint8) * 3)
+    write(tmp_path / "truth" / "soft.nii.gz", mask)
+    code, _ = run(
+        capsys, "--samples", tmp_path / "s", "--output", tmp_path / "o",
+        "--references", tmp_path / "truth",
+    )  # fmt: skip
+    assert code == 4
+    status = {case: row["status"] for case, row in rows_of(tmp_path / "o").items()}
+    told = status.pop("two")
+    assert "2.nii.gz: label 2, but label 1 in" in told
+    assert "--label" in told
+    assert status == {"one": "ok", "bytes": "ok", "soft": "ok"}
+    assert rows_of(tmp_path / "o")["one"]["dice"] == 1
+    flags = ["--samples", tmp_path / "s", "--label", "1+2", "--output", tmp_path / "p"]
+    assert run(capsys, *flags)[0] == 0
+
+
+def test_a_reference_of_several_labels_needs_one_by_name(tmp_path, capsys):
+    arrays = write_cases(tmp_path / "s", ("a",), hard=True)
+    truth = np.where(np.arange(SHAPE[0])[:, None, None] < 7, 1, 2) * arrays["a"][0]
+    write(tmp_path / "truth" / "a.nii.gz", truth.astype(np.uint8))
+    flags = ["--samples", tmp_path / "s", "--references", tmp_path / "truth"]
+    code, _ = run(capsys, *flags, "--output", tmp_path / "o")
+    status = rows_of(tmp_path / "o")["a"]["status"]
+    assert code == 4
+    assert "truth/a.nii.gz: labels 1, 2; choose the structure by --label" in status
+    assert run(capsys, *flags, "--output", tmp_path / "p", "--label", "1")[0] == 0
+
+
 def test_killed_and_run_again_is_the_undisturbed_output(tmp_path, capsys):
     write_cases(tmp_path / "samples")
     whole, output = tmp_path / "whole", tmp_path / "out"

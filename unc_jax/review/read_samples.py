@@ -6,10 +6,6 @@ stack (n, x, y, z). An array of an .npz called `probabilities` is one sample: (x
 or (channels, z, y, x) as nnU-Net writes them. The grid of an array is that of the
 NIfTI file of the same name beside it, or of the 4x4 array `affine` (voxel -> RAS mm) of
 the .npz; without either it is `Unplaced`.
-
-Channels that sum to 1 at every voxel are classes (softmax or one-hot): the number of a
-channel is its label, 0 the background. Others are regions, a sigmoid each, in the order
-that dataset.json lists them in.
 """
 
 import zipfile
@@ -23,18 +19,29 @@ import numpy as np
 from unc_jax.data import files, nifti
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
+from unc_jax.review.channels import (
+    TOLERANCE,
+    channels_of,
+    indices_of,
+    probabilities,
+)
 from unc_jax.review.structures import ANY, Structure
 
-_TOLERANCE = 1e-3  # of probabilities beyond 0 ... 1, which interpolation leaves
-_SOFTMAX_TOLERANCE = 0.02  # of a sum over classes, each rounded to float16
-_GRID_MM = 1e-2
+# Of the smallest side of a voxel. Two headers of one grid differ by less, at the far
+# corner of a CT: rounding to float32 moves it by 1e-4 mm, quaternions by up to 0.01 mm.
+_GRID_SHARE = 0.05
 
 
 class Sample(NamedTuple):
-    """A sample: foreground probabilities (x, y, z) in RAS+ order; bool of a mask."""
+    """A sample: foreground probabilities (x, y, z) in RAS+ order; bool of a mask.
+
+    `value`: what the foreground of a mask was stored as, if nobody named its labels; 0
+    where that says nothing: of bool, of probabilities and of an empty mask.
+    """
 
     array: np.ndarray
     geometry: Geometry
+    value: float = 0
 
 
 class Unplaced(Geometry):
@@ -54,25 +61,35 @@ def read_samples(
     for array, geometry in read_arrays(path):
         if array.ndim == 4:
             place = channels_of(array, regions, path)
-            found = probabilities(array, _indices(place, structure, path), path)
+            found = probabilities(array, indices_of(place, structure, path), path)
             yield Sample(nifti.to_canonical(found, geometry), geometry)
         else:
-            yield Sample(_foreground(array, structure.values, path), geometry)
+            found, value = _foreground(array, structure.values, path)
+            yield Sample(found, geometry, value)
 
 
-def read_mask(path: Path, labels: Sequence[int] = ()) -> Sample:
-    """Reads a reference: `labels` together, or, without any, all that is not 0."""
+def read_mask(path: Path) -> Sample:
+    """Reads a mask: all that is not 0, as of a liver with its tumours."""
     array, geometry = nifti.read(path, labels=True)
-    return Sample(np.isin(array, labels) if labels else array != 0, geometry)
+    return Sample(array != 0, geometry)
 
 
-def read_arrays(path: Path) -> Iterator[Sample]:
+def read_truth(path: Path, labels: Sequence[int] = ()) -> Sample:
+    """Reads one structure of a reference: `labels` together, or else its only one.
+
+    Raises InputError, naming the file, for several labels where none is named.
+    """
+    array, geometry = nifti.read(path, labels=True)
+    return Sample(_foreground(array, labels, path)[0], geometry)
+
+
+def read_arrays(path: Path) -> Iterator[nifti.Scan]:
     """Reads the samples of a file, one after the other: (x, y, z) in RAS+ order.
 
     Of an .npz with channels it is one, (channels, z, y, x), in the order of the file.
     """
     if path.suffix not in (".npy", ".npz"):
-        yield from map(Sample._make, nifti.read_volumes(path))
+        yield from nifti.read_volumes(path)
         return
     stack, name, affine = _load(path)
     if stack.ndim not in (3, 4) or not stack.size or stack.dtype.kind not in "biuf":
@@ -81,13 +98,13 @@ def read_arrays(path: Path) -> Iterator[Sample]:
             "(n, x, y, z) of n samples, or probabilities (channels, z, y, x)"
         )
     if stack.ndim == 4 and name == "probabilities":
-        yield Sample(stack, _grid_of(path, affine, stack.shape[:0:-1]))
+        yield nifti.Scan(stack, _grid_of(path, affine, stack.shape[:0:-1]))
         return
     geometry = _grid_of(path, affine, stack.shape[-3:])
     for one in stack if stack.ndim == 4 else stack[None]:
         # In memory, in the machine's order of bytes.
         array = np.array(one, one.dtype.newbyteorder("="))
-        yield Sample(nifti.to_canonical(array, geometry), geometry)
+        yield nifti.Scan(nifti.to_canonical(array, geometry), geometry)
 
 
 def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
@@ -101,50 +118,20 @@ def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
             return stored, "", None
         with stored:
             names = [n for n in stored.files if n != "affine"]
-            name = "probabilities" if "probabilities" in names else names[0]
+            if "probabilities" in names:
+                names = ["probabilities"]
             affine = stored["affine"] if "affine" in stored.files else None
-            return np.asarray(stored[name]), name, affine
+            if len(names) < 2:
+                return np.asarray(stored[names[0]]), names[0], affine
     except (OSError, ValueError, IndexError, EOFError, MemoryError) as error:
         cause = " ".join(str(error).split()) or "it is empty"
         raise InputError(f"{path}: cannot be read ({cause})") from None
     except (zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: damaged ({error}); copy it again") from None
-
-
-def channels_of(
-    array: np.ndarray, regions: Sequence[Structure], path: Path
-) -> dict[tuple[int, ...], int]:
-    """Returns the number of the channel that holds each set of labels.
-
-    array: (channels, z, y, x). Of classes {(0,): 0, (1,): 1, ...}, of regions by the
-    labels of each, of one map that is no class {(): 0}. Raises InputError, naming the
-    file, for channels that are neither.
-    """
-    count = len(array)
-    everything = np.sum(array, axis=0, dtype=np.float32)
-    low, high = float(everything.min()), float(everything.max())
-    if 1 - _SOFTMAX_TOLERANCE <= low <= high <= 1 + _SOFTMAX_TOLERANCE:
-        return {(number,): number for number in range(count)}
-    if len(regions) == count:
-        return {one.values: number for number, one in enumerate(regions)}
-    if count == 1:
-        return {(): 0}
     raise InputError(
-        f"{path}: its channels sum to {low:.3g} to {high:.3g}, not 1: they are "
-        f"regions, no classes; {len(regions) or 'no'} regions are named, give a "
-        f"dataset.json of all {count}, or one map (x, y, z) of the structure"
+        f"{path}: has the arrays {', '.join(names[:6])}; keep the one of the samples, "
+        "and its affine"
     )
-
-
-def probabilities(array: np.ndarray, channels: Sequence[int], path: Path) -> np.ndarray:
-    """Returns the sum of some channels of (channels, z, y, x), float32 (x, y, z)."""
-    total = np.sum(array[list(channels)], axis=0, dtype=np.float32).T
-    low, high = float(total.min()), float(total.max())
-    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
-        raise InputError(
-            f"{path}: values from {low:.3g} to {high:.3g}, no probabilities"
-        )
-    return np.clip(total, 0, 1)
 
 
 def labels_of(array: np.ndarray, path: Path) -> np.ndarray:
@@ -161,10 +148,17 @@ def labels_of(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def same_grid(one: Geometry, other: Geometry) -> bool:
-    """Tells whether voxels lie at the same places, to 0.01 mm, in whatever order."""
-    return one.canonical_shape == other.canonical_shape and np.allclose(
-        one.canonical_affine, other.canonical_affine, rtol=0, atol=_GRID_MM
-    )
+    """Tells whether voxels lie at the same places, in whatever order they are stored.
+
+    To a twentieth of a voxel's smallest side, in the eight corners: what is between
+    them lies closer.
+    """
+    if one.canonical_shape != other.canonical_shape:
+        return False
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(one.canonical_shape) - 1)
+    moved = (one.canonical_affine - other.canonical_affine) @ np.c_[corners, [1] * 8].T
+    apart = np.linalg.norm(moved[:3], axis=0).max()
+    return bool(apart <= _GRID_SHARE * min(one.spacing_mm))
 
 
 def beside(folder: Path, case: str, endings: Sequence[str] = ("",)) -> Path | None:
@@ -177,47 +171,34 @@ def beside(folder: Path, case: str, endings: Sequence[str] = ("",)) -> Path | No
     return None
 
 
-def _indices(
-    place: dict[tuple[int, ...], int], structure: Structure, path: Path
-) -> list[int]:
-    """Returns the channels that together are a structure."""
-    values = structure.values
-    if not values and list(place) in ([(0,), (1,)], [()]):
-        return [len(place) - 1]
-    singles = [place.get((value,)) for value in values]
-    if values in place:
-        return [place[values]]
-    if not values or None in singles:
-        none = f", none of them {structure.name}" if values else ""
-        raise InputError(
-            f"{path}: {len(place)} classes or regions{none}; choose by --label"
-        )
-    return [one for one in singles if one is not None]
-
-
-def _foreground(array: np.ndarray, labels: Sequence[int], path: Path) -> np.ndarray:
+def _foreground(
+    array: np.ndarray, labels: Sequence[int], path: Path
+) -> tuple[np.ndarray, float]:
+    """Returns the foreground of a map, and its value, as in `Sample`."""
     if array.dtype.kind == "f":
         low, high = _finite_range(array, path)
-        fits = low >= -_TOLERANCE and high <= 1 + _TOLERANCE
+        fits, whole = low >= -TOLERANCE and high <= 1 + TOLERANCE, _is_whole(array)
         # Whole numbers are labels once labels are asked for: 1 need not be the organ.
-        if fits and not (labels and _is_whole(array)):
+        if fits and not (labels and whole):
+            value = 1 if whole and high > TOLERANCE else 0
             array = array.astype(np.float32, copy=False)
-            return array if low >= 0 and high <= 1 else np.clip(array, 0, 1)
-        if not _is_whole(array):
+            return array if low >= 0 and high <= 1 else np.clip(array, 0, 1), value
+        if not whole:
             raise InputError(
                 f"{path}: values from {low:.3g} to {high:.3g} are no probabilities and "
                 "no labels; logits need a softmax or sigmoid first"
             )
         array = np.rint(array)
-    if labels:
-        return np.isin(array, labels)
-    present = [value for value in np.unique(array).tolist() if value != 0]
-    if len(present) > 1:
+    if labels or array.dtype == bool:
+        return np.isin(array, labels) if labels else array, 0
+    found, value = array != 0, (array.max() or array.min()).item()
+    if value and not np.array_equal(found, array == value):
+        present = [value for value in np.unique(array).tolist() if value != 0]
         shown = ", ".join(f"{value:g}" for value in present[:6])
         raise InputError(
             f"{path}: labels {shown}; choose the structure by --label, or all"
         )
-    return array != 0
+    return found, value
 
 
 def _is_whole(array: np.ndarray) -> bool:
@@ -227,7 +208,7 @@ def _is_whole(array: np.ndarray) -> bool:
     """
     slowest = int(np.argmax(np.abs(array.strides)))
     slices = np.moveaxis(array, slowest, 0)
-    return all((np.abs(one - np.rint(one)) <= _TOLERANCE).all() for one in slices)
+    return all((np.abs(one - np.rint(one)) <= TOLERANCE).all() for one in slices)
 
 
 def _finite_range(array: np.ndarray, path: Path) -> tuple[float, float]:

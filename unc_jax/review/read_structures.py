@@ -15,7 +15,7 @@ from unc_jax.data import nifti, preprocess
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.errors import InputError
-from unc_jax.review import read_samples
+from unc_jax.review import channels, read_samples
 from unc_jax.review.structures import Structure
 from unc_jax.uncertainty.prediction import SPARSE, THRESHOLD
 
@@ -71,10 +71,10 @@ class Channels:
         self._path = path
         self._parts: dict[tuple[int, ...], Part | None] = {}
         self.labels: set[int] = set()
-        for values, number in read_samples.channels_of(array, regions, path).items():
+        for values, number in channels.channels_of(array, regions, path).items():
             if values in ((0,), ()):
                 continue
-            found = read_samples.probabilities(array, [number], path)
+            found = channels.probabilities(array, [number], path)
             found = nifti.to_canonical(found, geometry)
             faint = found >= _FAINTEST
             box = preprocess.bounding_box(faint) if faint.any() else None

@@ -1,6 +1,6 @@
 """Samples and reference of one case, read once, reduced structure by structure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ from unc_jax.errors import InputError
 from unc_jax.review.read_samples import (
     Unplaced,
     beside,
-    read_mask,
     read_samples,
+    read_truth,
     same_grid,
 )
 from unc_jax.review.read_structures import (
@@ -56,22 +56,26 @@ def reduce_one(
     """Reads one structure's samples, one after the other; its box is the whole grid.
 
     Returns their grid too. Raises InputError, naming the file, for one that cannot be
-    read or lies on another grid.
+    read, lies on another grid, or is a mask of another value where no label is named.
     """
     (structure,) = wanted.listed
     grids: list[Geometry] = []
 
     def maps() -> Iterator[np.ndarray]:
+        values: dict[float, Path] = {}
         for path in paths:
-            for array, geometry in read_samples(path, structure, wanted.regions):
-                grids.append(geometry)
-                _check_grid(path, geometry, grids[0], str(paths[0]))
-                yield array
+            for one in read_samples(path, structure, wanted.regions):
+                grids.append(one.geometry)
+                _check_grid(path, one.geometry, grids[0], str(paths[0]))
+                if one.value:
+                    values.setdefault(one.value, path)
+                _check_value(values)
+                yield one.array
 
     outcome = reduce_maps(maps())
     truth = None
     if reference is not None:
-        known = read_mask(reference, structure.values)
+        known = read_truth(reference, structure.values)
         _check_grid(reference, known.geometry, grids[0], "the samples")
         truth = known.array
     x, y, z = (slice(0, size) for size in grids[0].canonical_shape)
@@ -133,3 +137,13 @@ def _check_grid(path: Path, own: Geometry, first: Geometry, of: str) -> None:
         )
     if not same_grid(first, own):
         raise InputError(f"{path}: not on the grid of {of}; resample one to the other")
+
+
+def _check_value(values: Mapping[float, Path]) -> None:
+    """Raises InputError for masks of several values, of which one cannot be another."""
+    if len(values) > 1:
+        (one, first), (other, path) = list(values.items())[:2]
+        raise InputError(
+            f"{path}: label {other:g}, but label {one:g} in {first.name}; choose the "
+            "structure by --label, or save its masks with one value"
+        )
