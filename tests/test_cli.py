@@ -132,6 +132,7 @@ def test_a_run_is_no_output(tmp_path, capfd):
 
 def test_labels_are_numbers_or_names():
     assert cli.labels("1, liver+2") == ((1,), ("liver", 2))
-    for wrong in ("0", "1,,2", "1+,2", ""):
+    assert cli.labels("0032767") == ((32767,),)
+    for wrong in ("0", "1,,2", "1+,2", "", "32768", "1+40000", "9" * 20, "9" * 5000):
         with pytest.raises(cli.argparse.ArgumentTypeError):
             cli.labels(wrong)

@@ -33,7 +33,7 @@ def test_patterns(tmp_path, pattern, files):
     for name in [*files, "liver_2/plans.json", ".hidden/0.nii.gz"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = find_samples(tmp_path, pattern)
+    found = find_samples(tmp_path, pattern).samples
     assert list(found) == ["liver_2", "liver_10"]  # natural order
     taken = [
         path.relative_to(tmp_path).as_posix() for c in found.values() for path in c
@@ -46,7 +46,7 @@ def test_samples_in_natural_order_and_probabilities_before_labels(tmp_path):
     for name in names:
         (tmp_path / "c").mkdir(exist_ok=True)
         (tmp_path / "c" / name).touch()
-    (paths,) = find_samples(tmp_path).values()
+    (paths,) = find_samples(tmp_path).samples.values()
     assert [path.name for path in paths] == ["1.nii.gz", "2.npz", "10.nii.gz"]
 
 
@@ -140,8 +140,62 @@ def test_pipes_are_no_samples(tmp_path):
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "1.npz").touch()
     os.mkfifo(tmp_path / "c" / "2.npz")
-    (paths,) = find_samples(tmp_path).values()
+    (paths,) = find_samples(tmp_path).samples.values()
     assert [path.name for path in paths] == ["1.npz"]
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_two_files_of_one_sample_are_no_choice_to_make(tmp_path):
+    touch(tmp_path, "a/1.nii", "a/1.nii.gz", "b/1.npz", "b/1.npy", "c/1.npz")
+    touch(tmp_path, "c/1.nii.gz", "c/2.npy")
+    found = find_samples(tmp_path)
+    assert list(found.problems) == ["a", "b"]
+    assert "1.nii.gz and 1.nii are one sample 1; rename" in found.problems["a"]
+    assert "1.npz and 1.npy are one sample 1; rename" in found.problems["b"]
+    assert [path.name for path in found.samples["c"]] == ["1.npz", "2.npy"]
+    touch(tmp_path / "x", "a.nii", "a.nii.gz")
+    both = find_samples(tmp_path / "x", "{case}")
+    assert "are one case; rename" in both.problems["a"]
+
+
+def test_a_star_takes_no_part_of_a_name(tmp_path):
+    touch(tmp_path, "fold_1/a.nii", "fold_11/a.nii", "fold_2/a.nii")
+    (paths,) = find_samples(tmp_path, "*{sample}/{case}").samples.values()
+    folders = [path.parent.name for path in paths]
+    assert folders == ["fold_1", "fold_2", "fold_11"]
+
+
+def test_every_file_that_is_no_sample_is_told(tmp_path):
+    touch(tmp_path, "a/1.nii", "a/1.pkl", "a/._1.nii", "dataset.json", "b.nii.gz")
+    touch(tmp_path, "a/deep/2.nii", "a/deep/deeper/3.nii", "out/.lock-holder")
+    touch(tmp_path, "out/a/mask.nii.gz", "nrrd/1.nrrd", "large/1.NII.GZ", ".git/x")
+    touch(tmp_path, "links/2.nii.gz", "far/a/b/1.nii")
+    for name in ("empty", "pictures"):
+        (tmp_path / name).mkdir()
+    for name in ("links/1.nii.gz", "gone"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    found = find_samples(tmp_path)
+    reasons = {}
+    for path, reason in found.passed_over:
+        name = path.relative_to(tmp_path).as_posix()
+        reasons.setdefault(reason, set()).add(name)
+    assert reasons == {
+        "does not fit the pattern": {"b.nii.gz", "a/deep/2.nii"},
+        "deeper than the pattern": {"a/deep/deeper", "far/a/b"},
+        "hidden": {"a/._1.nii", ".git"},
+        "no .nii.gz, .nii, .npz or .npy": {"a/1.pkl", "nrrd/1.nrrd", "large/1.NII.GZ"},
+        "an output": {"out"},
+    }
+    assert set(found.problems) == {"nrrd", "large", "links", "empty", "gone", "far"}
+    assert "links/1.nii.gz: a link to nowhere" in found.problems["links"]
+    others = set(found.problems) - {"links"}
+    assert all("holds no .nii.gz" in found.problems[case] for case in others)
+    assert set(found.samples) == {"a", *found.problems}
 
 
 def test_an_npz_may_carry_its_affine(tmp_path):

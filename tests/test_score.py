@@ -324,6 +324,41 @@ def test_a_reference_of_several_labels_needs_one_by_name(tmp_path, capsys):
     assert run(capsys, *flags, "--output", tmp_path / "p", "--label", "1")[0] == 0
 
 
+def test_cases_and_samples_that_are_not_taken_are_told(tmp_path, capsys):
+    write_cases(tmp_path / "s", ("a", "b"), n=3)
+    (tmp_path / "s" / "empty").mkdir()
+    (tmp_path / "s" / "b" / "3.nii.gz").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "s" / "nrrd").mkdir()
+    (tmp_path / "s" / "nrrd" / "1.nrrd").touch()
+    code, printed = run(capsys, "--samples", tmp_path / "s", "--output", tmp_path / "o")
+    assert code == 4
+    assert "passed over 1 (no .nii.gz, .nii, .npz or .npy): " in printed.err
+    told = json.loads((tmp_path / "o" / "run.json").read_text())["passed_over"]
+    assert [path for (path,) in told.values()] == [str(tmp_path / "s/nrrd/1.nrrd")]
+    status = {case: row["status"] for case, row in rows_of(tmp_path / "o").items()}
+    assert status.pop("a") == "ok"
+    assert "3.nii.gz: a link to nowhere" in status.pop("b")
+    assert "nrrd: holds no .nii.gz" in status.pop("nrrd")
+    assert "empty: holds no .nii.gz" in status.pop("empty")
+    assert not status
+
+
+@pytest.mark.parametrize("labels", [(), ("--label", "all")])
+def test_a_case_with_fewer_samples_than_most_is_told(tmp_path, capsys, labels):
+    write_cases(tmp_path / "s", ("a", "b", "c"), n=3, hard=True)
+    (tmp_path / "s" / "b" / "2.nii.gz").unlink()
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", *labels]
+    assert run(capsys, *flags)[0] == 0
+    rows = rows_of(tmp_path / "o")
+    said = "has fewer samples than most cases: 2, others up to 3"
+    assert [said in rows[case]["warnings"] for case in "abc"] == [False, True, False]
+    # One more than the others have is no loss.
+    (tmp_path / "s" / "c" / "2.nii.gz").unlink()
+    assert run(capsys, *flags)[0] == 0
+    rows = rows_of(tmp_path / "o").values()
+    assert not any("fewer" in row["warnings"] for row in rows)
+
+
 def test_killed_and_run_again_is_the_undisturbed_output(tmp_path, capsys):
     write_cases(tmp_path / "samples")
     whole, output = tmp_path / "whole", tmp_path / "out"

@@ -392,6 +392,14 @@ def test_what_is_no_structure(labels, said):
         wanted_of(labels, {"background": (0,), "liver": (1,)}, "x")
 
 
+@pytest.mark.parametrize("label", ["all", "huge", "liver"])
+def test_a_name_of_a_label_that_no_map_holds(tmp_path, capsys, label):
+    write_samples(tmp_path / "s", names={"liver": 1, "huge": 40000})
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o"]
+    assert score_of(*flags, "--label", label) == 2
+    assert "s: huge has the label 40000; the largest" in capsys.readouterr().err
+
+
 def test_values_of_a_map_of_all_structures():
     found = structures.map_values(
         [Structure("core", (2, 3)), Structure("whole", (1, 2, 3)), Structure("b", (2,))]

@@ -15,6 +15,7 @@ from typing import NoReturn
 from absl import logging
 
 from unc_jax import runtime
+from unc_jax.data.label_names import LARGEST
 from unc_jax.errors import InputError, line_of
 
 USER_ERROR, DIVERGED, SOME_FAILED, INTERRUPTED, OUTPUT_CLOSED = 2, 3, 4, 130, 141
@@ -61,14 +62,25 @@ def _output(text: str) -> Path:
 
 
 def labels(text: str) -> tuple[tuple[int | str, ...], ...]:
-    """Returns the structures of "3,liver+tumour", each its numbers, 1 up, or names."""
+    """Returns the structures of "3,liver+tumour", each its numbers or names.
+
+    Raises ArgumentTypeError, for numbers that are no label too: below 1, above 32767.
+    """
     found = tuple(
-        tuple(int(part) if part.isdecimal() else part for part in parts)
+        tuple(_number(part) if part.isdecimal() else part for part in parts)
         for parts in ([p.strip() for p in one.split("+")] for one in text.split(","))
     )
     if any("" in one or 0 in one for one in found):
-        raise argparse.ArgumentTypeError(f"{text!r}: numbers from 1 up, or names")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: numbers from 1 to {LARGEST}, or names"
+        )
     return found
+
+
+def _number(text: str) -> int:
+    """Returns a label; 0, which is none, for one that is too large."""
+    short = text.lstrip("0")[: len(str(LARGEST)) + 1] or "0"
+    return int(short) if int(short) <= LARGEST else 0
 
 
 def run_command(

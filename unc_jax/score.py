@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,17 @@ from unc_jax.errors import InputError
 from unc_jax.review import (
     by_structure,
     nnunet_folds,
+    passed_over,
     pictures,
     quality,
     report,
     rule,
+    sample_counts,
     score_case,
     structures,
     worklist,
 )
-from unc_jax.review.find_samples import DEFAULT_PATTERN, find_samples
+from unc_jax.review.find_samples import DEFAULT_PATTERN, Found, find_samples
 from unc_jax.review.rule import Rule
 from unc_jax.review.structures import Wanted, map_values
 from unc_jax.segmentation.progress import Progress
@@ -62,12 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with files.hold(output, "unc_jax.score"):
         worklist.begin(output)
+        passed_over.say(found.passed_over)
         rows, components = _score(found, request)
         if training:
             rows = [
-                nnunet_folds.mark_leaked(r, found[str(r["case"])], training)
+                nnunet_folds.mark_leaked(r, found.samples[str(r["case"])], training)
                 for r in rows
             ]
+        rows = sample_counts.warn_of_fewer(rows)
         rows, wanted, notes = _judge(rows, known, wanted)
         fair = {row["case"] for row in by_structure.unseen(rows)}
         told = [row for row in components if row["case"] in fair]
@@ -79,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             rows,
             title=f"Review: samples of {arguments.samples}",
             facts=_facts(arguments, rows),
-            details=_details(request.wanted),
+            details=_details(request.wanted, found),
             known=known,
             wanted=wanted,
             notes=notes,
@@ -111,17 +115,16 @@ def _judge(
     return rows, wanted, notes
 
 
-def _score(
-    found: Mapping[str, Sequence[Path]], request: score_case.Request
-) -> score_case.Scored:
+def _score(found: Found, request: score_case.Request) -> score_case.Scored:
     scored = score_case.Scored([], [])
-    progress = Progress("score", len(found), "case")
-    for done, (case, paths) in enumerate(found.items(), start=1):
+    progress = Progress("score", len(found.samples), "case")
+    for done, (case, paths) in enumerate(found.samples.items(), start=1):
         started = time.perf_counter()
         own_files = not paths[0].is_relative_to(request.output)  # no samples among them
         if own_files:
             worklist.clear_case(request.output, case)
         try:
+            found.check(case)
             own, parts = score_case.score_case(case, paths, request)
         except OSError:  # of the output: no later case would fare better
             raise
@@ -160,9 +163,10 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
     return structures.wanted_of(arguments.label, names, place)
 
 
-def _details(wanted: Wanted) -> dict[str, Any]:
-    """Returns what run.json holds beside the facts: values in the masks of a case."""
-    return {} if wanted.single else {"structures": map_values(wanted.listed)}
+def _details(wanted: Wanted, found: Found) -> dict[str, Any]:
+    """Returns what run.json holds beside the facts."""
+    values = {} if wanted.single else {"structures": map_values(wanted.listed)}
+    return {**values, "passed_over": passed_over.reasons(found.passed_over)}
 
 
 def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:

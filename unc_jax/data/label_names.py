@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from unc_jax.errors import InputError
 
 Names = dict[str, tuple[int, ...]]  # values that a name stands for, 0 among them
+LARGEST = 32767  # label of a map of several structures, which is int16
 
 _LIVER = {"liver", "livers", "hepatic"}
 _TUMOUR = {"tumor", "tumors", "tumour", "tumours", "cancer", "cancers", "lesion"}

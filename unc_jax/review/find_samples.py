@@ -2,21 +2,50 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from unc_jax.data.dicom_series import PassedOver
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
+from unc_jax.review.scans import TAKEN
 
 DEFAULT_PATTERN = "{case}/{sample}"
 # Arrays before the NIfTI file of the same name: it has their grid, they say more.
-_SUFFIXES = (".npz", ".npy", ".nii.gz", ".nii")
+_ARRAYS, _IMAGES = (".npz", ".npy"), (".nii.gz", ".nii")
+_SUFFIXES = _ARRAYS + _IMAGES
+_KINDS = ".nii.gz, .nii, .npz or .npy"
+_READ = ("dataset.json", "splits_final.json")  # by others: no samples, but of use
 _LIKE_SAMPLES = re.compile(
     r"(fold|sample|model|seed|member|run|mc|rater)[-_ ]?\d+", re.IGNORECASE
 )
+_OUTPUT_MARK = ".lock-holder"  # what every folder has that a command wrote to
+_UNFIT = "does not fit the pattern"
 
 
-def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[Path]]:
-    """Returns the files of each case, {case: [file of sample, ...]}, in natural order.
+class Found(NamedTuple):
+    """Files of samples below a folder.
+
+    Attributes:
+      samples: of each case, in natural order of both; of a case with a problem what
+        there is, its folder at least.
+      problems: of each case whose files are no samples to score, why.
+      passed_over: all other files, and folders that nothing was taken from.
+    """
+
+    samples: dict[str, list[Path]]
+    problems: dict[str, str]
+    passed_over: tuple[PassedOver, ...] = ()
+
+    def check(self, case: str) -> None:
+        """Raises InputError where a case has no samples to score."""
+        if case in self.problems:
+            raise InputError(self.problems[case])
+
+
+def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> Found:
+    """Finds the files of each case.
 
     `pattern` is a path below `root` with {case} and {sample} in it, and * for what does
     not matter, e.g. "fold_{sample}/{case}.nii.gz"; without a suffix any will do.
@@ -27,26 +56,14 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[P
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder of samples")
-    expression = _expression(pattern)
-    found: dict[str, dict[str, Path]] = {}
-    others = []
-    for path in _files(root, depth=pattern.count("/")):
-        relative = path.relative_to(root).as_posix()
-        match = expression.fullmatch(relative)
-        if not match:
-            others.append(relative)
-            continue
-        case = found.setdefault(match["case"], {})
-        sample = match.groupdict().get("sample", "")
-        kept = case.setdefault(sample, path)
-        case[sample] = min(kept, path, key=lambda p: _SUFFIXES.index(_suffix(p)))
+    found, folders, passed = _sort(root, pattern)
     if not found:
-        hint = f"; there is {others[0]}, say by --pattern what in it" if others else ""
+        others = [path for path, reason in passed.items() if reason == _UNFIT]
+        there = others and others[0].relative_to(root).as_posix()
+        hint = f"; there is {there}, say by --pattern what in it" if others else ""
         hint += " is {case} and what {sample}" if others else ""
         hint += ", or '{case}' of files of all samples" if others else ""
-        raise InputError(
-            f"{root}: no .nii.gz, .nii, .npz or .npy fits {pattern!r}{hint}"
-        )
+        raise InputError(f"{root}: no {_KINDS} fits {pattern!r}{hint}")
     if pattern == DEFAULT_PATTERN and all(_LIKE_SAMPLES.fullmatch(c) for c in found):
         first = natural_order(found)[0]
         raise InputError(
@@ -54,10 +71,85 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> dict[str, list[P
             "--pattern '*{sample}/{case}', or --pattern '{case}/{sample}*' if they "
             "are cases"
         )
-    return {
-        case: [found[case][sample] for sample in natural_order(found[case])]
-        for case in natural_order(found)
-    }
+    result = Found({}, {}, tuple(PassedOver(*one) for one in passed.items()))
+    for case in natural_order({**found, **folders}):
+        samples = found.get(case, {})
+        try:
+            result.samples[case] = _chosen(samples, folders.get(case))
+        except InputError as error:
+            files = [path for paths in samples.values() for path in paths]
+            result.samples[case] = files or [folders[case]]
+            result.problems[case] = str(error)
+    return result
+
+
+def _sort(
+    root: Path, pattern: str
+) -> tuple[dict[str, dict[str, list[Path]]], dict[str, Path], dict[Path, str]]:
+    """Returns files by case and sample, folders by case, and what is neither, why."""
+    file_fits, folder_fits = _expression(pattern), _folder_expression(pattern)
+    found: dict[str, dict[str, list[Path]]] = {}
+    folders: dict[str, Path] = {}
+    passed: dict[Path, str] = {}
+    depth = pattern.count("/")
+    for path in _entries(root, depth):
+        relative = path.relative_to(root).as_posix()
+        sample = path.name.endswith(_SUFFIXES) and file_fits.fullmatch(relative)
+        place = folder_fits and folder_fits.fullmatch(relative)
+        gone = path.is_symlink() and not path.exists()
+        hidden = path.name[0] == "."
+        if sample and not hidden and (path.is_file() or gone):
+            case = found.setdefault(sample["case"], {})
+            case.setdefault(sample.groupdict().get("sample", ""), []).append(path)
+        elif output := _output_around(path, root):
+            passed[output] = "an output"
+        elif hidden:
+            passed[path] = "hidden"
+        elif path.is_dir() or (place and gone):
+            if place and place["case"].casefold() not in TAKEN:
+                folders.setdefault(place["case"], path)
+            elif relative.count("/") > depth:
+                passed[path] = "deeper than the pattern"
+        elif not path.is_file():
+            passed[path] = "no file, but a pipe, device or link"
+        elif path.name not in _READ:
+            known = path.name.endswith(_SUFFIXES)
+            passed[path] = _UNFIT if known else f"no {_KINDS}"
+    return found, folders, passed
+
+
+def _output_around(path: Path, root: Path) -> Path | None:
+    """Returns the folder below `root`, at or around a path, that a command wrote to."""
+    below = len(path.relative_to(root).parts)
+    around = [one for one in (path, *path.parents)[:below] if _is_output(one)]
+    return around[-1] if around else None
+
+
+def _is_output(folder: Path) -> bool:
+    return (folder / _OUTPUT_MARK).exists()
+
+
+def _chosen(samples: dict[str, list[Path]], folder: Path | None) -> list[Path]:
+    """Returns the file of each sample of a case, in natural order.
+
+    Raises InputError where there is none, where two share a name, and for a link that
+    leads nowhere: nobody would miss what is not there.
+    """
+    if not samples:
+        raise InputError(f"{folder}: holds no {_KINDS} that fits the pattern")
+    chosen = []
+    for name in natural_order(samples):
+        paths = sorted(samples[name], key=lambda p: _SUFFIXES.index(_suffix(p)))
+        if gone := [path for path in paths if not path.exists()]:
+            raise InputError(f"{gone[0]}: a link to nowhere; mend or remove it")
+        for kind in (_ARRAYS, _IMAGES):
+            same = [path for path in paths if path.name.endswith(kind)]
+            if len(same) > 1:
+                shared = f"sample {name}" if name else "case"
+                names = f"{same[0]} and {same[1].name}"
+                raise InputError(f"{names} are one {shared}; rename one")
+        chosen.append(paths[0])
+    return chosen
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
@@ -68,32 +160,39 @@ def _expression(pattern: str) -> re.Pattern[str]:
             f"pattern {pattern!r} must hold {{case}} and {{sample}} once each, e.g. "
             "'fold_{sample}/{case}', or {case} alone, where a file has all samples"
         )
-    special = {
-        "{case}": r"(?P<case>[^/]+)",
-        "{sample}": r"(?P<sample>[^/]+)",
-        "*": "[^/]*",
-    }
-    text = "".join(special.get(part, re.escape(part)) for part in parts)
+    text = _as_regex(pattern)
     if not pattern.endswith(_SUFFIXES):
         text += "(?:" + "|".join(map(re.escape, _SUFFIXES)) + ")"
     return re.compile(text)
 
 
-def _files(root: Path, depth: int) -> list[Path]:
-    """Returns files with a known suffix, without hidden ones, pipes and devices.
+def _folder_expression(pattern: str) -> re.Pattern[str] | None:
+    """Returns what the folder of a case fits; None where a case has no folder."""
+    before, _, behind = pattern.partition("{case}")
+    rest, slash, _ = behind.partition("/")
+    return re.compile(_as_regex(before + "{case}" + rest)) if slash else None
+
+
+def _as_regex(pattern: str) -> str:
+    # A * takes as little as it can: of fold_1 and fold_11, "*{sample}" leaves all.
+    special = {
+        "{case}": r"(?P<case>[^/]+)",
+        "{sample}": r"(?P<sample>[^/]+)",
+        "*": "[^/]*?",
+    }
+    parts = re.split(r"(\{case\}|\{sample\}|\*)", pattern)
+    return "".join(special.get(part, re.escape(part)) for part in parts)
+
+
+def _entries(root: Path, depth: int) -> Iterator[Path]:
+    """Yields files and folders, of hidden folders and all that is deeper the folder.
 
     One folder deeper than the pattern: an example for the message when nothing fits.
     """
-    found = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        level = len(Path(folder).relative_to(root).parts)
+    for place, folders, files in os.walk(root, followlinks=True):
+        level = len(Path(place).relative_to(root).parts)
+        yield from (Path(place) / name for name in sorted([*folders, *files]))
         folders[:] = [f for f in sorted(folders) if f[0] != "." and level <= depth]
-        found += [
-            Path(folder) / f
-            for f in sorted(files)
-            if f[0] != "." and f.endswith(_SUFFIXES) and Path(folder, f).is_file()
-        ]
-    return found
 
 
 def _suffix(path: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from unc_jax.data import nifti, preprocess
+from unc_jax.data.label_names import LARGEST
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.errors import InputError
@@ -21,7 +22,6 @@ from unc_jax.uncertainty.prediction import SPARSE, THRESHOLD
 
 # Below, a probability is no part of a structure: -p log p is 0.007 nats there.
 _FAINTEST = 1e-3
-_MOST_LABELS = 1 << 15  # what a map of int16 holds
 
 
 class Part(NamedTuple):
@@ -36,8 +36,8 @@ class LabelMap:
 
     def __init__(self, array: np.ndarray, geometry: Geometry, path: Path):
         """Raises InputError, naming the file, for labels that no int16 holds."""
-        if array.max(initial=0) >= _MOST_LABELS or array.min(initial=0) < 0:
-            raise InputError(f"{path}: labels are 0 to {_MOST_LABELS - 1}")
+        if array.max(initial=0) > LARGEST or array.min(initial=0) < 0:
+            raise InputError(f"{path}: labels are 0 to {LARGEST}")
         self.geometry = geometry
         self._array = array
         # Reversed: the map of a file has x running fastest.

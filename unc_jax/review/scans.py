@@ -11,7 +11,8 @@ from typing import NamedTuple
 from unc_jax.data import dataset, dicom, dicom_series, files, nifti
 from unc_jax.data.dicom_series import PassedOver
 from unc_jax.data.nifti import ENDINGS
-from unc_jax.errors import InputError, printable
+from unc_jax.errors import InputError
+from unc_jax.review import passed_over
 
 # TotalSegmentator's CASE/ct.nii.gz and CASE/mri.nii.gz, beside CASE/segmentations/.
 _NESTED = ("ct", "mri")
@@ -20,7 +21,7 @@ _LABELS = re.compile(r"(segmentation|label|mask)s?(tr|ts)?", re.IGNORECASE)
 TAKEN = ("cases.csv", "run.json", "report.html", "pictures", "study", "components.csv")
 _OUTPUT_MARK = ".lock-holder"  # what every folder has that a command wrote to
 _LONGEST = 100  # characters of a name, with a digest behind them
-_SHOWN = 3  # files of one reason that a message names
+_SHOWN = 3  # problems that a message names
 
 
 class Scan(NamedTuple):
@@ -65,18 +66,11 @@ class Found(NamedTuple):
 
     def reasons(self) -> dict[str, list[str]]:
         """Returns the files passed over by reason, in the order they were met."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for path, reason in self.passed_over:
-            found[printable(reason)].append(printable(path))
-        return dict(found)
+        return passed_over.reasons(self.passed_over)
 
     def lines(self) -> list[str]:
         """Returns a line for each reason: how many files, and which are the first."""
-        return [
-            f"passed over {len(paths)} ({reason}): {', '.join(paths[:_SHOWN])}"
-            + (", ..." if paths[_SHOWN:] else "")
-            for reason, paths in self.reasons().items()
-        ]
+        return passed_over.lines(self.passed_over)
 
 
 def find_scans(source: Path) -> Found:

@@ -68,13 +68,20 @@ def wanted_of(
         the one structure of maps that have no other.
       names: labels by their names, of `place`; None: nobody has named them.
 
-    Raises InputError for a name that is unknown, and a structure named twice.
+    Raises InputError for a name that is unknown, a structure named twice, and a label
+    that no map holds.
     """
     regions = tuple(
         Structure(name, values)
         for name, values in (names or {}).items()
         if name.lower() not in _ASIDE and set(values) != {0}
     )
+    for name, values in regions:
+        if max(values, default=0) > label_names.LARGEST:
+            raise InputError(
+                f"{place}: {name} has the label {max(values)}; the largest that can be "
+                f"told apart is {label_names.LARGEST}"
+            )
     if not labels:
         return Wanted(regions=regions)
     if tuple(map(tuple, labels)) == ((ALL,),):

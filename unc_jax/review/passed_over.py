@@ -1,0 +1,33 @@
+"""Files that a command took for nothing, told by reason."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+
+from unc_jax.data.dicom_series import PassedOver
+from unc_jax.errors import printable
+
+_SHOWN = 3  # files of one reason that a message names
+
+
+def reasons(passed: Iterable[PassedOver]) -> dict[str, list[str]]:
+    """Returns the files passed over by reason, in the order they were met."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path, reason in passed:
+        found[printable(reason)].append(printable(path))
+    return dict(found)
+
+
+def lines(passed: Iterable[PassedOver]) -> list[str]:
+    """Returns a line for each reason: how many files, and which are the first."""
+    return [
+        f"passed over {len(paths)} ({reason}): {', '.join(paths[:_SHOWN])}"
+        + (", ..." if paths[_SHOWN:] else "")
+        for reason, paths in reasons(passed).items()
+    ]
+
+
+def say(passed: Iterable[PassedOver]) -> None:
+    """Prints the lines on the console."""
+    for line in lines(passed):
+        print(line, file=sys.stderr)

@@ -1,0 +1,28 @@
+"""Numbers of samples of the cases of a review."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from unc_jax.study.cases_table import Row
+
+
+def warn_of_fewer(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows, with a warning where most other cases have more samples.
+
+    A fold or a file is likely missing, and the fewer samples there are, the more their
+    spread is luck.
+    """
+    of_case = {row["case"]: int(row["n_samples"]) for row in rows if row["n_samples"]}
+    ordered = sorted(of_case.values())
+
+    def warned(row: Row) -> Row:
+        own = of_case.get(row["case"])
+        if own is None or len(ordered) - bisect_right(ordered, own) <= (
+            (len(ordered) - 1) / 2
+        ):
+            return row
+        words = f"has fewer samples than most cases: {own}, others up to {ordered[-1]}"
+        said = filter(None, [str(row["warnings"]), words])
+        return {**row, "warnings": "; ".join(said)}
+
+    return [warned(row) for row in rows]
