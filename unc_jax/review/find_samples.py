@@ -96,21 +96,23 @@ def _sort(
         relative = path.relative_to(root).as_posix()
         sample = path.name.endswith(_SUFFIXES) and file_fits.fullmatch(relative)
         place = folder_fits and folder_fits.fullmatch(relative)
-        gone = path.is_symlink() and not path.exists()
+        # os.path says no where a folder may not be searched; pathlib raises.
+        is_file, is_folder = os.path.isfile(path), os.path.isdir(path)
+        gone = os.path.islink(path) and not os.path.exists(path)
         hidden = path.name[0] == "."
-        if sample and not hidden and (path.is_file() or gone):
+        if sample and not hidden and (is_file or gone):
             case = found.setdefault(sample["case"], {})
             case.setdefault(sample.groupdict().get("sample", ""), []).append(path)
         elif output := _output_around(path, root):
             passed[output] = "an output"
         elif hidden:
             passed[path] = "hidden"
-        elif path.is_dir() or (place and gone):
+        elif is_folder or (place and gone):
             if place and place["case"].casefold() not in TAKEN:
                 folders.setdefault(place["case"], path)
             elif relative.count("/") > depth:
                 passed[path] = "deeper than the pattern"
-        elif not path.is_file():
+        elif not is_file:
             passed[path] = "no file, but a pipe, device or link"
         elif path.name not in _READ:
             known = path.name.endswith(_SUFFIXES)
@@ -126,7 +128,7 @@ def _output_around(path: Path, root: Path) -> Path | None:
 
 
 def _is_output(folder: Path) -> bool:
-    return (folder / _OUTPUT_MARK).exists()
+    return os.path.exists(folder / _OUTPUT_MARK)
 
 
 def _chosen(samples: dict[str, list[Path]], folder: Path | None) -> list[Path]:
