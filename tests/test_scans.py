@@ -4,7 +4,7 @@ import os
 import pytest
 
 from unc_jax.errors import InputError
-from unc_jax.review import scans
+from unc_jax.review import own_files, scans
 from unc_jax.review.scans import safe_name
 
 UNREADABLE = "/proc/self/mem"
@@ -137,6 +137,24 @@ def test_two_files_of_one_name_are_both_refused(tmp_path):
     assert [scan.case for scan in found] == ["a~1", "a~2", "b"]
     assert all("share the name a" in scan.problem for scan in found[:2])
     assert found[2].problem == ""
+
+
+def test_a_finished_output_is_no_patient(tmp_path):
+    folder = touch(tmp_path / "in")
+    touch(folder / "P1", "portal.nii.gz")
+    for output in (folder, folder / "out"):
+        tables = own_files.of_tables(output)
+        part = own_files.of_case(output, "P1")
+        tables.begin()
+        with part.writing():
+            touch(output / "P1", "mask.nii.gz")
+        (output / "cases.csv").write_text("")
+        tables.finish()
+        found = scans.find_scans(folder)
+        assert [scan.path for scan in found.scans] == [folder / "P1" / "portal.nii.gz"]
+    assert found.reasons()["an output"] == [str(folder / "out")]
+    touch(folder / "out" / "P7", "ct.nii.gz")  # one of the scans beside it
+    assert len(find_scans(folder)) == 2
 
 
 @pytest.mark.parametrize("name", ["none", "empty"])

@@ -1,6 +1,9 @@
 import csv
+import hashlib
 import itertools
 import json
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -400,6 +403,8 @@ def test_scored_cases_calibrate_others(tmp_path, capsys):
         "--level", 0.8, "--target-dice", 0.999,
     )  # fmt: skip
     assert code == 0, printed.err
+    told = json.loads((second / "run.json").read_text())["calibrate_sha256"]
+    assert told == hashlib.sha256((first / "cases.csv").read_bytes()).hexdigest()
     rows = rows_of(second)
     for row in rows.values():
         assert 0 <= row["dice_lower"] <= row["predicted_dice"] <= 1
@@ -482,6 +487,112 @@ def test_a_case_that_fails_now_keeps_no_old_mask(tmp_path, capsys):
     names = sorted((tmp_path / "s" / "a").iterdir())
     assert run(capsys, "--samples", tmp_path / "s", "--output", tmp_path / "s")[0] == 4
     assert sorted((tmp_path / "s" / "a").iterdir()) == names
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("stranger", "samples", "output"),
+    [
+        ("s/a/mask.nii.gz", "s", "s"),  # a sample that is called as a map
+        ("s/a/mask.nii.gz", "s", "link"),
+        ("a/mask.nii.gz", "s", "."),  # an expert's, beside the samples
+        ("o/a/case.json", "s", "o"),
+        ("o/cases.csv", "s", "o"),
+        ("o/run.json", "s", "o"),
+        ("o/output.json", "s", "o"),
+        ("o/study/summary.json", "s", "o"),
+    ],
+)
+def test_files_of_others_are_never_replaced(
+    tmp_path, capsys, stranger, samples, output
+):
+    folder = tmp_path / "f"
+    write_cases(folder / "s", ("a",), n=3)
+    shutil.copytree(folder / "s" / "a", folder / "truth")
+    (folder / "truth" / "1.nii.gz").rename(folder / "truth" / "a.nii.gz")
+    (folder / "link").symlink_to(folder / "s")
+    (folder / stranger).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "truth" / "a.nii.gz", folder / stranger)
+    before = contents(folder)
+    code, printed = run(
+        capsys, "--samples", folder / samples, "--output", folder / output,
+        "--references", folder / "truth",
+    )  # fmt: skip
+    assert code == 2
+    (line,) = printed.err.splitlines()
+    assert f"error: {folder / output}" in line
+    assert line.endswith("name another --output")
+    assert contents(folder) == before
+
+
+def test_a_table_that_calibrates_is_not_replaced_by_its_outcome(tmp_path, capsys):
+    cases = [f"c{i}" for i in range(8)]
+    arrays = write_cases(tmp_path / "s", cases)
+    for case in cases:
+        write(tmp_path / "truth" / f"{case}.nii.gz", arrays[case][0] >= 0.5)
+    flags = ("--samples", tmp_path / "s", "--output", tmp_path / "o")
+    assert run(capsys, *flags, "--references", tmp_path / "truth")[0] == 0
+    before = contents(tmp_path)
+    code, printed = run(capsys, *flags, "--calibrate", tmp_path / "o" / "cases.csv")
+    assert code == 2
+    assert "cases.csv: is read by this command" in printed.err
+    assert contents(tmp_path) == before
+
+
+def test_maps_among_the_samples_are_no_samples(tmp_path, capsys):
+    write_cases(tmp_path / "s", ("a", "b"), n=3)
+    flags = ("--samples", tmp_path / "s", "--output", tmp_path / "s")
+    assert run(capsys, *flags)[0] == 0
+    first = rows_of(tmp_path / "s")
+    assert run(capsys, *flags)[0] == 0
+    for case, row in rows_of(tmp_path / "s").items():
+        assert row["n_samples"] == 3
+        assert row["d_pw"] == first[case]["d_pw"]
+    # A corrected mask is neither replaced nor counted as the samples' own.
+    mask = tmp_path / "s" / "a" / "mask.nii.gz"
+    mask.write_bytes(
+        corrected := (tmp_path / "s" / "b" / "mask.nii.gz").read_bytes()[:-1]
+    )
+    assert run(capsys, *flags)[0] == 4
+    assert "was changed after it was written" in rows_of(tmp_path / "s")["a"]["status"]
+    assert mask.read_bytes() == corrected
+
+
+def test_nothing_of_an_earlier_command_passes_for_this_one(tmp_path, capsys):
+    arrays = write_cases(tmp_path / "s", [f"c{i}" for i in range(9)])
+    for case, maps in arrays.items():
+        write(tmp_path / "truth" / f"{case}.nii.gz", maps[0] >= 0.5)
+    output = tmp_path / "o"
+    flags = ("--samples", tmp_path / "s", "--output", output)
+    assert run(capsys, *flags, "--references", tmp_path / "truth")[0] == 0
+    (output / "study" / "notes.txt").write_text("of a user")
+    assert run(capsys, *flags)[0] == 0
+    assert [path.name for path in (output / "study").iterdir()] == ["notes.txt"]
+    program = (
+        "import signal, sys\n"
+        "from unc_jax import score\n"
+        "signal.signal(2, signal.default_int_handler)\n"
+        "score.main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", program, *map(str, flags)]
+    begun = set(output.glob("c*/case.json"))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while begun <= set(output.glob("c*/case.json")):
+            assert process.poll() is None, process.communicate()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted; run again, which begins anew"
+    for name in ("report.html", "run.json", "cases.csv", "cases.unfinished.csv"):
+        assert not (output / name).exists()
+    assert run(capsys, *flags)[0] == 0
 
 
 def test_samples_of_another_process(tmp_path, capsys):

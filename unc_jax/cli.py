@@ -19,6 +19,8 @@ from unc_jax.data.label_names import LARGEST
 from unc_jax.errors import InputError, line_of
 
 USER_ERROR, DIVERGED, SOME_FAILED, INTERRUPTED, OUTPUT_CLOSED = 2, 3, 4, 130, 141
+_KEPT = "interrupted; what is finished is kept"
+BEGINS_ANEW = "interrupted; run again, which begins anew"
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,20 +89,32 @@ def run_command(
     function: Callable[[argparse.Namespace], int | None],
     parser: Parser,
     argv: Sequence[str] | None = None,
+    *,
+    interrupted: str = _KEPT,
 ) -> NoReturn:
     """Parses the flags, calls `function` with them and exits with what it returns.
 
-    argv: None reads the command line. None as a result is exit code 0.
+    argv: None reads the command line. None as a result is exit code 0. interrupted:
+    what is said when the user stops the command.
     """
     arguments = parser.parse_args(argv)
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO if arguments.debug else logging.ERROR)
     output = getattr(arguments, "output", None)
-    run_guarded(lambda: function(arguments), debug=arguments.debug, output=output)
+    run_guarded(
+        lambda: function(arguments),
+        debug=arguments.debug,
+        output=output,
+        interrupted=interrupted,
+    )
 
 
 def run_guarded(
-    function: Callable[[], int | None], *, debug: bool, output: Path | None = None
+    function: Callable[[], int | None],
+    *,
+    debug: bool,
+    output: Path | None = None,
+    interrupted: str = _KEPT,
 ) -> NoReturn:
     """Exits with what `function` returns; errors that a user can mend are one line.
 
@@ -109,12 +123,13 @@ def run_guarded(
     Args:
       debug: let the traceback of such an error through.
       output: folder that the message names when an error of the system names no file.
+      interrupted: what is said when the user stops the command.
     """
     try:
         code = function() or 0
         sys.stdout.flush()  # so that a closed pipe is met here, not at exit
     except KeyboardInterrupt:
-        print("interrupted; what is finished is kept", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         runtime.leave(INTERRUPTED)
     except SystemExit as stop:  # of a handler of signals, by `runtime.exit_all`
         runtime.leave(int(stop.code or 0))

@@ -21,6 +21,8 @@ from unc_jax.data import files
 from unc_jax.errors import InputError, counted
 from unc_jax.review import (
     by_structure,
+    own_files,
+    passed_over,
     quality,
     report,
     rule,
@@ -38,8 +40,6 @@ from unc_jax.segmentation.progress import Progress
 from unc_jax.study import run_folder
 from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import Run
-
-_LINES = 12  # of the console, on files passed over
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,17 +63,21 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.dicom_seg,
         arguments.largest_component,
     )
+    tables = own_files.of_tables(output)
+    parts = [tables, *(request.part(scan.case) for scan in found.scans)]
+    own_files.check(parts, _read(arguments, found, request, compared))
+    flags = worklist.flags_of(arguments)
+    if runtime.is_main():
+        print(bounds, file=sys.stderr)  # now: it may make the wait pointless
+        passed_over.say(found.passed_over)
+    segmenter = _segmenter(trained, model, wanted.level, arguments.liver_run)
+    segment_case.check(request, segmenter)
     with (
         files.hold_for_all(output, "unc_jax.predict"),
         compilation.cache_compilations(output),
     ):
         if runtime.is_main():
-            print(bounds, file=sys.stderr)  # now: it may make the wait pointless
-            _print_passed_over(found)
-        segmenter = _segmenter(trained, model, wanted.level, arguments.liver_run)
-        segment_case.check(request, segmenter)
-        if runtime.is_main():
-            worklist.begin(output)
+            tables.begin()
         rows: list[Row] = []  # the main process writes the tables
         for row in _segmented(found.scans, segmenter, request, compared):
             rows.append(worklist.with_verdict(row, worth))
@@ -87,13 +91,23 @@ def run(arguments: argparse.Namespace) -> int:
                 rows,
                 title=f"Review: {arguments.input}",
                 facts=_facts(arguments, found),
-                details=_details(segmenter, request, found),
+                details={"flags": flags, **_details(segmenter, request, found)},
                 known=known,
                 wanted=wanted,
                 notes=[*notes, bounds],
             )
         runtime.barrier()
     return worklist.print_outcome(output, rows, notes)
+
+
+def _read(
+    arguments: argparse.Namespace, found: Found, request: Request, compared: References
+) -> list[Path | None]:
+    """Returns the files that the command reads beside those of the run."""
+    read: list[Path | None] = [path for scan in found.scans for path in scan.files()]
+    read += compared.files(found.scans)
+    read += [request.liver_mask(scan.case) for scan in found.scans]
+    return [*read, arguments.calibrate]
 
 
 def _known_quality(
@@ -109,26 +123,13 @@ def _known_quality(
                 f"{arguments.calibrate}: rows of several structures; keep those of the "
                 "one that the run segments"
             )
-        _check_samples(arguments.calibrate, known, trained.rows)
+        worklist.check_samples(arguments.calibrate, known, trained.rows)
         measures = by_structure.fit_measures(known, trained.rows)
         model = quality.fit(trained.rows, calibration=known, measures=measures)
     elif model and arguments.largest_component:
         # The validation cases' Dice is of masks with all their components.
         model = quality.without_calibration(model)
     return known, model
-
-
-def _check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> None:
-    """Raises InputError for known cases with another number of samples than the run."""
-    theirs, ours = (
-        {int(n) for row in rows if (n := row["n_samples"])} for rows in (known, trained)
-    )
-    if not theirs <= ours:
-        counts = " and ".join(map(str, sorted(theirs)))
-        raise InputError(
-            f"{path}: its cases have {counts} samples, the run draws {max(ours)}, and "
-            "so their measures differ; calibrate with cases that the run segmented"
-        )
 
 
 def _segmenter(
@@ -150,8 +151,7 @@ def _segmented(
     share = found[runtime.process_index() :: runtime.process_count()]
     progress = Progress("predict", len(share), "case")
     for done, scan in enumerate(share, start=1):
-        row = segment_case.finished_row(scan, segmenter, request)
-        row = row or _attempt(scan, segmenter, request)
+        row = _attempt(scan, segmenter, request)
         row = quality.with_estimate(row, segmenter.quality, segmenter.level)
         mask = request.output / scan.case / "mask.nii.gz"
         yield compared.with_dice(row, scan, mask)
@@ -160,7 +160,8 @@ def _segmented(
 
 def _attempt(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
     try:
-        return segment_case.segment_case(scan, segmenter, request)
+        finished = segment_case.finished_row(scan, segmenter, request)
+        return finished or segment_case.segment_case(scan, segmenter, request)
     except Exception as error:
         output = request.output
         if isinstance(error, OSError) and (
@@ -175,16 +176,6 @@ def _of_all_processes(own: list[Row]) -> list[Row]:
     shares = runtime.all_gather(own)
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*shares))
     return [row for row in in_turn if row is not None]
-
-
-def _print_passed_over(found: Found) -> None:
-    lines = found.lines()
-    shown = lines if len(lines) <= _LINES else lines[: _LINES - 1]
-    for line in shown:
-        print(line, file=sys.stderr)
-    if lines[len(shown) :]:
-        rest = len(lines) - len(shown)
-        print(f"passed over for {rest} more reasons: run.json", file=sys.stderr)
 
 
 def _facts(arguments: argparse.Namespace, found: Found) -> dict[str, str]:

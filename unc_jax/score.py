@@ -6,6 +6,7 @@ study/. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say w
 """
 
 import argparse
+import itertools
 import sys
 import time
 import types
@@ -22,6 +23,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import (
     by_structure,
     nnunet_folds,
+    own_files,
     passed_over,
     pictures,
     quality,
@@ -53,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.samples = arguments.nnunet_folds
         arguments.pattern = nnunet_folds.PATTERN
         training = nnunet_folds.read_training(arguments.samples)
-    found = find_samples(arguments.samples, arguments.pattern)
+    found = find_samples(arguments.samples, arguments.pattern, output)
+    flags = worklist.flags_of(arguments)
     request = score_case.Request(
         output,
         _wanted(arguments),
@@ -62,8 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
         tuple(arguments.window),
         arguments.largest_component,
     )
+    tables = own_files.of_tables(output, study=request.references is not None)
+    parts = [tables, *(own_files.of_case(output, case) for case in found.samples)]
+    read = itertools.chain(request.read(found.samples), *found.samples.values())
+    own_files.check(parts, [*read, arguments.calibrate, arguments.names])
     with files.hold(output, "unc_jax.score"):
-        worklist.begin(output)
+        tables.begin()
         passed_over.say(found.passed_over)
         rows, components = _score(found, request)
         if training:
@@ -82,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             output,
             rows,
             title=f"Review: samples of {arguments.samples}",
-            facts=_facts(arguments, rows),
+            facts=_facts(arguments, flags, rows),
             details=_details(request.wanted, found),
             known=known,
             wanted=wanted,
@@ -120,20 +127,17 @@ def _score(found: Found, request: score_case.Request) -> score_case.Scored:
     progress = Progress("score", len(found.samples), "case")
     for done, (case, paths) in enumerate(found.samples.items(), start=1):
         started = time.perf_counter()
-        own_files = not paths[0].is_relative_to(request.output)  # no samples among them
-        if own_files:
-            worklist.clear_case(request.output, case)
         try:
-            found.check(case)
-            own, parts = score_case.score_case(case, paths, request)
+            score_case.check_name(case)
+            with own_files.of_case(request.output, case).writing():
+                found.check(case)
+                own, parts = score_case.score_case(case, paths, request)
         except OSError:  # of the output: no later case would fare better
             raise
         except Exception as error:
             parts, own = [], [worklist.failed_row(case, paths[0].parent, error)]
             if request.wanted.single:
                 own[0]["structure"] = request.wanted.listed[0].name
-            if own_files:
-                worklist.clear_case(request.output, case)
         seconds = (time.perf_counter() - started) / len(own)
         scored.rows.extend({**row, "seconds": round(seconds, 3)} for row in own)
         scored.components.extend(parts)
@@ -169,16 +173,13 @@ def _details(wanted: Wanted, found: Found) -> dict[str, Any]:
     return {**values, "passed_over": passed_over.reasons(found.passed_over)}
 
 
-def _facts(arguments: argparse.Namespace, rows: list[Row]) -> dict[str, str]:
+def _facts(
+    arguments: argparse.Namespace, flags: dict[str, str], rows: list[Row]
+) -> dict[str, str]:
     counts = sorted({int(row["n_samples"]) for row in rows if row["n_samples"]})
-    asked = {
-        name: str(value)
-        for name, value in vars(arguments).items()
-        if value not in (None, (), False) and name not in ("debug", "window", "label")
-    }
     labels = ",".join("+".join(map(str, parts)) for parts in arguments.label)
     return {
-        **asked,
+        **{k: v for k, v in flags.items() if k not in ("window", "label")},
         **({"label": labels} if labels else {}),
         "pictures": "scan" if arguments.images else "mean of the samples, 0 to 1",
         "samples a case": ", ".join(map(str, counts)) or "none",
@@ -230,7 +231,7 @@ def _parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 2 on wrong input, with 4 if a case failed."""
-    run_command(run, _parser(), argv)
+    run_command(run, _parser(), argv, interrupted=cli.BEGINS_ANEW)
 
 
 class _CallableModule(types.ModuleType):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from unc_jax.data.dicom_series import PassedOver
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
+from unc_jax.review import own_files
 from unc_jax.review.scans import TAKEN
 
 DEFAULT_PATTERN = "{case}/{sample}"
@@ -20,8 +21,8 @@ _READ = ("dataset.json", "splits_final.json")  # by others: no samples, but of u
 _LIKE_SAMPLES = re.compile(
     r"(fold|sample|model|seed|member|run|mc|rater)[-_ ]?\d+", re.IGNORECASE
 )
-_OUTPUT_MARK = ".lock-holder"  # what every folder has that a command wrote to
-_UNFIT = "does not fit the pattern"
+_HELD = ".lock-holder"  # of a folder that a command is writing to
+_UNFIT, _OWN = "does not fit the pattern", "of an output"
 
 
 class Found(NamedTuple):
@@ -44,25 +45,32 @@ class Found(NamedTuple):
             raise InputError(self.problems[case])
 
 
-def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> Found:
+def find_samples(
+    root: Path, pattern: str = DEFAULT_PATTERN, output: Path | None = None
+) -> Found:
     """Finds the files of each case.
 
     `pattern` is a path below `root` with {case} and {sample} in it, and * for what does
     not matter, e.g. "fold_{sample}/{case}.nii.gz"; without a suffix any will do.
-    Without {sample} a case has one file, of all its samples.
+    Without {sample} a case has one file, of all its samples. What commands wrote into
+    `output` is passed over.
     Raises InputError when there is no such folder, the pattern lacks a name, nothing
     fits it, or folders look like samples where cases are expected.
     """
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder of samples")
-    found, folders, passed = _sort(root, pattern)
+    found, folders, passed = _sort(root, pattern, output)
     if not found:
         others = [path for path, reason in passed.items() if reason == _UNFIT]
         there = others and others[0].relative_to(root).as_posix()
         hint = f"; there is {there}, say by --pattern what in it" if others else ""
         hint += " is {case} and what {sample}" if others else ""
         hint += ", or '{case}' of files of all samples" if others else ""
+        if _OWN in passed.values():
+            hint += (
+                "; what an earlier command wrote there is none: name another --output"
+            )
         raise InputError(f"{root}: no {_KINDS} fits {pattern!r}{hint}")
     if pattern == DEFAULT_PATTERN and all(_LIKE_SAMPLES.fullmatch(c) for c in found):
         first = natural_order(found)[0]
@@ -84,10 +92,11 @@ def find_samples(root: Path, pattern: str = DEFAULT_PATTERN) -> Found:
 
 
 def _sort(
-    root: Path, pattern: str
+    root: Path, pattern: str, output: Path | None
 ) -> tuple[dict[str, dict[str, list[Path]]], dict[str, Path], dict[Path, str]]:
     """Returns files by case and sample, folders by case, and what is neither, why."""
     file_fits, folder_fits = _expression(pattern), _folder_expression(pattern)
+    own = {path.resolve() for path in own_files.find(output)} if output else set()
     found: dict[str, dict[str, list[Path]]] = {}
     folders: dict[str, Path] = {}
     passed: dict[Path, str] = {}
@@ -100,7 +109,9 @@ def _sort(
         is_file, is_folder = os.path.isfile(path), os.path.isdir(path)
         gone = os.path.islink(path) and not os.path.exists(path)
         hidden = path.name[0] == "."
-        if sample and not hidden and (is_file or gone):
+        if own and path.resolve() in own:
+            passed[path] = _OWN
+        elif sample and not hidden and (is_file or gone):
             case = found.setdefault(sample["case"], {})
             case.setdefault(sample.groupdict().get("sample", ""), []).append(path)
         elif output := _output_around(path, root):
@@ -128,7 +139,7 @@ def _output_around(path: Path, root: Path) -> Path | None:
 
 
 def _is_output(folder: Path) -> bool:
-    return os.path.exists(folder / _OUTPUT_MARK)
+    return os.path.exists(folder / _HELD) or own_files.is_output(folder)
 
 
 def _chosen(samples: dict[str, list[Path]], folder: Path | None) -> list[Path]:

@@ -8,6 +8,7 @@ from unc_jax.data.dicom_series import PassedOver
 from unc_jax.errors import printable
 
 _SHOWN = 3  # files of one reason that a message names
+_LINES = 12  # of the console
 
 
 def reasons(passed: Iterable[PassedOver]) -> dict[str, list[str]]:
@@ -28,6 +29,10 @@ def lines(passed: Iterable[PassedOver]) -> list[str]:
 
 
 def say(passed: Iterable[PassedOver]) -> None:
-    """Prints the lines on the console."""
-    for line in lines(passed):
+    """Prints the lines on the console; of many the first."""
+    told = lines(passed)
+    shown = told if len(told) <= _LINES else told[: _LINES - 1]
+    for line in shown:
         print(line, file=sys.stderr)
+    if rest := len(told) - len(shown):
+        print(f"passed over for {rest} more reasons: run.json", file=sys.stderr)

@@ -1,5 +1,6 @@
 """References of scans that a run segmented: Dice and distances of delivered masks."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +58,14 @@ class References:
             words = filter(None, [str(row["warnings"]), f"no Dice: {error}"])
             return {**row, "warnings": "; ".join(words)}
         return cases_table.new_row(REVIEW_COLUMNS, **{**row, **known})
+
+    def files(self, scans: Sequence[Scan]) -> list[Path]:
+        """Returns the files of references that are there for the scans."""
+        found = []
+        for scan in scans:
+            with contextlib.suppress(InputError):
+                found.append(self._path(scan))
+        return [path for path in found if path]
 
     def _path(self, scan: Scan) -> Path | None:
         if self._folder is None:

@@ -12,14 +12,17 @@ from unc_jax.data import dataset, dicom, dicom_series, files, nifti
 from unc_jax.data.dicom_series import PassedOver
 from unc_jax.data.nifti import ENDINGS
 from unc_jax.errors import InputError
-from unc_jax.review import passed_over
+from unc_jax.review import own_files, passed_over
 
 # TotalSegmentator's CASE/ct.nii.gz and CASE/mri.nii.gz, beside CASE/segmentations/.
 _NESTED = ("ct", "mri")
 _LABELS = re.compile(r"(segmentation|label|mask)s?(tr|ts)?", re.IGNORECASE)
 # Names in the output folder that are no case's.
-TAKEN = ("cases.csv", "run.json", "report.html", "pictures", "study", "components.csv")
-_OUTPUT_MARK = ".lock-holder"  # what every folder has that a command wrote to
+TAKEN = (
+    *("cases.csv", "cases.unfinished.csv", "components.csv", "report.html"),
+    *("run.json", own_files.RECORD, "pictures", "study"),
+)
+_HELD = ".lock-holder"  # of a folder that a command is writing to
 _LONGEST = 100  # characters of a name, with a digest behind them
 _SHOWN = 3  # problems that a message names
 
@@ -56,6 +59,10 @@ class Scan(NamedTuple):
             return files.digest(paths) if there else ""
         except OSError:
             return ""
+
+    def files(self) -> list[Path]:
+        """Returns the files that it is read from."""
+        return [*(self.series or nifti.files_of(self.path))]
 
 
 class Found(NamedTuple):
@@ -150,13 +157,21 @@ def _find_series(
 
 
 def _walk(source: Path, passed: list[PassedOver]) -> Iterator[Path]:
-    """Yields the regular files below a folder, notes all else; follows no folders."""
+    """Yields the regular files below a folder, notes all else; follows no folders.
+
+    The files that commands wrote are no scans; those beside them may be.
+    """
+    own = own_files.find(source)
     for place, folders, names in os.walk(source):
         for name in sorted(folders):
             path = Path(place, name)
             reason = "hidden" if name.startswith(".") else ""
             reason = "a link to a folder" if path.is_symlink() else reason
-            reason = "an output" if (path / _OUTPUT_MARK).exists() else reason
+            if not reason and own_files.is_output(path):
+                own |= (made := own_files.find(path))
+                reason = "an output" if _visible_files(path) <= made else ""
+            elif os.path.exists(path / _HELD):
+                reason = "an output"
             if reason:
                 folders.remove(name)
                 passed.append(PassedOver(path, reason))
@@ -164,10 +179,20 @@ def _walk(source: Path, passed: list[PassedOver]) -> Iterator[Path]:
         for path in (Path(place, name) for name in sorted(names)):
             if path.name.startswith("."):
                 passed.append(PassedOver(path, "hidden"))
+            elif path in own:
+                passed.append(PassedOver(path, "of an output"))
             elif not path.is_file():
                 passed.append(PassedOver(path, "no file, but a pipe, device or link"))
             else:
                 yield path
+
+
+def _visible_files(folder: Path) -> set[Path]:
+    found = set()
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found |= {Path(place, name) for name in names if not name.startswith(".")}
+    return found
 
 
 def _named(

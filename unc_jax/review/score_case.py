@@ -1,5 +1,6 @@
 """Scoring of one case: its structures are measured, compared, drawn and written."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +51,12 @@ class Request(NamedTuple):
     window: tuple[float, float] = pictures.WINDOW_HU
     largest: bool = False  # leave but the largest component of a mask
 
+    def read(self, cases: Iterable[str]) -> list[Path | None]:
+        """Returns the references and images of cases, None for those not there."""
+        folders = [one for one in (self.references, self.images) if one]
+        both = itertools.product(folders, cases)
+        return [beside(folder, case, ("", "_0000")) for folder, case in both]
+
 
 class Image(NamedTuple):
     """Background of a case's pictures: its scan, or without one (`array` is None) the
@@ -58,6 +65,12 @@ class Image(NamedTuple):
     array: np.ndarray | None = None
     window: tuple[float, float] = (0.0, 1.0)
     warning: str = ""
+
+
+def check_name(case: str) -> None:
+    """Raises InputError for a case that can have no folder in the output."""
+    if case.casefold() in TAKEN or not case.isprintable() or not case.strip("."):
+        raise InputError(f"case {case}: no name for a folder of the output; rename it")
 
 
 def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
@@ -70,8 +83,6 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
     a grid, and a reference that is missing or elsewhere. One sample alone has no
     measures; without a grid there are no ml and mm.
     """
-    if case.casefold() in TAKEN or not case.isprintable() or not case.strip("."):
-        raise InputError(f"case {case}: no name for a folder of the output; rename it")
     source = str(paths[0].parent if len(paths) > 1 else paths[0])
     reference = reference_of(case, request.references)
     if request.wanted.single:

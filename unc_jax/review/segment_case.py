@@ -4,22 +4,21 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.data import dicom_seg, files, scan_maps
+from unc_jax.data import dicom_seg, scan_maps
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
-from unc_jax.review import pictures, read_samples, report, worklist
+from unc_jax.review import own_files, pictures, read_samples, report
+from unc_jax.review.own_files import Part
 from unc_jax.review.scans import Scan
 from unc_jax.review.segment_scan import Segmentation, Segmenter, segment
 from unc_jax.review.uncertain_part import describe_uncertainty
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
-
-_RECORD = "case.json"  # written last: a case that has it is complete
 
 
 class Request(NamedTuple):
@@ -45,6 +44,17 @@ class Request(NamedTuple):
         own = segmenter.fingerprint, masks, self.samples, self.dicom_seg, self.largest
         return hashlib.sha256(json.dumps(own).encode()).hexdigest()
 
+    def liver_mask(self, case: str) -> Path | None:
+        """Returns the file of --liver-masks of a case, if there is one."""
+        folder = self.liver_masks
+        return read_samples.beside(folder, case) if folder else None
+
+    def part(self, case: str) -> Part:
+        """Returns the part of the output that is of a case."""
+        return own_files.of_case(
+            self.output, case, samples=self.samples, segmentations=self.dicom_seg
+        )
+
 
 def check(request: Request, segmenter: Segmenter) -> None:
     """Raises InputError for options under which every case would fail."""
@@ -64,28 +74,38 @@ def check(request: Request, segmenter: Segmenter) -> None:
 def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | None:
     """Returns the row of a case that is finished under this request, else None.
 
-    All of its maps must be there, and its scan and liver mask be what they were.
+    All that was written of it must be there, and its scan and liver mask be what they
+    were. Raises InputError where a file was changed after it was written.
     """
-    folder = request.output / scan.case
+    part = request.part(scan.case)
+    part.require_unchanged()
+    stored = part.stored()
     try:
-        stored = files.read_json(folder / _RECORD)
         same = stored["fingerprint"] == request.fingerprint(segmenter)
-        whole = all((folder / f"{name}.nii.gz").is_file() for name in scan_maps.MAPS)
+        whole = all(path.is_file() for path in part.listed())
         if not (same and whole and stored["inputs"] == _digests(scan, request)):
             return None
-        return cases_table.new_row(REVIEW_COLUMNS, **stored["row"])
+        row = cases_table.new_row(REVIEW_COLUMNS, **stored["row"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return {**row, "input": str(scan.path)}  # the folder may have been moved
 
 
 def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
     """Segments one scan, writes CASE/*.nii.gz and its picture, returns its row.
 
-    What is there of an earlier command is removed first, so that none of it is left if
-    the case fails. Raises InputError for a scan that cannot be used.
+    What is there of an earlier command is removed first, and nothing is left if the
+    case fails. Raises InputError for a scan that cannot be used, and for a file that
+    was changed after an earlier command wrote it.
     """
+    with request.part(scan.case).writing() as record:
+        record |= _segment(scan, segmenter, request)
+    return record["row"]
+
+
+def _segment(scan: Scan, segmenter: Segmenter, request: Request) -> dict[str, Any]:
+    """Writes the files of a case; returns what its record holds."""
     started = time.perf_counter()
-    worklist.clear_case(request.output, scan.case)
     if scan.problem:
         raise InputError(scan.problem)
     inputs = _digests(scan, request)
@@ -120,15 +140,12 @@ def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
         window=(float(low), float(high)),
     )
     mark = request.fingerprint(segmenter)
-    record = {"fingerprint": mark, "inputs": inputs, "row": row}
-    files.write_json(folder / _RECORD, record)
-    return row
+    return {"fingerprint": mark, "inputs": inputs, "row": row}
 
 
 def _digests(scan: Scan, request: Request) -> list[str]:
     """Returns the SHA-256 of the scan and of its liver mask, "" for a missing one."""
-    folder = request.liver_masks
-    path = folder and read_samples.beside(folder, scan.case)
+    path = request.liver_mask(scan.case)
     return [scan.digest(), Scan(scan.case, path).digest() if path else ""]
 
 
@@ -140,7 +157,7 @@ def _liver(
     tumour = segmenter.preparation.target == "tumor"
     if folder is None or segmenter.liver is not None or not tumour:
         return None
-    path = read_samples.beside(folder, scan.case)
+    path = request.liver_mask(scan.case)
     if path is None:
         raise InputError(f"{folder}: no {scan.case}.nii.gz or {scan.case}.nii")
     mask = read_samples.read_mask(path)

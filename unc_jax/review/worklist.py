@@ -12,9 +12,16 @@ from absl import logging
 
 from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED
-from unc_jax.data import files, scan_maps
+from unc_jax.data import files
 from unc_jax.errors import InputError, counted, printable
-from unc_jax.review import by_structure, component_rows, report, rule, verdict
+from unc_jax.review import (
+    by_structure,
+    component_rows,
+    own_files,
+    report,
+    rule,
+    verdict,
+)
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Row
@@ -89,6 +96,34 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
     return kept
 
 
+def check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> None:
+    """Raises InputError for known cases with another number of samples than the run."""
+    theirs, ours = (
+        {int(n) for row in rows if (n := row["n_samples"])} for rows in (known, trained)
+    )
+    if not theirs <= ours:
+        counts = " and ".join(map(str, sorted(theirs)))
+        raise InputError(
+            f"{path}: its cases have {counts} samples, the run draws {max(ours)}, and "
+            "so their measures differ; calibrate with cases that the run segmented"
+        )
+
+
+def flags_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """Returns the flags of a command as text, and the SHA-256 of --calibrate's table.
+
+    Those that were neither given nor have a value of their own are left out.
+    """
+    given = {
+        name: str(value)
+        for name, value in vars(arguments).items()
+        if value not in (None, (), False) and name != "debug"
+    }
+    if arguments.calibrate:
+        given["calibrate_sha256"] = files.digest([arguments.calibrate])
+    return given
+
+
 def failed_row(case: str, source: Path, error: Exception) -> Row:
     """Returns the row of a case that failed; an unexpected error is logged whole."""
     words = " ".join(str(error).split())[:300]
@@ -107,30 +142,10 @@ def with_verdict(row: Row, words: str) -> Row:
     return {**row, "warnings": "; ".join(said)}
 
 
-def begin(output: Path) -> None:
-    """Renames the table of an earlier command, for cases.csv is of a finished one."""
-    (output / component_rows.FILE).unlink(missing_ok=True)
-    if (output / "cases.csv").exists():
-        os.replace(output / "cases.csv", output / UNFINISHED)
-
-
 def write_unfinished(output: Path, rows: Sequence[Row]) -> None:
     """Writes the rows so far to OUTPUT/cases.unfinished.csv, worst first."""
     ordered = rule.order(list(rows))
     cases_table.write_rows(output / UNFINISHED, ordered, REVIEW_COLUMNS)
-
-
-def clear_case(output: Path, case: str) -> None:
-    """Removes what earlier commands wrote of a case, so that none of it stays."""
-    folder = output / case
-    maps = (f"{name}{end}" for name in scan_maps.MAPS for end in (".nii.gz", ".dcm"))
-    for name in ("case.json", *maps):
-        (folder / name).unlink(missing_ok=True)
-    for path in folder.glob("samples/[0-9][0-9]*.nii.gz"):
-        path.unlink()
-    drawn = output / "pictures"
-    for path in (drawn / f"{case}.png", *(drawn / case).glob("*.png")):
-        path.unlink(missing_ok=True)
 
 
 def finish(
@@ -147,6 +162,7 @@ def finish(
 ) -> None:
     """Writes OUTPUT/{run.json,report.html,cases.csv}, in the place of unfinished rows.
 
+    They must have been begun (`own_files.of_tables`), and are finished thereby.
     Where the samples' `components` were looked for, also components.csv.
     run.json holds `facts` and `notes`, which the report shows too, and `details`. The
     report sets each case among the `known` ones; of an evaluation's, among the
@@ -175,6 +191,7 @@ def finish(
         cases_table.write_rows(path, components, component_rows.COLUMNS)
     write_unfinished(output, rows)
     os.replace(output / UNFINISHED, output / "cases.csv")
+    own_files.of_tables(output).finish()
 
 
 def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:

@@ -1,0 +1,206 @@
+"""Files of an output that commands wrote there: no others are replaced or removed.
+
+OUTPUT/output.json lists the tables and the report, OUTPUT/CASE/case.json the maps and
+pictures of a case, each with its SHA-256. While they are being written, .begun.json
+beside it says which they may be, so that those of a killed command are known too.
+"""
+
+import contextlib
+import fnmatch
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from unc_jax.data import files, scan_maps
+from unc_jax.errors import InputError
+
+RECORD = "output.json"
+_CASE_RECORD, _BEGUN = "case.json", ".begun.json"
+_MAPS = tuple(f"{name}.nii.gz" for name in scan_maps.MAPS)
+_SEGMENTATIONS = tuple(f"{name}.dcm" for name in scan_maps.MAPS)
+_SAMPLES = ("samples/[0-9][0-9]*.nii.gz",)
+_TABLES = (
+    *("cases.csv", "cases.unfinished.csv", "components.csv"),
+    *("run.json", "report.html"),
+)
+_STUDY = tuple(
+    f"study/{below}{name}"
+    for below in ("", "*/")
+    for name in ("cases.csv", "summary.json", "figure2.png")
+)
+
+
+class Part(NamedTuple):
+    """A part of an output: its tables, or what belongs to one case.
+
+    Attributes:
+      case: "" for the tables.
+      patterns: of the files that a command may write, below the output.
+    """
+
+    output: Path
+    case: str
+    patterns: tuple[str, ...]
+
+    @property
+    def record(self) -> Path:
+        return self.output / self.case / (_CASE_RECORD if self.case else RECORD)
+
+    @property
+    def _begun(self) -> Path:
+        return self.output / self.case / _BEGUN
+
+    def stored(self) -> dict[str, Any]:
+        """Returns the content of the record; {} without one that a command wrote."""
+        return _object_with("files", dict, self.record)
+
+    def listed(self) -> dict[Path, str | None]:
+        """Returns the files that commands wrote with their SHA-256, there or not.
+
+        None: they were being written when the command ended.
+        """
+        allowed = _everything(self.case)
+        begun = _object_with("patterns", list, self._begun).get("patterns", [])
+        known: dict[Path, str | None] = dict.fromkeys(
+            self._present(one for one in allowed if one in begun)
+        )
+        for name, digest in self.stored().get("files", {}).items():
+            inside = ".." not in PurePosixPath(name).parts  # whoever wrote the record
+            if inside and any(fnmatch.fnmatchcase(name, one) for one in allowed):
+                known.setdefault(self.output / name, digest)
+        return known
+
+    def own(self) -> set[Path]:
+        """Returns all files that commands wrote, with the records themselves."""
+        records = {self.record} if self.stored() else set()
+        return {*self.listed(), *records}
+
+    def in_place(self) -> set[Path]:
+        """Returns the files, of whomever, that this part would replace."""
+        return {*self._present(self.patterns), *filter(os.path.exists, [self.record])}
+
+    def require_unchanged(self) -> None:
+        """Raises InputError, naming a file that is not as it was written."""
+        for path, digest in self.listed().items():
+            if digest and os.path.isfile(path) and files.digest([path]) != digest:
+                raise InputError(
+                    f"{path}: was changed after it was written; move it away to have "
+                    "it made anew, or name another --output"
+                )
+
+    def begin(self) -> None:
+        """Removes what earlier commands wrote, and notes what will be written.
+
+        Raises InputError, with nothing removed, where a file was changed since.
+        """
+        self.require_unchanged()
+        files.write_json(self._begun, {"patterns": list(self.patterns)})
+        for path in self.own():
+            path.unlink(missing_ok=True)
+
+    def finish(self, **content: Any) -> None:
+        """Writes the record of the files that were begun, and `content`, into it."""
+        found = {
+            path.relative_to(self.output).as_posix(): files.digest([path])
+            for path in sorted(self.listed())
+        }
+        files.write_json(self.record, {"files": found, **content})
+        self._begun.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[dict[str, Any]]:
+        """Begins and finishes the part; yields the content of its record, to be filled.
+
+        If the block fails, nothing is left of the part.
+        """
+        content: dict[str, Any] = {}
+        new = not self._begun.parent.exists()
+        self.begin()
+        try:
+            yield content
+        except Exception:
+            for path in (*self.own(), self._begun):
+                path.unlink(missing_ok=True)
+            if new:
+                with contextlib.suppress(OSError):  # a folder with other files
+                    self._begun.parent.rmdir()
+            raise
+        self.finish(**content)
+
+    def _present(self, patterns: Iterable[str]) -> Iterator[Path]:
+        for pattern in patterns:
+            yield from filter(os.path.isfile, self.output.glob(pattern))
+
+
+def of_tables(output: Path, *, study: bool = False) -> Part:
+    """Returns the tables and the report; with `study`, its statistics too."""
+    return Part(output, "", _TABLES + _STUDY * study)
+
+
+def of_case(
+    output: Path, case: str, *, samples: bool = False, segmentations: bool = False
+) -> Part:
+    """Returns the maps and pictures of a case, and what is asked for beside them."""
+    names = _MAPS + _SAMPLES * samples + _SEGMENTATIONS * segmentations
+    name = glob.escape(case)
+    pictures = f"pictures/{name}.png", f"pictures/{name}/*.png"
+    return Part(output, case, (*(f"{name}/{one}" for one in names), *pictures))
+
+
+def is_output(folder: Path) -> bool:
+    """Returns whether a command wrote, or began to write, an output there."""
+    part = of_tables(folder)
+    return bool(part.stored()) or os.path.isfile(folder / _BEGUN)
+
+
+def find(output: Path) -> set[Path]:
+    """Returns all files of a folder that commands wrote into it as their output."""
+    if not is_output(output):
+        return set()
+    found = of_tables(output).own()
+    for name in (_CASE_RECORD, _BEGUN):
+        for path in output.glob(f"*/{name}"):
+            found |= of_case(output, path.parent.name).own()
+    return found
+
+
+def check(parts: Iterable[Part], read: Iterable[Path | None]) -> None:
+    """Raises InputError if the parts would replace files of others, or files to `read`.
+
+    So does a table that was changed since; of a changed map the case alone fails.
+    """
+    needed = {path.resolve() for path in read if path}
+    for part in parts:
+        own = part.own()
+        for path in sorted(own | part.in_place()):
+            if path.resolve() in needed:
+                raise InputError(
+                    f"{path}: is read by this command, which would replace or remove "
+                    "it; name another --output"
+                )
+            if path not in own:
+                raise InputError(
+                    f"{path}: would be replaced, but no command is on record to have "
+                    "written it there; move it away, or name another --output"
+                )
+        if not part.case:
+            part.require_unchanged()
+
+
+def _everything(case: str) -> tuple[str, ...]:
+    """Returns the patterns of all that any command writes of a part."""
+    if not case:
+        return of_tables(Path(), study=True).patterns
+    return of_case(Path(), case, samples=True, segmentations=True).patterns
+
+
+def _object_with(key: str, kind: type, path: Path) -> dict[str, Any]:
+    """Reads a JSON object that has `key`; {} for anything else."""
+    try:
+        content = files.read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    good = isinstance(content, dict) and isinstance(content.get(key), kind)
+    return content if good else {}
