@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from samples import write
 
-from unc_jax import predict
+from unc_jax import predict, score
 from unc_jax.errors import InputError
 from unc_jax.review import own_files
 from unc_jax.study import cases_table
@@ -24,8 +24,12 @@ def contents(folder):
 
 def review(run, source, output, *flags):
     argv = ["--run", run, "--input", source, "--output", output, *flags]
+    return code_of(predict.main, *argv)
+
+
+def code_of(command, *flags):
     with pytest.raises(SystemExit) as done:
-        predict.main(list(map(str, argv)))
+        command(list(map(str, flags)))
     return done.value.code
 
 
@@ -111,6 +115,20 @@ def test_a_corrected_mask_is_kept_and_is_no_result(tiny_run, patients, tmp_path)
     mask.rename(tmp_path / "corrected.nii.gz")
     assert review(tiny_run, patients, output) == 0
     assert mask.exists()
+
+
+def test_saved_samples_are_scored_into_another_output(tiny_run, patients, capsys):
+    output = patients.parent / "out"
+    assert review(tiny_run, patients, output, "--samples-too") == 0
+    before = contents(output)
+    flags = ("--samples", output, "--pattern", "{case}/samples/{sample}", "--output")
+    capsys.readouterr()
+    assert code_of(score.main, *flags, output) == 2
+    assert "an earlier command wrote all of the samples" in capsys.readouterr().err
+    assert contents(output) == before
+    assert code_of(score.main, *flags, output.parent / "scored") == 0
+    assert len(rows_of(output.parent / "scored")) == 2
+    assert contents(output) == before
 
 
 def test_a_refused_run_makes_no_folder(tiny_run, patients, tmp_path):
