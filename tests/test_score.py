@@ -565,6 +565,14 @@ def test_maps_among_the_samples_are_no_samples(tmp_path, capsys):
     assert mask.read_bytes() == corrected
 
 
+def test_an_output_below_the_samples_is_no_case(tmp_path, capsys):
+    write_cases(tmp_path / "s", ("a", "b"), n=3)
+    flags = ("--samples", tmp_path / "s", "--output", tmp_path / "s" / "out")
+    for _ in range(2):
+        assert run(capsys, *flags)[0] == 0
+        assert rows_of(tmp_path / "s" / "out").keys() == {"a", "b"}
+
+
 def test_nothing_of_an_earlier_command_passes_for_this_one(tmp_path, capsys):
     arrays = write_cases(tmp_path / "s", [f"c{i}" for i in range(9)])
     for case, maps in arrays.items():

@@ -69,7 +69,7 @@ def find_samples(
         hint += ", or '{case}' of files of all samples" if others else ""
         if _OWN in passed.values():
             hint += (
-                "; what an earlier command wrote there is none: name another --output"
+                "; what an earlier command wrote into --output is none: name another"
             )
         raise InputError(f"{root}: no {_KINDS} fits {pattern!r}{hint}")
     if pattern == DEFAULT_PATTERN and all(_LIKE_SAMPLES.fullmatch(c) for c in found):
