@@ -192,6 +192,21 @@ def test_one_bad_case_never_ends_the_run(tmp_path, capsys):
     )  # fmt: skip
 
 
+def test_a_name_that_is_too_long_ends_no_run(tmp_path, capsys):
+    """A folder can have such a name, its picture cannot."""
+    long = "a" * 252
+    for case in (long, "b"):
+        for sample, array in enumerate(probability_maps()[:3]):
+            write(tmp_path / "s" / case / f"{sample}.nii.gz", array)
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o"]
+    code, printed = run(capsys, *flags)
+    assert code == 4
+    rows = rows_of(tmp_path / "o")
+    assert "File name too long" in rows[long]["status"]
+    assert rows["b"]["status"] == "ok"
+    assert "Traceback" not in printed.err
+
+
 @pytest.mark.parametrize("labels", [(), ("--label", "all")])
 def test_one_sample_has_all_but_a_spread(tmp_path, capsys, labels):
     arrays = write_cases(tmp_path / "s", ("alone", "several"), hard=True)

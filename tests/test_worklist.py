@@ -1,5 +1,6 @@
 """Cases of known Dice that calibrate others, and references of a user."""
 
+import errno
 import json
 
 import numpy as np
@@ -123,3 +124,16 @@ def test_dice_of_a_labelled_set(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     assert row_of(references_of(tmp_path), tmp_path)["dice"] == 1
     assert row_of(references_of(tmp_path, "tumor"), tmp_path)["dice"] == 0
+
+
+def test_errors_of_the_disk_are_told_from_those_of_a_case(tmp_path):
+    def of(number, path):
+        return worklist.is_of_the_disk(OSError(number, "why", str(path)), tmp_path)
+
+    assert of(errno.ENOSPC, tmp_path / "a" / "mask.nii.gz")
+    assert of(errno.EIO, tmp_path / "cases.csv")
+    assert not of(errno.EIO, tmp_path.parent / "scan.nii.gz")
+    assert not of(errno.ENAMETOOLONG, tmp_path / "a" / "mask.nii.gz")
+    assert not of(errno.EACCES, tmp_path / "a")  # the output itself may be written
+    assert worklist.is_of_the_disk(OSError(errno.ENOSPC, "full"), tmp_path)
+    assert not worklist.is_of_the_disk(InputError("no scan"), tmp_path)

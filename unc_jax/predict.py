@@ -163,11 +163,8 @@ def _attempt(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
         finished = segment_case.finished_row(scan, segmenter, request)
         return finished or segment_case.segment_case(scan, segmenter, request)
     except Exception as error:
-        output = request.output
-        if isinstance(error, OSError) and (
-            Path(error.filename or output).is_relative_to(output)
-        ):
-            raise  # of the output: no later case would fare better
+        if worklist.is_of_the_disk(error, request.output):
+            raise
         return worklist.failed_row(scan.case, scan.path, error)
 
 

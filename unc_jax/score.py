@@ -132,9 +132,9 @@ def _score(found: Found, request: score_case.Request) -> score_case.Scored:
             with own_files.of_case(request.output, case).writing():
                 found.check(case)
                 own, parts = score_case.score_case(case, paths, request)
-        except OSError:  # of the output: no later case would fare better
-            raise
         except Exception as error:
+            if worklist.is_of_the_disk(error, request.output):
+                raise
             parts, own = [], [worklist.failed_row(case, paths[0].parent, error)]
             if request.wanted.single:
                 own[0]["structure"] = request.wanted.listed[0].name

@@ -8,6 +8,7 @@ NIfTI file of the same name beside it, or of the 4x4 array `affine` (voxel -> RA
 the .npz; without either it is `Unplaced`.
 """
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -166,7 +167,7 @@ def beside(folder: Path, case: str, endings: Sequence[str] = ("",)) -> Path | No
     for ending in endings:
         for suffix in (".nii.gz", ".nii"):
             path = Path(folder) / f"{case}{ending}{suffix}"
-            if path.is_file():
+            if os.path.isfile(path):  # pathlib raises for a name that is too long
                 return path
     return None
 

@@ -165,7 +165,9 @@ def _walk(source: Path, passed: list[PassedOver]) -> Iterator[Path]:
     for place, folders, names in os.walk(source):
         for name in sorted(folders):
             path = Path(place, name)
-            reason = "hidden" if name.startswith(".") else ""
+            closed = not os.access(path, os.R_OK | os.X_OK)
+            reason = "a folder that may not be read" if closed else ""
+            reason = "hidden" if name.startswith(".") else reason
             reason = "a link to a folder" if path.is_symlink() else reason
             if not reason and own_files.is_output(path):
                 own |= (made := own_files.find(path))
@@ -181,7 +183,7 @@ def _walk(source: Path, passed: list[PassedOver]) -> Iterator[Path]:
                 passed.append(PassedOver(path, "hidden"))
             elif path in own:
                 passed.append(PassedOver(path, "of an output"))
-            elif not path.is_file():
+            elif not os.path.isfile(path):
                 passed.append(PassedOver(path, "no file, but a pipe, device or link"))
             else:
                 yield path

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import errno
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -28,6 +29,7 @@ from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Row
 from unc_jax.uncertainty.measures import MEASURES
 
 UNFINISHED = "cases.unfinished.csv"
+_OF_A_CASE = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _SHOWN = 5  # cases that a message names
 
 
@@ -127,13 +129,29 @@ def flags_of(arguments: argparse.Namespace) -> dict[str, str]:
 def failed_row(case: str, source: Path, error: Exception) -> Row:
     """Returns the row of a case that failed; an unexpected error is logged whole."""
     words = " ".join(str(error).split())[:300]
-    if not isinstance(error, InputError):
+    if isinstance(error, OSError) and error.filename:
+        words = f"{error.strerror}: {error.filename}"[:300]
+    elif not isinstance(error, InputError):
         logging.exception("case %s failed", case)
         words = f"{type(error).__name__}: {words}"
     status = cases_table.FAILED + words
     return cases_table.new_row(
         REVIEW_COLUMNS, case=case, status=status, input=str(source)
     )
+
+
+def is_of_the_disk(error: Exception, output: Path) -> bool:
+    """Tells whether an error is of the output's disk: no later case would fare better.
+
+    A name that is too long, and a place that may not be written or that another file
+    takes, are of one case.
+    """
+    if not isinstance(error, OSError):
+        return False
+    ours = Path(error.filename or output).is_relative_to(output)
+    closed = error.errno in (errno.EACCES, errno.EPERM)
+    of_a_case = os.access(output, os.W_OK) if closed else error.errno in _OF_A_CASE
+    return ours and not of_a_case
 
 
 def with_verdict(row: Row, words: str) -> Row:
