@@ -175,8 +175,8 @@ def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
     found = predict(quality, row, level)
     lower = math.nan if _NO_BOUND.intersection(unlike) else found.lower
     predicted = {"predicted_dice": found.predicted, "dice_lower": lower}
-    predicted["unlike"] = ", ".join(unlike)
-    return cases_table.new_row(REVIEW_COLUMNS, **{**row, **predicted})
+    told = {**row, **predicted, "unlike": ", ".join(unlike)}
+    return cases_table.new_row(REVIEW_COLUMNS, **told)
 
 
 def greatest_level(calibration_cases: int) -> float:

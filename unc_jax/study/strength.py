@@ -94,11 +94,11 @@ def build_paired(
 
     def paired(first: Cell, second: Cell) -> Pair:
         one, two = rankings[first], rankings[second]
-        common, others = one.present.all(axis=0), two.present.all(axis=0)
+        mine, others = (np.all(each.present, axis=0) for each in (one, two))
         if one.ids != two.ids:
-            number = int(min(common.sum(), others.sum()))
+            number = int(min(mine.sum(), others.sum()))
             return Pair(strengths[first], strengths[second], number)
-        common &= others
+        common = np.logical_and(mine, others)
         return Pair(among(first, common), among(second, common), int(common.sum()))
 
     return paired
