@@ -21,6 +21,7 @@ import numpy as np
 from unc_jax.errors import InputError
 
 LOCK = ".lock"
+HOLDER = ".lock-holder"  # while a folder is held: by whom, since when
 _TEMPORARY = re.compile(r"\.tmp-[0-9]+-unc_jax-.+", re.DOTALL)
 
 
@@ -122,7 +123,7 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
     link or no file: it would be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / ".lock-holder"
+    holder = folder / HOLDER
     for path in (folder / LOCK, holder):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(f"{path} is no file of its own; remove it")

@@ -21,7 +21,6 @@ _READ = ("dataset.json", "splits_final.json")  # by others: no samples, but of u
 _LIKE_SAMPLES = re.compile(
     r"(fold|sample|model|seed|member|run|mc|rater)[-_ ]?\d+", re.IGNORECASE
 )
-_HELD = ".lock-holder"  # of a folder that a command is writing to
 _UNFIT, _OWN = "does not fit the pattern", "of an output"
 
 
@@ -139,7 +138,7 @@ def _output_around(path: Path, root: Path) -> Path | None:
 
 
 def _is_output(folder: Path) -> bool:
-    return os.path.exists(folder / _HELD) or own_files.is_output(folder)
+    return own_files.is_held(folder) or own_files.is_output(folder)
 
 
 def _chosen(samples: dict[str, list[Path]], folder: Path | None) -> list[Path]:

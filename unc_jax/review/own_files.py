@@ -149,8 +149,13 @@ def of_case(
     return Part(output, case, (*(f"{name}/{one}" for one in names), *pictures))
 
 
+def is_held(folder: Path) -> bool:
+    """Tells whether a command, of whatever kind, is writing to a folder."""
+    return os.path.exists(folder / files.HOLDER)
+
+
 def is_output(folder: Path) -> bool:
-    """Returns whether a command wrote, or began to write, an output there."""
+    """Tells whether a command wrote, or began to write, an output there."""
     part = of_tables(folder)
     return bool(part.stored()) or os.path.isfile(folder / _BEGUN)
 

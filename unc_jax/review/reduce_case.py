@@ -62,6 +62,7 @@ def reduce_one(
     grids: list[Geometry] = []
 
     def maps() -> Iterator[np.ndarray]:
+        """Yields the samples, checked against those before, one in memory."""
         values: dict[float, Path] = {}
         for path in paths:
             for one in read_samples(path, structure, wanted.regions):

@@ -22,7 +22,6 @@ TAKEN = (
     *("cases.csv", "cases.unfinished.csv", "components.csv", "report.html"),
     *("run.json", own_files.RECORD, "pictures", "study"),
 )
-_HELD = ".lock-holder"  # of a folder that a command is writing to
 _LONGEST = 100  # characters of a name, with a digest behind them
 _SHOWN = 3  # problems that a message names
 
@@ -53,7 +52,7 @@ class Scan(NamedTuple):
 
         "" without them, and where they cannot be read, of which `read` says more.
         """
-        paths = self.series or nifti.files_of(self.path)
+        paths = self.files()
         try:
             there = all(path.is_file() for path in paths)
             return files.digest(paths) if there else ""
@@ -172,7 +171,7 @@ def _walk(source: Path, passed: list[PassedOver]) -> Iterator[Path]:
             if not reason and own_files.is_output(path):
                 own |= (made := own_files.find(path))
                 reason = "an output" if _visible_files(path) <= made else ""
-            elif os.path.exists(path / _HELD):
+            elif own_files.is_held(path):
                 reason = "an output"
             if reason:
                 folders.remove(name)

@@ -3,9 +3,8 @@
 A claim says that one kind of cell (model and measure) is stronger than another
 (`strength`). The two kinds are paired by all else that describes a cell, and the
 contrast is the mean difference over the pairs that were run, each on the cases that
-both cells have. The paper's claims are on networks one
-by one; where ensembles of them were evaluated too, each has claims of its own, that it
-is stronger.
+both cells have. The paper's claims are on networks one by one; where ensembles of them
+were evaluated too, each has claims of its own, that it is stronger.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -27,7 +27,7 @@ class Cell(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """What a cell's strength is computed from, of the test cases of a model.
+    """Holds the values that a cell's strength is computed from, of the test cases.
 
     ids: of the cases. measure, its sign turned so that it should rise with Dice, and
     dice: (runs, cases), NaN where undefined. cases, chosen: the draws of the bootstrap,
