@@ -16,7 +16,7 @@ def warn_of_fewer(rows: Sequence[Row]) -> list[Row]:
     ordered = sorted(of_case.values())
 
     def warned(row: Row) -> Row:
-        """Returns the row, with the warning if more than half of the others exceed it."""
+        """Returns the row, with the warning if most others have more samples."""
         own = of_case.get(row["case"])
         if own is None or len(ordered) - bisect_right(ordered, own) <= (
             (len(ordered) - 1) / 2
