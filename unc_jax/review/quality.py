@@ -146,13 +146,13 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
     calibration cases (Vovk et al., 2005; Lei et al., 2018): lower is the prediction
     less the k-th smallest residual, k = ceil((n + 1) level). For "cross" that is the
     jackknife's bound, for which nothing is proved (Barber et al., 2021, prove 2 level -
-    1 for another, jackknife+); simulated, it holds at about the level. With k > n, or
-    without calibration cases, there is no bound: NaN (see `greatest_level`).
+    1 for another, jackknife+); simulated, it holds at about the level. With k > n there
+    is no bound: NaN (see `greatest_level`).
     """
     predicted = map_dice(quality.map, measures)
     n = len(quality.residuals)
     k = math.ceil((n + 1) * level - 1e-9)
-    if k > n or not n:
+    if k > n:
         return Estimate(predicted, math.nan, math.nan)
     ordered = np.sort(quality.residuals)
     low, high = predicted - ordered[k - 1], predicted - ordered[n - k]
