@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from unc_jax.data import files
@@ -94,3 +96,16 @@ def test_the_former_name_of_the_check_runs_it(tmp_path):
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 2
     assert "dataset.json: no such file" in found.stderr
+
+
+def test_threads_may_read_arrays_at_the_same_time(tmp_path):
+    path = tmp_path / "case.npz"
+    np.savez(path, **{name: np.arange(3) for name in "abcdefgh"})
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # Python 3.11 then fails in some of a thousand reads
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            done = list(pool.map(lambda _: files.read_npz(path, "abcdefgh"), range(800)))
+    finally:
+        sys.setswitchinterval(before)
+    assert {array.sum() for arrays in done for array in arrays} == {3}

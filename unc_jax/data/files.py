@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ from unc_jax.errors import InputError
 
 LOCK = ".lock"
 HOLDER = ".lock-holder"  # while a folder is held: by whom, since when
+# NumPy reads the header of an array by `ast.literal_eval`; Python 3.11 counts the depth
+# of two threads' together, and raises a SystemError now and then.
+_ARRAYS = threading.Lock()
 _TEMPORARY = re.compile(r"\.tmp-[0-9]+-unc_jax-.+", re.DOTALL)
 
 
@@ -76,6 +80,16 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON; NaN is a ValueError: JSON has no such number."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_npz(path: Path, names: Iterable[str]) -> list[np.ndarray]:
+    """Reads arrays of an .npz, whole; one thread at a time, any may call.
+
+    Raises KeyError for an array that is missing; OSError, ValueError or
+    zipfile.BadZipFile for a file that cannot be read.
+    """
+    with _ARRAYS, np.load(regular(path), allow_pickle=False) as file:
+        return [file[name] for name in names]
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from unc_jax.data import nifti, preprocess
 from unc_jax.data.dataset import Case
-from unc_jax.data.files import digest, replacing
+from unc_jax.data.files import digest, read_npz, replacing
 from unc_jax.data.geometry import Geometry
 from unc_jax.data.preprocess import Box, select
 from unc_jax.data.resampling import cropped_affine, resample, resampled_affine
@@ -168,15 +168,14 @@ def write_case(path: Path, case: PreparedCase) -> None:
 
 def read_case(path: Path) -> PreparedCase:
     """Reads what `write_case` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = (file[name] for name in ("image", "label", "foreground"))
-        return PreparedCase(*arrays, record=json.loads(str(file["record"])))
+    *arrays, record = read_npz(path, PreparedCase._fields)
+    return PreparedCase(*arrays, record=json.loads(str(record)))
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Reads the record alone; the voxels stay on the disk."""
-    with np.load(path, allow_pickle=False) as file:
-        return json.loads(str(file["record"]))
+    (record,) = read_npz(path, ["record"])
+    return json.loads(str(record))
 
 
 def _grids(geometry: Geometry, box: Box, shape: Sequence[int]) -> dict[str, Any]:

@@ -35,9 +35,8 @@ def write_panel(path: Path, panel: Panel) -> None:
 def read_panel(path: Path) -> Panel:
     """Reads what `write_panel` wrote; InputError names the file."""
     try:
-        with np.load(files.regular(path), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in Panel._fields}
+        *arrays, z = files.read_npz(path, Panel._fields)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         cause = " ".join(str(error).split())
         raise InputError(f"{path}: is no slice of a case ({cause})") from None
-    return Panel(**arrays)._replace(z=int(arrays["z"]))
+    return Panel(*arrays, z=int(z))
