@@ -91,6 +91,12 @@ def test_scans_are_read_without_jax():
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
+def test_a_command_starts_without_the_slow_part_of_scipy():
+    program = "import sys, unc_jax.predict, unc_jax.main, unc_jax.score, unc_jax.plan"
+    program += "; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
 def test_the_former_name_of_the_check_runs_it(tmp_path):
     command = [sys.executable, "-m", "unc_jax.data.decathlon", str(tmp_path)]
     found = subprocess.run(command, capture_output=True, text=True)
@@ -105,7 +111,9 @@ def test_threads_may_read_arrays_at_the_same_time(tmp_path):
     sys.setswitchinterval(1e-6)  # Python 3.11 then fails in some of a thousand reads
     try:
         with ThreadPoolExecutor(4) as pool:
-            done = list(pool.map(lambda _: files.read_npz(path, "abcdefgh"), range(800)))
+            done = list(
+                pool.map(lambda _: files.read_npz(path, "abcdefgh"), range(800))
+            )
     finally:
         sys.setswitchinterval(before)
     assert {array.sum() for arrays in done for array in arrays} == {3}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import isotonic_regression
+import scipy
 
 from unc_jax.errors import InputError, counted
 from unc_jax.study import cases_table
@@ -126,7 +126,7 @@ def fit_map(rows: Sequence[Values], measures: Sequence[str] = PAPER_MEASURES) ->
     places, group = np.unique(scores, return_inverse=True)
     weights = np.bincount(group)
     means = np.bincount(group, dice) / weights
-    fitted = isotonic_regression(means, weights=weights).x
+    fitted = scipy.optimize.isotonic_regression(means, weights=weights).x
     return Map(reference, places.tolist(), fitted.tolist())
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from absl import logging
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from unc_jax.data import files
 from unc_jax.errors import InputError, counted
@@ -83,7 +83,7 @@ def clopper_pearson(hits: int, trials: int) -> list[float] | None:
     """Returns the exact 95 % interval of a share; None without trials."""
     if not trials:
         return None
-    found = stats.binomtest(hits, trials).proportion_ci(0.95, "exact")
+    found = scipy.stats.binomtest(hits, trials).proportion_ci(0.95, "exact")
     return [float(found.low), float(found.high)]
 
 

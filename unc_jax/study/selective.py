@@ -10,8 +10,8 @@ None.
 """
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from unc_jax.study.statistics import complete
 
@@ -72,7 +72,7 @@ def failure_auroc(
     if failures == 0 or others == 0:
         return None, failures
     # Rank sum of the failures among uncertainties, ties at their average rank.
-    ranks = stats.rankdata(-confidence)
+    ranks = scipy.stats.rankdata(-confidence)
     pairs = ranks[failed].sum() - failures * (failures + 1) / 2
     return float(pairs / (failures * others)), failures
 

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # scipy.stats takes 0.8 s to load, so at its first use only
 from numpy.typing import ArrayLike
-from scipy import stats
 
 COVERAGE_PERCENT = 95.0
 # Of all intervals, unless a user says otherwise. The smallest p is 2 / RESAMPLES.
@@ -49,7 +49,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
     x, y = complete(x, y)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(None, None, len(x))
-    result: Any = stats.spearmanr(x, y)
+    result: Any = scipy.stats.spearmanr(x, y)
     return Correlation(float(result.statistic), float(result.pvalue), len(x))
 
 
@@ -66,7 +66,7 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> Correlatio
     n = columns.shape[1]
     if n < 4 or np.any(np.ptp(columns, axis=1) == 0):
         return Correlation(None, None, n)
-    (_, xy, xz), (_, _, yz), _ = np.corrcoef(stats.rankdata(columns, axis=1))
+    (_, xy, xz), (_, _, yz), _ = np.corrcoef(scipy.stats.rankdata(columns, axis=1))
     left = (1 - xz**2) * (1 - yz**2)
     if left < 1e-12:
         return Correlation(None, None, n)
@@ -74,7 +74,7 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> Correlatio
     if abs(rho) == 1.0:
         return Correlation(rho, 0.0, n)
     t = rho * np.sqrt((n - 3) / (1 - rho**2))
-    return Correlation(rho, float(2 * stats.t.sf(abs(t), n - 3)), n)
+    return Correlation(rho, float(2 * scipy.stats.t.sf(abs(t), n - 3)), n)
 
 
 def spearman_within(
@@ -115,8 +115,11 @@ def estimate_spearman(x: ArrayLike, y: ArrayLike, cases: np.ndarray) -> Estimate
     present = ~(np.isnan(x) | np.isnan(y))
     drawn = present[cases]
     # An infinity ranks above all values present, so it does not move their ranks.
-    a = _centred(stats.rankdata(np.where(present, x, np.inf)[cases], axis=1), drawn)
-    b = _centred(stats.rankdata(np.where(present, y, np.inf)[cases], axis=1), drawn)
+    a, b = (
+        scipy.stats.rankdata(np.where(present, one, np.inf)[cases], axis=1)
+        for one in (x, y)
+    )
+    a, b = _centred(a, drawn), _centred(b, drawn)
     scale = np.sqrt(np.sum(a * a, axis=1) * np.sum(b * b, axis=1))
     defined = (scale > 0) & (drawn.sum(axis=1) >= 3)
     rho = np.sum(a * b, axis=1) / np.where(defined, scale, 1.0)
