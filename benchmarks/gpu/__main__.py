@@ -6,7 +6,7 @@
 Parts come in the order of their worth; one that fails is a line of the table, and what
 the time does not suffice for is left out by name. Contenders take turns on the card,
 each in a process of its own; PyTorch's are left out where it is not installed. Needs no
-MONAI. --toy runs every part at sizes that take a CPU two to three minutes; its numbers
+MONAI. --toy runs every part at sizes that take two cores two minutes; its numbers
 mean nothing.
 Writes into OUTPUT: gpu.json (every result, as soon as it is there), gpu.md (the table),
 kernels.txt (the profiles) and log.txt (what the processes said).
