@@ -1,8 +1,8 @@
-"""Samples from deterministic passes in place of dropout: flips, deep ensembles.
+"""Samples from deterministic passes instead of dropout: flips and deep ensembles.
 
-Flips and ensembles give a `Prediction`, as `sampling` does, so that measures, tables
-and reports do not know where samples came from. Samples under dropout, of every member
-of an ensemble too, are drawn by `sampling`.
+Both return a `Prediction`, as `sampling` does, so that measures, tables and reports do
+not depend on the source of the samples. Dropout samples, also those of an ensemble's
+members, are drawn by `sampling`.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from unc_jax.errors import InputError
 from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 
 SOURCES = ("dropout", "flips", "ensemble")
-# All subsets of the axes x, y, z; the first is the volume as it is.
+# All subsets of the axes x, y, z; the first, empty one leaves the volume unchanged.
 FLIPS = tuple(
     axes for count in range(4) for axes in itertools.combinations(range(3), count)
 )
@@ -31,9 +31,9 @@ def build_flips(
 ) -> Callable[[dict[str, Any], Any], Prediction]:
     """Builds a function (variables, volume (x, y, z)) -> Prediction of eight samples.
 
-    Sample i is the segmentation of the volume mirrored along FLIPS[i], mirrored back
-    (test-time augmentation; Wang et al., 2019). The spread of a network that was not
-    trained with flips (train.flip_axes) includes its errors on mirrored anatomy.
+    Sample i: the volume is mirrored along FLIPS[i], segmented, and the result mirrored
+    back (test-time augmentation; Wang et al., 2019). For a network that was not trained
+    with flips (train.flip_axes), the spread includes its errors on mirrored anatomy.
     """
 
     def predict(variables: dict[str, Any], volume) -> Prediction:
@@ -58,7 +58,9 @@ def build_ensemble(
 
     def predict(members: Sequence[dict[str, Any]], volume) -> Prediction:
         if len(members) < 2:
-            raise InputError(f"an ensemble of {len(members)} has no spread; name two")
+            raise InputError(
+                f"an ensemble of {len(members)} has no spread; name two members"
+            )
         return reduce_samples(point_prediction(one, volume)[None] for one in members)
 
     return predict

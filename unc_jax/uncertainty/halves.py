@@ -1,8 +1,8 @@
 """Measures of the two halves of a volume's samples, for their reliability.
 
 Of N samples the first N // 2 are one half and the next N // 2 the other; the last of
-an odd N is in neither. Fewer than four samples have no halves. What a half's measures
-need is summed up while the samples go by: no sample is drawn again, or held.
+an odd N is in neither. Fewer than four samples have no halves. The sums for each half
+are accumulated while the samples are drawn: no sample is drawn again or stored.
 """
 
 import functools
@@ -16,7 +16,7 @@ from jax import Array
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 from unc_jax.uncertainty.prediction import THRESHOLD, Prediction, entropy_term
 
-FEWEST = 4  # samples: of fewer a half has no pair
+FEWEST = 4  # samples; with fewer, a half has no pair for D_pw
 # Columns of cases.csv: cv_half1, cv_half2, d_pw_half1 ...
 HALF_COLUMNS = tuple(f"{name}_half{n}" for name in PAPER_MEASURES for n in (1, 2))
 
@@ -27,7 +27,7 @@ def measure_halves(prediction: Prediction) -> dict[str, float]:
     found = {}
     for number, uncertainty in enumerate(prediction.halves):
         own = slice(number * size, (number + 1) * size)
-        # Maps of the half do not exist; who asks for them shall fail.
+        # A half has no maps; with None, code that reads them fails.
         half = prediction._replace(
             **dict.fromkeys(("mean", "uncertainty", "expected_entropy", "sparse")),
             masks=prediction.masks[own],
@@ -41,9 +41,9 @@ def measure_halves(prediction: Prediction) -> dict[str, float]:
 
 
 class HalfSums:
-    """Sums p and -p log p over each half of `samples` samples that go by in batches.
+    """Accumulates p and -p log p over each half of `samples` samples, batch by batch.
 
-    Memory: two float32 volumes, of the half that is under way.
+    Memory: two float32 volumes, for the current half.
     """
 
     def __init__(self, samples: int) -> None:
@@ -53,7 +53,7 @@ class HalfSums:
         self._rows: list[Array] = []
 
     def watch(self, batches: Iterable[Array]) -> Iterator[Array]:
-        """Yields the batches (k, x, y, z) of probabilities as they come."""
+        """Yields the batches (k, x, y, z) of probabilities, adding each to the sums."""
         for batch in batches:
             if self._size:
                 self._add(batch)
@@ -62,7 +62,7 @@ class HalfSums:
     def means(self) -> tuple[float, ...]:
         """Returns the mean of U over each half's own mask; () without halves.
 
-        Nats, NaN where the mask, mean p >= 0.5, is empty. Once all samples went by.
+        In nats; NaN where the mask (mean p >= 0.5) is empty. Call it after all batches.
         """
         # Rows are summed in float64: float32 would lose digits over millions of voxels.
         totals = [np.asarray(one).sum(axis=(1, 2), dtype=float) for one in self._rows]

@@ -1,11 +1,11 @@
 """Uncertainty measures of Monte Carlo samples: formulas on arrays, the table MEASURES.
 
-`samples` are foreground probabilities (n, x, y, z) of any float type; a voxel belongs
-to a sample's mask when p >= 0.5, and to the final mask when the mean over samples is.
-Functions that return an Array can be jitted and vmapped. Voxel counts are summed as
-int32, so they are exact where float32 (24 bits) would not be. 0 log 0 = 0. Logarithms
-are natural, entropies in nats. Measures without `in_paper` are variants of other
-authors.
+`samples` are foreground probabilities (n, x, y, z) of any float type. A voxel belongs
+to a sample's mask when p >= 0.5, and to the final mask when the mean of p over the
+samples is at least 0.5. Functions that return an Array can be jitted and vmapped. Voxel
+counts are summed as int32, which is exact where float32 (24 bits) is not. 0 log 0 = 0.
+Logarithms are natural, entropies in nats. Measures without `in_paper` are variants by
+other authors.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,14 @@ from unc_jax.uncertainty.prediction import (
     entropy_term,
 )
 
-_HALVES = 40  # of the samples; the standard error itself is known to 11 %
+_HALVES = 40  # random halves; the standard error then has an error of 11 %
 
 
 def voxelwise_uncertainty(samples: ArrayLike) -> Array:
     """Returns U(x) = -(1/N) sum_i p_i(x) log p_i(x), the mean entropy term.
 
-    (n, x, y, z) -> (x, y, z), nats, within 0 ... 1/e. The foreground term only, as the
-    paper writes it (Roy et al. 2018, per structure): it peaks at p = 1/e, not at 0.5.
+    (n, x, y, z) -> (x, y, z), nats, within 0 ... 1/e. Only the foreground term, as in
+    the paper (Roy et al. 2018, per structure); its maximum is at p = 1/e, not at 0.5.
     """
     return jnp.mean(entropy_term(samples), axis=0)
 
@@ -52,16 +52,18 @@ def coefficient_of_variation(samples: ArrayLike) -> Array:
 
 
 def coefficient_of_variation_roy(samples: ArrayLike) -> Array:
-    """Returns sd_i(V_i) / E_i[V_i] (Roy et al. 2018), population sd; NaN if all are
-    empty."""
+    """Returns sd_i(V_i) / E_i[V_i] (Roy et al. 2018), V_i the voxel count of sample i.
+
+    (n, x, y, z) -> scalar, population sd; NaN if all samples are empty.
+    """
     return cv_roy_of_volumes(sample_volumes(samples))
 
 
 def mean_pairwise_dice(samples: ArrayLike) -> Array:
     """Returns the mean Dice of the n (n - 1) / 2 pairs of binarised samples, 0 ... 1.
 
-    (n, x, y, z) -> scalar. Two empty samples agree: 1; an empty and a non-empty one: 0.
-    Raises ValueError for fewer than two samples.
+    (n, x, y, z) -> scalar. The Dice of two empty samples is 1. Raises ValueError for
+    fewer than two samples.
     """
     masks = _masks(samples)
     count = masks.shape[0]
@@ -107,8 +109,8 @@ def predictive_entropy(samples: ArrayLike) -> Array:
 def mutual_information(samples: ArrayLike) -> Array:
     """Returns predictive minus expected entropy: the disagreement of the samples.
 
-    (n, x, y, z) -> (x, y, z), 0 ... log 2 nats (Houlsby et al. 2011). Rounding below 0
-    is cut off.
+    (n, x, y, z) -> (x, y, z), 0 ... log 2 nats (Houlsby et al. 2011). Values that
+    rounding makes negative are set to 0.
     """
     return jnp.maximum(predictive_entropy(samples) - expected_entropy(samples), 0.0)
 
@@ -154,15 +156,15 @@ class Measure(NamedTuple):
     """One uncertainty measure of a case, as tables, figures and reports show it.
 
     Attributes:
-      label: short name, in tables.
-      title: long name, on axes and in the report.
-      unit: of the value; "" for a ratio.
-      sign: of the correlation with Dice of a measure that works: 1 for agreement of the
-        samples, -1 for disagreement.
-      in_paper: one of the three measures of Hoebel et al.
-      of: the measure as a function of a Prediction, on the host; NaN where undefined.
-      of_subsets: its values of subsets of the samples, from their numbers int (k, m)
-        -> (k,), for its standard error; None: the tables have none.
+      label: short name, for tables.
+      title: long name, for axes and the report.
+      unit: unit of the value; "" for a ratio.
+      sign: expected sign of the correlation with Dice: 1 for agreement of the samples,
+        -1 for disagreement.
+      in_paper: whether it is one of the three measures of Hoebel et al.
+      of: function from a Prediction to the value, on the host; NaN where undefined.
+      of_subsets: function from a Prediction and k subsets of m sample indices, int
+        (k, m), to the k values, for the standard error; None: no standard error.
     """
 
     label: str
@@ -180,12 +182,13 @@ def measure_all(prediction: Prediction) -> dict[str, float]:
 
 
 def standard_error(prediction: Prediction, name: str) -> float:
-    """Returns how much of a measure of MEASURES is the luck of its N samples.
+    """Returns the standard error of a measure of MEASURES that its N samples cause.
 
-    Standard error by the delete-half jackknife (Shao and Wu, 1989): the spread of the
-    measure over halves of the samples. Unlike the jackknife that leaves out one, it
-    holds for the voxels that most samples agree on, a median. NaN for fewer than four
-    samples, and where the measure is undefined.
+    By the delete-half jackknife (Shao and Wu, 1989): sqrt(h / (N - h)) times the
+    standard deviation of the measure over random halves of h = N // 2 samples. Unlike
+    the delete-one jackknife it also holds for statistics that are not smooth, such as
+    the voxels that most samples agree on, a median. NaN for fewer than four samples,
+    and where the measure is undefined.
     """
     count, of_subsets = len(prediction.volumes), MEASURES[name].of_subsets
     if count < 4 or of_subsets is None:
@@ -212,8 +215,8 @@ def _dice_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
 def _labelled_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
     samples = np.asarray(prediction.sparse, np.float16)
     samples = samples.reshape(len(samples), -1)
-    # No other voxel is in a mask of any of them. The bits of floats that are not
-    # negative are ordered as they are, and compare many times faster.
+    # Only voxels with some p >= 0.5 can be in the mask of a subset. Non-negative floats
+    # are ordered like their bits, which compare many times faster.
     bits = samples.view(np.uint16).max(axis=0)
     samples = samples[:, bits >= np.float16(THRESHOLD).view(np.uint16)]
     samples = samples.astype(np.float32)
@@ -229,8 +232,8 @@ def _mean(inside: np.ndarray) -> float:
     return float(inside.mean(dtype=np.float64)) if inside.size else np.nan
 
 
-# By their columns in cases.csv. A new measure is one entry; a map over the voxels that
-# no Prediction holds yet is summed up in `prediction` (see _LABELLED there).
+# Keys are the columns of cases.csv. A new measure is one entry; if it needs a sum that
+# Prediction does not hold yet, add the sum in `prediction` (see _LABELLED there).
 MEASURES: dict[str, Measure] = {
     "cv": Measure(
         "CV", "coefficient of variation CV", "voxels", -1, True,

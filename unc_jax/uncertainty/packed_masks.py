@@ -1,4 +1,4 @@
-"""Masks packed to a bit a voxel, and the overlap of every pair of them."""
+"""Masks packed to one bit per voxel, and the overlap of every pair of them."""
 
 import itertools
 
@@ -26,9 +26,10 @@ def pairwise_dice_packed(packed: np.ndarray) -> float:
 
 
 def dice_table(packed: np.ndarray) -> np.ndarray:
-    """Returns Dice of every pair of masks packed by `pack_masks`, float64 (n, n).
+    """Returns the Dice of every pair of masks packed by `pack_masks`, float64 (n, n).
 
-    Raises ValueError for fewer than two samples.
+    packed: uint8 (n, x, y, bytes). The Dice of two empty masks is 1. Raises ValueError
+    for fewer than two samples.
     """
     if len(packed) < 2:
         raise ValueError(f"pairwise Dice needs at least 2 samples, got {len(packed)}")
@@ -41,11 +42,11 @@ def dice_table(packed: np.ndarray) -> np.ndarray:
 def shared_voxels(packed: np.ndarray) -> np.ndarray:
     """Counts the voxels that each pair of masks packed by `pack_masks` shares.
 
-    uint8 (n, x, y, bytes) -> int64 (n, n), on the diagonal each mask's own. Ten masks
-    of 256^3 voxels are 21 MB; temporaries are at most twice that.
+    uint8 (n, x, y, bytes) -> int64 (n, n), with each mask's voxels on the diagonal. Ten
+    masks of 256^3 voxels are 21 MB; temporaries are at most twice that.
     """
     words = _words(np.asarray(packed))
-    # Most of a volume is in no mask at all.
+    # Most voxels of a volume are in none of the masks.
     words = words[:, np.bitwise_or.reduce(words, axis=0) != 0]
     shared = np.zeros((len(words), len(words)), np.int64)
     for i, j in itertools.combinations_with_replacement(range(len(words)), 2):
@@ -54,7 +55,7 @@ def shared_voxels(packed: np.ndarray) -> np.ndarray:
 
 
 def bits_at(packed: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Returns what each packed mask says of voxels, int (m, 3) -> bool (n, m)."""
+    """Returns the values of packed masks at voxels, int (m, 3) -> bool (n, m)."""
     x, y, z = places.T
     return (packed[:, x, y, z >> 3] >> (7 - (z & 7)) & 1).astype(bool)
 

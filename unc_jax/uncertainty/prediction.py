@@ -1,7 +1,7 @@
-"""Predictions: N samples of one volume, reduced to what the measures need of them.
+"""Predictions: N samples of one volume, reduced to the sums that the measures need.
 
-Samples come some at a time and are never all held: `reduce_samples` takes batches on
-the device, `reduce_maps` arrays on the host, one after the other.
+The samples are never all in memory: `reduce_samples` takes batches on the device,
+`reduce_maps` arrays on the host, one after the other.
 """
 
 import functools
@@ -19,18 +19,19 @@ from scipy import special
 
 from unc_jax.uncertainty.packed_masks import pack_masks
 
-# Of a probability: a voxel at or above it belongs to the mask.
+# A voxel belongs to the mask when its probability is at least this.
 THRESHOLD = 0.5
-# Identical samples may differ by rounding where batches are cut differently. Dropout at
-# any useful rate stays far above.
+# Identical samples may differ by rounding when batches are cut differently. Differences
+# from dropout at any useful rate are far larger.
 _ROUNDING = 1e-6
-# Values of a host array that are worked on at once: no second copy of a volume, and
-# one program for volumes of every shape.
+# Values of a host array that are processed at once: no second copy of a volume, and
+# one compiled program for volumes of every shape.
 _BLOCK = 1 << 18
-# Samples themselves are kept of one voxel in eight: as much memory as two bits a voxel.
+# The samples' own probabilities are kept for every second voxel along each axis, one in
+# eight: as much memory as two bits per voxel.
 SPARSE = 2
-# A further one needs its sum over the samples in `_add_batch` and `reduce_samples`, and
-# its values in `_finish`; on the host in `reduce_maps` and `_means_inside`.
+# To add a name: sum it over the samples in `_add_batch` and `reduce_samples` and return
+# its map in `_finish`; for the host do the same in `reduce_maps` and `_means_inside`.
 _LABELLED = (
     *("uncertainty", "expected_entropy", "predictive_entropy", "mutual_information"),
 )
@@ -40,9 +41,10 @@ class Prediction(NamedTuple):
     """Samples of one volume, reduced; every measure is a function of it.
 
     Attributes:
-      mean: mean foreground probability, of masks the share of votes, float32 (x, y, z).
-      uncertainty: U(x) of the paper; of masks, which hold no probabilities, the binary
-        entropy of `mean` (0 ... log 2). float32 (x, y, z), nats.
+      mean: mean foreground probability, float32 (x, y, z); for masks the share of the
+        samples that contain the voxel.
+      uncertainty: U(x) of the paper, float32 (x, y, z), nats; for masks, which hold no
+        probabilities, the binary entropy of `mean` (0 ... log 2).
       expected_entropy: mean binary entropy of the samples, 0 for masks; float32
         (x, y, z), nats.
       masks: the N binarised samples, bit-packed along z, uint8 (n, x, y, ceil(z / 8)).
@@ -52,13 +54,13 @@ class Prediction(NamedTuple):
       labelled: means over the final mask, mean >= 0.5, of "uncertainty",
         "expected_entropy", "predictive_entropy" (the binary entropy of `mean`) and
         "mutual_information" (their difference, at least 0); nats, NaN where the mask is
-        empty and, of the first two, where the samples are masks.
-      hard: every sample is a mask.
-      identical: two samples or more, all the same up to rounding.
+        empty and, for the first two, where the samples are masks.
+      hard: whether every sample is a mask.
+      identical: whether there are two samples or more, all the same up to rounding.
       halves: labelled "uncertainty" of the first and of the second half of the samples
-        (`halves`); () where it was not summed up.
+        (`HalfSums.means`); () if it was not computed.
 
-    The maps and `sparse` may lie on the device: see `on_host`.
+    The maps and `sparse` may be in device memory: see `on_host`.
     """
 
     mean: Any
@@ -73,10 +75,10 @@ class Prediction(NamedTuple):
     halves: tuple[float, ...] = ()
 
     def on_host(self) -> "Prediction":
-        """Returns the same with all arrays in the host's memory.
+        """Returns the prediction with all arrays in host memory.
 
-        Copying costs a fifth of the sampling time on a fast GPU: of many volumes do it
-        in a thread, while the next one is sampled.
+        Copying takes a fifth of the sampling time on a fast GPU: with many volumes,
+        call it in a thread while the next volume is sampled.
         """
         names = ("mean", "uncertainty", "expected_entropy", "sparse")
         found = jax.device_get([getattr(self, name) for name in names])
@@ -97,11 +99,11 @@ def binary_entropy(probabilities: ArrayLike) -> Array:
 
 
 def reduce_samples(batches: Iterable[Array]) -> Prediction:
-    """Reduces samples that come in batches (k, x, y, z) of probabilities.
+    """Reduces samples, given as batches (k, x, y, z) of probabilities on the device.
 
-    Batches stay on the device; sums over samples are kept there and each batch's masks
-    leave it bit-packed, so its memory grows by two bits a voxel and sample. The maps
-    stay there (`Prediction.on_host`). At least one batch is needed.
+    Sums over the samples are kept on the device; each batch's masks are bit-packed and
+    moved to the host. The device's memory grows by two bits per voxel and sample. The
+    maps stay on the device (`Prediction.on_host`). At least one batch is needed.
     """
     first, sums, sparse, leaving, spreads = None, (), [], [], []
     for batch in batches:
@@ -132,11 +134,11 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _finish(sums: tuple[Array, ...], count: Array) -> tuple[tuple[Array, ...], Array]:
-    """Divides the sums over samples; sums what lies in the final mask along z.
+    """Returns the means over the samples, and sums along z within the final mask.
 
-    Returns the maps (x, y, z) and, as (1 + len(_LABELLED), x, y), voxels and sums of
-    _LABELLED. The memory of `sums` becomes that of the maps; pass a sum that becomes no
-    map beside them.
+    The means are maps (x, y, z); the sums, (1 + len(_LABELLED), x, y), are the number
+    of voxels and the values of _LABELLED. `sums` is donated to the maps, so a sum that
+    does not become a map must be passed as a separate argument.
     """
     mean, uncertainty, expected = maps = tuple(total / count for total in sums)
     predictive = binary_entropy(mean)
@@ -152,14 +154,14 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
-    """Reduces samples (x, y, z) on the host: bool, or probabilities, float32.
+    """Reduces samples (x, y, z) on the host: bool, or float32 probabilities.
 
-    Memory: four float32 volumes for probabilities, two for masks, and three bits per
-    voxel and sample. A map of zeros and ones is a mask, whatever its type.
-    The maps returned have the first sample's order in memory (of a NIfTI file, x
-    fastest): reading a full-size volume across it takes ten times as long.
+    A map of zeros and ones counts as a mask, whatever its type. Memory: four float32
+    volumes for probabilities, two for masks, and three bits per voxel and sample. The
+    returned maps have the memory order of the first sample (x fastest in a NIfTI file),
+    because reading a full-size volume in another order takes ten times as long.
 
-    Raises ValueError without any sample, and for samples of two shapes.
+    Raises ValueError without any sample, and for samples of different shapes.
     """
     total, sums, masks, volumes, sparse, seen = np.empty(0), None, [], [], [], set()
     back = np.arange(3)
@@ -207,10 +209,10 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
 def _as_they_lie(
     maps: Iterable[np.ndarray],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields samples, C-contiguous, axes as the first one's lie in memory, and the
-    order that gives (x, y, z) again.
+    """Yields samples as C-contiguous arrays, and the transposition back to (x, y, z).
 
-    Raises ValueError for samples of two shapes.
+    Their axes are in the memory order of the first sample. Raises ValueError for
+    samples of different shapes.
     """
     order, shape = np.arange(3), None
     for sample in maps:
@@ -218,7 +220,7 @@ def _as_they_lie(
             shape = sample.shape
             order = np.argsort(-np.abs(sample.strides), kind="stable")
         elif sample.shape != shape:
-            raise ValueError(f"shape {sample.shape}, before {shape}")
+            raise ValueError(f"sample of shape {sample.shape}, the first has {shape}")
         yield np.ascontiguousarray(sample.transpose(order)), np.argsort(order)
 
 
@@ -227,14 +229,14 @@ def _means_inside(
 ) -> dict[str, float]:
     """Returns `Prediction.labelled` of maps on the host."""
     inside = mean >= THRESHOLD
-    # By SciPy, not by `binary_entropy`: every mask has another number of voxels, for
-    # which JAX would compile anew.
+    # By SciPy, not `binary_entropy`: every mask has a different number of voxels, for
+    # which JAX would compile again.
     p, expected = mean[inside], expected[inside]
     predictive = special.entr(p) - special.xlog1py(1 - p, -p)
     information = np.maximum(predictive - expected, 0)
     values = (uncertainty[inside], expected, predictive, information)
     found = [float(v.mean(dtype=np.float64)) if v.size else np.nan for v in values]
-    # Masks hold no probabilities: their entropies are 0 whatever they are.
+    # Masks hold no probabilities: their entropies would always be 0.
     found[:2] = [np.nan, np.nan] if hard else found[:2]
     return dict(zip(_LABELLED, found, strict=True))
 
@@ -265,9 +267,10 @@ def _entropies(p: Array) -> tuple[Array, Array]:
 def _add_entropies(
     terms: np.ndarray | None, entropies: np.ndarray, values: np.ndarray
 ) -> None:
-    """Adds both entropies of `values` to arrays of its shape, a block at a time.
+    """Adds -p log p and the binary entropy of `values` to arrays, block by block.
 
-    All of them lie in memory as their axes say.
+    All arrays have the shape of `values` and are C-contiguous. terms: None adds only
+    the binary entropy.
     """
     values = values.reshape(-1)
     for start in range(0, values.size, _BLOCK):

@@ -17,23 +17,24 @@ from unc_jax.uncertainty.prediction import Prediction, reduce_samples
 
 MASK_SCOPES = ("cohort", "volume", "window")
 
-# Of the memory of an accelerator, for activations; the volumes need some, too.
+# Share of an accelerator's memory for activations; the volumes need the rest.
 _SHARE = 0.6
-# Arrays of a U-Net that are alive at once, each of as many channels as the first
-# convolution and of full resolution: about 7 on an H200 (peak of ten samples).
+# Arrays of a U-Net that are live at once, counted in arrays of full resolution with the
+# channels of the first convolution: about 7 on an H200 (peak of ten samples).
 _ALIVE = 10
-# Values of one array, twice as many channels, that libraries count in 32 bits.
+# Most values of an array, because libraries count them in 32 bits. The largest array
+# has twice the channels of the first convolution.
 _COUNTED = 2**31 - 1
 
 
 def volume_key(key: Array, case: int | None, mask_scope: str) -> Array:
-    """Returns the key of one case's samples; case: its number in the cohort.
+    """Returns the random key of one case's samples.
 
-    Under "cohort" every case is seen by the same N thinned networks, so that cases
-    differ by what they show and not by the luck of their masks (common random numbers:
-    Hammersley and Handscomb, 1964). Otherwise each case draws its own; a scan that has
-    no number (None) is seen by the networks of "cohort", so that nothing but its voxels
-    decides what becomes of it.
+    case: its index in the cohort; None for a scan outside it. With mask scope "cohort"
+    all cases have the same key and thus the same N masks, so that differences between
+    cases come from the images and not from the masks (common random numbers: Hammersley
+    and Handscomb, 1964). Otherwise each case has its own key, and a scan without an
+    index has that of "cohort", so that its result depends only on its voxels.
     """
     if mask_scope == "cohort" or case is None:
         return key
@@ -41,12 +42,12 @@ def volume_key(key: Array, case: int | None, mask_scope: str) -> Array:
 
 
 def default_chunk(samples: int, *, values: int, bytes_each: int, memory: int) -> int:
-    """Returns the number of samples per pass that is fastest.
+    """Returns the fastest number of samples per pass.
 
-    One on a CPU; on an accelerator as many as fit its memory, at least one.
+    One on a CPU; on an accelerator as many as fit into its memory, at least one.
 
     values: voxels of a batch of windows times channels of the first convolution.
-    bytes_each: of a value. memory: of a device, bytes.
+    bytes_each: size of a value. memory: of a device, in bytes.
     """
     if jax.default_backend() == "cpu":
         return 1
@@ -67,16 +68,16 @@ def sample_windows(
     """Passes a batch of windows through the network N times; can be jitted.
 
     The samples run under `vmap`, `chunk` at a time (`lax.map`): an accelerator is
-    fastest with all at once, a CPU with one. Layers before the first dropout are the
-    same for all samples, so `vmap` computes them once per chunk.
+    fastest with all samples at once, a CPU with one. Layers before the first dropout
+    are the same for all samples, so `vmap` computes them once per chunk.
 
     Args:
-      model, variables: the network; normalisation runs on its averages.
+      model, variables: the network; BatchNorm uses its running averages.
       windows: (b, x, y, z, 1).
-      places: int[b], the windows' indices in the volume's grid.
+      places: int (b,), indices of the windows in the volume's grid of windows.
       keys: typed keys (n,), one per sample.
-      mask_scope: "window": fresh masks for each window of each sample; otherwise a
-        sample is one thinned network, the same masks for every window.
+      mask_scope: "window": new masks for each window of each sample; otherwise a
+        sample uses the same masks for every window.
       chunk: samples per vmap.
 
     Returns:
@@ -84,7 +85,7 @@ def sample_windows(
     """
 
     def one_window(key: Array, window: Array, place: Array) -> Array:
-        # A batch of one: masks depend on key and place, never on the batch.
+        # A batch of one, so that masks depend on key and place, not on the batch.
         own = jax.random.fold_in(key, place) if mask_scope == "window" else key
         logits = model.apply(
             variables, window[None], train=False, dropout=True, rngs={"dropout": own}
@@ -124,20 +125,23 @@ def build_monte_carlo_of_networks(
 ) -> Callable[..., Prediction]:
     """Builds monte_carlo(networks, volume, keys) -> Prediction.
 
-    networks: variables of each; keys: one per network. Each gives `samples` samples,
-    those of the first network first. Sample i of a network draws its masks from
-    fold_in(its key, i). `chunk` samples at a time go over the volume, so memory depends
-    on the chunk, not on `samples` or the number of networks. When the device runs out
-    of it the chunk is halved, for this volume and those that follow, and the volume
-    starts again, with the same result: a sample's masks depend on its key alone.
+    networks: variables of each network; keys: one per network; volume: (x, y, z). Each
+    network gives `samples` samples, those of the first network first. Sample i of a
+    network draws its masks from fold_in(its key, i). `chunk` samples are computed at a
+    time, so memory depends on the chunk, not on `samples` or the number of networks.
+    When the device runs out of memory, the chunk is halved for this and all later
+    volumes and the volume is started again, with the same result, because a sample's
+    masks depend only on its key.
 
     Raises:
       InputError: fewer than two samples, or an unknown mask scope.
     """
     if samples < 2:
-        raise InputError(f"{samples} Monte Carlo samples have no spread; take 2")
+        raise InputError(
+            f"Monte Carlo samples: {samples}; at least 2 are needed for a spread"
+        )
     if mask_scope not in MASK_SCOPES:
-        raise InputError(f"mask scope {mask_scope!r} is none of {MASK_SCOPES}")
+        raise InputError(f"mask scope {mask_scope!r} is not one of {MASK_SCOPES}")
     grid = {"patch_shape": patch_shape, "overlap": overlap}
     chunk = min(chunk, samples)
 
@@ -155,11 +159,11 @@ def build_monte_carlo_of_networks(
             yield from _in_chunks(sweep, _keys_of_samples(key, samples), chunk)
 
     def monte_carlo(networks, volume, keys) -> Prediction:
-        """Returns the prediction of a volume (x, y, z), halving a chunk too large."""
+        """Returns the prediction of a volume (x, y, z); halves a too large chunk."""
         nonlocal chunk
         volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         while True:
-            # Halves over several networks would differ by the luck of training.
+            # Halves of samples of several networks would also differ by the training.
             halves = HalfSums(samples if len(networks) == 1 else 0)
             try:
                 batches = halves.watch(draw_all(networks, volume, keys))
@@ -177,9 +181,9 @@ def _keys_of_samples(key: Array, samples: int) -> Array:
 
 
 def _in_chunks(sweep: Callable[..., Array], keys: Array, chunk: int) -> Iterator[Array]:
-    """Yields the samples (k <= chunk, x, y, z) of the next `chunk` keys at a time.
+    """Yields the samples of all keys in batches (k <= chunk, x, y, z).
 
-    The last pass repeats the last key, so that one program serves all.
+    The last pass is padded with the last key, so that all passes use one program.
     """
     for start in range(0, len(keys), chunk):
         places = np.minimum(np.arange(start, start + chunk), len(keys) - 1)
