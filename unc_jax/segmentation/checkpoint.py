@@ -1,4 +1,4 @@
-"""Checkpoints of training: atomic, checksummed, latest and best kept, by Orbax."""
+"""Checkpoints of training by Orbax: atomic, checksummed; latest and best are kept."""
 
 import contextlib
 import errno
@@ -29,7 +29,7 @@ _FULL = tuple(
 
 
 class Restored(NamedTuple):
-    """A checkpoint that passed its checksum: step, state, its digest, the config."""
+    """A restored checkpoint with a valid checksum: step, state, SHA-256, config."""
 
     step: int
     state: Any
@@ -40,9 +40,9 @@ class Restored(NamedTuple):
 def folder_of(workdir: Path, elsewhere: str) -> epath.Path:
     """Returns WORKDIR/checkpoints, or ELSEWHERE/NAME with the run folder's name.
 
-    elsewhere: `train.checkpoints`, may be empty or a gs:// or s3:// address: the same
-    code, on paths of etils and Orbax; no bucket has been tried so far. Raises
-    InputError when it cannot be reached, say because the extra "gcs" or "s3" is not
+    elsewhere: `train.checkpoints`; empty, a path, or a gs:// or s3:// address, which
+    etils and Orbax resolve (no bucket has been tried so far). Raises InputError when
+    the address cannot be reached, e.g. because the extra "gcs" or "s3" is not
     installed.
     """
     if not elsewhere:
@@ -64,12 +64,12 @@ def folder_of(workdir: Path, elsewhere: str) -> epath.Path:
 class Checkpoints:
     """Checkpoints of one run, as a context manager.
 
-    All processes must call the same methods, on a folder that they share. The two
-    latest and the one with the best validation Dice are kept. Each carries a
-    SHA-256 of its arrays, because a flipped byte on disk restores without complaint.
+    All processes must call the same methods, on a shared folder. The two latest and the
+    one with the best validation Dice are kept. Each stores a SHA-256 of its arrays,
+    because Orbax restores a checkpoint with a flipped byte without an error.
 
-    read_only: the folder, which must exist, is left as it is, even what another process
-    is just writing there.
+    read_only: the folder must exist and is not changed; a checkpoint that another
+    process is writing is not touched.
     """
 
     def __init__(self, folder: epath.PathLike, *, read_only: bool = False) -> None:
@@ -108,17 +108,17 @@ class Checkpoints:
         self._manager.close()
 
     def latest_step(self) -> int | None:
-        """Returns the newest step saved, whole or not; None when there is none."""
+        """Returns the newest step saved, intact or not; None when there is none."""
         return max(self._manager.all_steps(), default=None)
 
     def save(
         self, step: int, state: Any, config: dict[str, Any], dice: float | None
     ) -> None:
-        """Saves `state`; with a validation Dice it takes part in the choice of best.
+        """Saves `state`; dice: validation Dice for the choice of the best, or None.
 
-        A step that is there already is left as it is, unless it lacks the Dice that is
-        known now. Raises InputError when the disk has no room, mostly before anything
-        is written; what was saved before is kept.
+        A step that was saved already is kept, unless it has no Dice and one is given
+        now. Raises InputError when the disk is full, usually before anything is
+        written; earlier checkpoints are kept.
         """
         if step in self._manager.all_steps():
             if dice is None or _dice_of(self._manager.metrics(step)) >= 0:
@@ -136,18 +136,20 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def discard_after(self, step: int) -> None:
-        """Removes the later checkpoints, so that broken ones are written again."""
+        """Removes checkpoints after `step`, so that damaged ones are written again."""
         for later in self._manager.all_steps():
             if later > step:
                 self._manager.delete(later)
 
     def started_under(self) -> dict[str, Any] | None:
-        """Returns the config that the newest readable checkpoint carries; else None."""
+        """Returns the config in the newest readable checkpoint; None without one."""
         return next((meta["config"] for _, meta in self._metas(best=False)), None)
 
     def chosen(self, *, best: bool) -> tuple[int, str] | None:
-        """Returns step and digest of the checkpoint that would be restored; no array is
-        read, so that a damaged one is not noticed."""
+        """Returns step and SHA-256 of the checkpoint that would be restored.
+
+        No array is read, so damage is not detected. None without a checkpoint.
+        """
         found = ((step, meta["sha256"]) for step, meta in self._metas(best=best))
         return next(found, None)
 
@@ -159,7 +161,7 @@ class Checkpoints:
                 yield step, dict(self._manager.restore(step, args=args)["meta"])
 
     def _order(self, *, best: bool) -> list[int]:
-        """Returns the steps from the newest on, after the best one where asked for."""
+        """Returns all steps, the newest first; with `best`, preceded by the best."""
         steps = sorted(self._manager.all_steps(), reverse=True)
         first = self._manager.best_step() if best else None
         if first is not None and _dice_of(self._manager.metrics(first)) >= 0:
@@ -167,19 +169,19 @@ class Checkpoints:
         return steps
 
     def restore_step(self, like: Any, step: int) -> Restored | None:
-        """Returns the checkpoint of one step; InputError when it is not there whole."""
+        """Restores the checkpoint of one step; InputError if missing or damaged."""
         return self._restore(like, [step])
 
     def restore_latest(self, like: Any) -> Restored | None:
-        """Returns the newest checkpoint whose checksum holds, in the shapes of `like`.
+        """Restores the newest checkpoint with a valid checksum, shaped like `like`.
 
-        A broken one is skipped with a warning in favour of an older one. None when
-        nothing was ever saved; InputError when everything that was saved is broken.
+        A damaged one is skipped with a warning in favour of an older one. Returns None
+        if nothing was ever saved; raises InputError if all checkpoints are damaged.
         """
         return self._restore(like, self._order(best=False))
 
     def restore_best(self, like: Any) -> Restored | None:
-        """Returns the checkpoint of the best validation Dice, else the latest."""
+        """Restores the checkpoint with the best validation Dice, else the latest."""
         return self._restore(like, self._order(best=True))
 
     def _check_room(self, state: Any) -> None:
@@ -203,14 +205,14 @@ class Checkpoints:
                 restored = self._restore_step(like, step)
             except Exception as error:  # Orbax raises bare Exceptions for torn files.
                 reason = str(error).splitlines()[0][:200]
-            # All processes go on from the same step, or none.
+            # All processes must restore the same step.
             if not runtime.all_max(restored is None):
                 return restored
             reasons.append(f"step {step}: {reason}")
             logging.warning("checkpoint skipped, %s", reasons[-1])
         raise InputError(
             f"no usable checkpoint in {self.folder} ({'; '.join(reasons)}); "
-            "take these files from a copy, or train in another --workdir"
+            "restore these files from a copy, or train in another --workdir"
         )
 
     def _restore_step(self, like: Any, step: int) -> Restored:
@@ -231,7 +233,7 @@ def _is_remote(folder: epath.Path) -> bool:
 
 @contextlib.contextmanager
 def _full_disk_is_an_input_error(folder: epath.Path) -> Iterator[None]:
-    """Turns the errors of Orbax on a full disk into one, without its tracebacks."""
+    """Turns Orbax's errors on a full disk into an InputError, without tracebacks."""
     verbosity = logging.get_verbosity()
     if verbosity < logging.INFO:
         logging.set_verbosity(logging.FATAL)  # its threads log what they raise

@@ -1,9 +1,9 @@
 """Data parallelism: batches are sharded over the devices, all else is replicated.
 
-The mesh has one axis, "data", over all devices of all processes; with `own`, over those
-of this process alone. Training uses the first, evaluation, where each process segments
-its own cases, the second. Programs are written for one device and compiled for all
-(GSPMD): means over a batch, of the loss as of BatchNorm, are over the whole batch.
+The mesh has one axis, "data", over all devices of all processes, as training uses them,
+or with `own` over the devices of this process only, as in evaluation, where each
+process segments its own cases. Programs are written for one device and compiled for all
+(GSPMD): the means over a batch in loss and BatchNorm are over the whole batch.
 """
 
 import functools
@@ -24,7 +24,7 @@ _AXIS = "data"
 
 
 def mesh(*, own: bool = False) -> Mesh:
-    """Returns the mesh of all devices, or of this process's `own`."""
+    """Returns the mesh of all devices; own: only those of this process."""
     devices = jax.local_devices() if own else jax.devices()
     return Mesh(np.array(devices), (_AXIS,))
 
@@ -40,10 +40,10 @@ def gather(tree: Any, *, own: bool = False) -> Any:
 
 
 def replicate(tree: Any, *, own: bool = False) -> Any:
-    """Replicates every array on every device, outside jit; all processes give the same.
+    """Replicates every array on every device, outside jit.
 
-    With `own`, arrays that are replicated over all processes come to the devices of
-    this one.
+    All processes must pass the same arrays. own: only on the devices of this process,
+    also for arrays that are replicated over all processes.
     """
     if jax.device_count() == 1:
         return jax.tree.map(jnp.asarray, tree)
@@ -53,7 +53,7 @@ def replicate(tree: Any, *, own: bool = False) -> Any:
 
 
 def zeros(shape: tuple[int, ...], *, own: bool = False) -> Array:
-    """Returns float32 zeros, made on every device and never on the host."""
+    """Returns float32 zeros, allocated on every device and never on the host."""
     sharding = NamedSharding(mesh(own=own), PartitionSpec())
     where = None if jax.device_count() == 1 else sharding
     return jnp.zeros(shape, jnp.float32, device=where)
@@ -63,9 +63,9 @@ def zeros(shape: tuple[int, ...], *, own: bool = False) -> Array:
 def compiler_options() -> dict[str, bool]:
     """Returns XLA's options for programs with convolutions, for `jax.jit`.
 
-    On an NVIDIA GPU, channels-last for every convolution: without it XLA hands cuDNN
-    channels-first arrays, and a third of a case's time goes to turning them round (one
-    H200). Empty elsewhere, and where the installed XLA has no such option.
+    On an NVIDIA GPU every convolution is channels-last: otherwise XLA passes
+    channels-first arrays to cuDNN, and transposing them takes a third of a case's time
+    (one H200). Empty on other devices, and if the installed XLA lacks the option.
     """
     if "cuda" not in jax.extend.backend.get_backend().platform_version.lower():
         return {}
@@ -76,9 +76,9 @@ def compiler_options() -> dict[str, bool]:
 def once_options() -> dict[str, int]:
     """Returns XLA's options for a program that runs once, for `jax.jit`.
 
-    On a CPU less is optimised, for the same bits: the program that draws the weights of
-    a network of 8 features took 18 s to compile and takes 4 (two cores). Empty
-    elsewhere.
+    On a CPU it is optimised less, with the same results bit for bit: compiling the
+    program that draws the weights of a network of 8 features takes 4 s instead of 18 s
+    (two cores). Empty on other devices.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -96,7 +96,7 @@ def accepted(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def memory_bytes() -> int:
-    """Returns the memory of a device; of a CPU, what the system can spare now."""
+    """Returns the bytes of memory of a device; of a CPU, the memory available now."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit", psutil.virtual_memory().available)
 
@@ -108,7 +108,7 @@ def rounded_up(count: int, *, own: bool = False) -> int:
 
 
 def check_batch(batch: int) -> None:
-    """Raises InputError when a batch cannot be divided evenly."""
+    """Raises InputError when a batch is not divisible by the number of devices."""
     if batch % jax.device_count():
         raise InputError(
             f"train.batch is {batch}, which {jax.device_count()} devices cannot share "
@@ -122,7 +122,7 @@ def _place(array: np.ndarray, spec: PartitionSpec, own: bool) -> Array:
 
 
 def _constrain(tree: Any, spec: PartitionSpec, own: bool) -> Any:
-    # A constraint on one device would change its compiled programs for nothing.
+    # On one device a constraint would only change the compiled program.
     devices = mesh(own=own)
     if devices.size == 1:
         return tree

@@ -1,6 +1,6 @@
-"""Training patches from device memory, or from the host where it is too small.
+"""Training patches from device memory or, where that is too small, from the host.
 
-Both give the same patches for the same step, so a run may change between them.
+Both give the same patches at the same step, so a run may switch between them.
 """
 
 import functools
@@ -27,16 +27,16 @@ Feed = Callable[[TrainState, int], tuple[TrainState, Array]]
 
 
 def fits_device(cohort: Cohort) -> bool:
-    """Returns whether the training set takes half of a device's memory at most."""
+    """Tells whether the training set takes at most half of a device's memory."""
     cases = len(cohort.split.train)
     size = cases * (cohort.images[0].nbytes + cohort.labels[0].nbytes)
     return not runtime.all_max(size > 0.5 * devices.memory_bytes())
 
 
 def build_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
-    """Returns the feed that `config.train.residence` asks for.
+    """Returns the feed that `config.train.residence` selects.
 
-    Raises InputError when the devices cannot share a batch evenly.
+    Raises InputError when the batch is not divisible by the number of devices.
     """
     devices.check_batch(config.train.batch)
     residence = config.train.residence
@@ -52,7 +52,7 @@ def _train_indices(cohort: Cohort) -> np.ndarray:
 
 
 def _build_draw(config: Config, cohort: Cohort) -> Callable[[Array], tuple]:
-    """Returns a function step -> (cases, corners), cases within the training set."""
+    """Returns a function step -> (cases, corners); cases index the training set."""
     train = config.train
     indices = _train_indices(cohort)
     foreground = jnp.asarray(cohort.foreground[indices])
@@ -112,7 +112,7 @@ def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
     px, py, pz = config.train.patch_shape
 
     def gather(first: int) -> tuple[np.ndarray, np.ndarray]:
-        """Reads the patches of the updates from `first` on."""
+        """Reads the patches of the call that begins with update `first`."""
         cases, corners = jax.device_get(draw_many(jnp.int32(first)))
         places = [
             (indices[case], slice(x, x + px), slice(y, y + py), slice(z, z + pz))
@@ -144,15 +144,16 @@ def _host_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:
 def repeat(
     train_step: Callable, take: Callable, length: int, *, scanned: bool | None = None
 ) -> Callable[..., tuple[TrainState, Array]]:
-    """Returns a function (state, data) -> (state, losses [length]) of `length` steps.
+    """Returns a function (state, data) -> (state, losses (length,)) of `length` steps.
 
     Args:
       train_step: (state, batch) -> (state, loss).
       take: (state, data, i) -> the batch of step i of the call.
       length: updates per call.
-      scanned: all in one program (lax.scan), or one program per step. By default
-        scanned on an accelerator only: on a CPU, XLA runs the body of a loop at half
-        the speed of the same body alone (0.46 s against 0.25 s a step of the demo).
+      scanned: True runs all steps in one program (lax.scan), False one program per
+        step. The default is True on accelerators and False on CPUs, where XLA runs the
+        body of a loop at half the speed of the body alone (0.46 s against 0.25 s per
+        step of the demo).
     """
 
     def one_step(state: TrainState, data, i: Array):

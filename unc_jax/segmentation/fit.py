@@ -1,4 +1,4 @@
-"""Training of one config: start or resume, step, validate, save, stop on a signal."""
+"""Training loop of one config: start or resume, update, validate, save, stop."""
 
 import contextlib
 import signal
@@ -28,8 +28,8 @@ from unc_jax.segmentation.train import (
     variables_of,
 )
 
-# A function (variables of the network, stopping) -> mean Dice of the validation cases;
-# None when `stopping()` was true before one of them.
+# A function (variables of the network, stopping) -> mean Dice of the validation cases,
+# or None if `stopping()` returned True before the last of them.
 Validate = Callable[[dict[str, Any], Callable[[], bool]], float | None]
 
 
@@ -46,16 +46,16 @@ def fit(
 ) -> TrainState:
     """Trains to `config.train.steps`, from the latest checkpoint where there is one.
 
-    Resumes from the newest checkpoint whose checksum holds, starts from scratch when
+    Resumes from the newest checkpoint with a valid checksum, or starts from scratch if
     none was ever saved. Writes config.json, metrics.jsonl, progress.png and checkpoints
-    (`folder_of`). Several processes train together, on all their devices; the main one
-    writes.
+    (`folder_of`). Several processes train together on all their devices; the main
+    process writes.
 
     Raises:
-      InputError: resumed under a changed config or cohort (nothing is written then), or
-        no usable checkpoint.
-      FloatingPointError: the loss became NaN or infinite; names the steps.
-      Stopped: SIGTERM or SIGINT; the state was saved.
+      InputError: the run was started with another config or cohort (nothing is written
+        then), or no checkpoint is usable.
+      FloatingPointError: the loss became NaN or infinite; the message names the steps.
+      Stopped: SIGTERM or SIGINT was received; the state was saved.
     """
     devices.check_batch(config.train.batch)
     check_resumable(config, cohort.fingerprint, workdir)
@@ -100,7 +100,7 @@ class _Run(NamedTuple):
             self.config, self.cohort, build_train_step(self.config, model)
         )
         first, note = step, ""
-        # A run stopped within its validation makes up for it.
+        # A run that was stopped during validation validates first when it resumes.
         missing = self._is_due(step) and not log.has(step, "validation_dice")
         if runtime.broadcast(missing):
             self._validate_and_save(state, step, log)
@@ -118,7 +118,7 @@ class _Run(NamedTuple):
             if self._signal():
                 self._save_and_stop(state, step)
             if step == first + train.steps_per_call:
-                progress.restart_clock(step)  # the first call compiled
+                progress.restart_clock(step)  # the first call included compilation
             progress(step, f"loss {loss:.4f}{note}")
         return state
 
@@ -133,7 +133,8 @@ class _Run(NamedTuple):
         if score is None:
             self._save_and_stop(state, step)
         _warn_if_empty(score, step)
-        # Logged before it is saved: a run killed in between would never log it.
+        # Logged before the checkpoint is saved: otherwise a run killed in between would
+        # never log it.
         if runtime.is_main():
             log.write(step, validation_dice=score)
             plot_curves(log.read(), self.workdir / "progress.png")
@@ -178,7 +179,7 @@ def _finite_mean(losses: jax.Array, step: int) -> float:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT; a second one of them stops at once."""
+    """Collects SIGTERM and SIGINT; a second signal raises KeyboardInterrupt."""
     received: list[int] = []
 
     def note(number: int, frame) -> None:

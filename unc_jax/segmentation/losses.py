@@ -1,4 +1,4 @@
-"""Losses that a configuration can name: the table LOSSES, and the two of the paper."""
+"""Loss functions of the paper, and LOSSES, the table of those a config can name."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,8 +8,8 @@ from jax import Array
 
 from unc_jax.config import Config
 
-# The smallest probability whose logarithm is taken, as in Keras; float32 resolves
-# 1 - 1e-7 from 1.
+# Probabilities are clipped to this distance from 0 and 1 before the logarithm, as in
+# Keras; float32 distinguishes 1 - 1e-7 from 1.
 _TINY = 1e-7
 
 
@@ -23,7 +23,7 @@ def soft_dice_loss(
     Args:
       probabilities: foreground probabilities (b, x, y, z).
       labels: 0/1, same shape, any dtype.
-      smooth: s, in voxels. Both empty gives a loss of 0, finite gradients everywhere.
+      smooth: s, in voxels. It keeps gradients finite; the loss of two empty masks is 0.
 
     Returns:
       Scalar in [0, 1).
@@ -40,12 +40,12 @@ def weighted_categorical_crossentropy(
     """Returns the mean over voxels of W[true, predicted] * -log p(true class).
 
     Args:
-      probabilities: foreground probabilities (b, x, y, z); 0 and 1 are clipped to
-        1e-7 from the ends, so the loss is finite there.
+      probabilities: foreground probabilities (b, x, y, z), clipped to 1e-7 ... 1 - 1e-7
+        so that the loss is finite.
       labels: 0/1, same shape.
-      weights: 2x2, row = true class, column = class predicted by p >= 0.5. Constant
-        rows are ordinary class weights; unequal rows weigh the confusion matrix
-        (DeepNeuro). The predicted class carries no gradient.
+      weights: 2x2, row = true class, column = class predicted by p >= 0.5. Rows of
+        equal entries are ordinary class weights; unequal entries weight the confusion
+        matrix (DeepNeuro). No gradient flows through the predicted class.
 
     Returns:
       Scalar >= 0.
@@ -63,7 +63,7 @@ def soft_dice_from_logits(logits: Array, labels: Array) -> Array:
 def weighted_crossentropy_from_logits(
     logits: Array, labels: Array, *, weights: Sequence[Sequence[float]]
 ) -> Array:
-    """Returns `weighted_categorical_crossentropy` of sigmoid(logits), never clipped."""
+    """Returns `weighted_categorical_crossentropy` of sigmoid(logits), unclipped."""
     signed = jnp.where(labels > 0, logits, -logits)
     return _weighted_mean(-jax.nn.log_sigmoid(signed), logits >= 0, labels, weights)
 
@@ -78,9 +78,9 @@ def _weighted_mean(
     return jnp.mean(jax.lax.stop_gradient(factor) * losses)
 
 
-# By config.loss.name. A loss is a function (logits (b, x, y, z) float32, labels 0/1 of
-# the same shape, config.loss) -> scalar. To add one, write it and enter it here; fields
-# that it needs go to configs/base.py.
+# Keys are values of config.loss.name. A loss is a function (logits (b, x, y, z)
+# float32, labels 0/1 of the same shape, config.loss) -> scalar. To add one, write the
+# function and add an entry here; fields that it needs go into configs/base.py.
 Loss = Callable[[Array, Array, Config], Array]
 LOSSES: dict[str, Loss] = {
     "dice": lambda logits, labels, loss: soft_dice_from_logits(logits, labels),

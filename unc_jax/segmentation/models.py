@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from unc_jax.config import Config
 from unc_jax.segmentation.unet import UNet3D
 
-# By config.model.name. An entry is a function that returns a flax module; its keyword
-# arguments are the other fields of config.model, with `dtype` in place of
-# compute_dtype, and it may ignore those it does not need. The module's __call__ has the
-# arguments of UNet3D.__call__: from images (b, x, y, z, 1), whose axes are multiples of
-# 2**(depth - 1), to foreground logits (b, x, y, z) float32.
+# Keys are values of config.model.name. An entry is a function that returns a flax
+# module; its keyword arguments are the other fields of config.model, with `dtype` in
+# place of compute_dtype, and it may ignore some of them. The module's __call__ has the
+# arguments of UNet3D.__call__ and maps images (b, x, y, z, 1), whose axes are multiples
+# of 2**(depth - 1), to foreground logits (b, x, y, z) float32.
 MODELS: dict[str, Callable[..., nn.Module]] = {"unet3d": UNet3D}
 
 
@@ -27,9 +27,9 @@ def build_model(config: Config) -> Any:
 
 
 def compute_dtype(name: str) -> Any:
-    """Returns the dtype of that name.
+    """Returns the dtype that `model.compute_dtype` names.
 
-    "auto" is bfloat16 on devices whose matrix units compute in it, else float32.
+    "auto" is bfloat16 on devices whose matrix units support it, else float32.
     """
     if name != "auto":
         return jnp.dtype(name)
@@ -40,10 +40,11 @@ def compute_dtype(name: str) -> Any:
 
 
 def multiplies_bfloat16(capability: str) -> bool:
-    """Tells whether a GPU's matrix units do: NVIDIA's from 8.0 on, AMD's CDNA.
+    """Tells whether a GPU's matrix units support bfloat16.
 
-    capability: as JAX has it, a number of NVIDIA's, a name of AMD's: "9.0", "gfx90a".
-    Of AMD's all gfx9 that ROCm still supports are CDNA; "" is no GPU.
+    True for NVIDIA from compute capability 8.0 and for AMD CDNA. capability: as JAX
+    reports it, a number for NVIDIA ("9.0"), a name for AMD ("gfx90a"); "" for other
+    devices. All gfx9 GPUs that ROCm still supports are CDNA.
     """
     number = re.fullmatch(r"\d+(\.\d+)?", capability)
     return float(capability) >= 8 if number else capability.startswith("gfx9")

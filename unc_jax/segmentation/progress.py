@@ -1,4 +1,4 @@
-"""Progress of long work: a line with rate and time left, a log of metrics, curves."""
+"""Progress of long work: a line with rate and time left, a log of metrics, plots."""
 
 import json
 import sys
@@ -19,10 +19,10 @@ _REDRAW_EVERY_S = 0.2  # on a terminal
 class Progress:
     """Progress line of one job; call it with the number of units done so far.
 
-    total, unit: how many there are, of what, say "case".
-    On a terminal one line is redrawn; elsewhere a plain line comes every ten seconds
-    and at the end. Units that were done before this process began count for the per
-    cent, not for the rate. Of several processes the main one alone prints.
+    total: number of units; unit: their name, e.g. "case". On a terminal one line is
+    redrawn; otherwise a plain line is printed every ten seconds and at the end. Units
+    `done` before this process started count towards the percentage, not the rate. Only
+    the main process prints.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Progress:
         self._stream.flush()
 
     def restart_clock(self, done: int) -> None:
-        """Counts rates from here on only, so that compilation does not slow them."""
+        """Measures the rate from now on, so that it does not include compilation."""
         self._first, self._started = done, time.monotonic()
 
     def _line(self, done: int, now: float, note: str) -> str:
@@ -71,7 +71,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Returns 45 s, 12 min or 3 h 05 min."""
+    """Formats a duration as "45 s", "12 min" or "3 h 05 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -83,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 class MetricLog:
-    """The file metrics.jsonl: one JSON object a line, appended as it comes."""
+    """The file metrics.jsonl: one JSON object per line, appended at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -95,7 +95,7 @@ class MetricLog:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
-        """Returns all whole lines; one torn by a kill is left out."""
+        """Returns the records of all complete lines; a truncated line is skipped."""
         if not self._path.exists():
             return []
         records = []
@@ -111,7 +111,7 @@ class MetricLog:
         return any(r["step"] == step and name in r for r in self.read())
 
     def rewind(self, step: int) -> None:
-        """Drops what was logged after `step`: a resumed run logs it again."""
+        """Removes the records after `step`, which a resumed run logs again."""
         kept = [record for record in self.read() if record["step"] <= step]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         if self._path.exists() and self._path.read_text(encoding="utf-8") != text:

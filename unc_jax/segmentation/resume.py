@@ -1,4 +1,4 @@
-"""Check of a started training: which fields may change before it goes on."""
+"""Check whether a training can be resumed: which config fields may change."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from unc_jax.config import Config, check_format, differences, flat_config, upgra
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import Checkpoints, folder_of
 
-# Fields that a resumed run may change: they touch no update that was made.
+# Fields that a resumed run may change: completed updates do not depend on them.
 _FREE_FIELDS = (
     "evaluate.",
     "data.",  # the cohort's fingerprint is compared instead
@@ -23,14 +23,14 @@ _FREE_FIELDS = (
 def check_resumable(
     config: Config, cohort: str | None, workdir: Path, *, to_train: bool = True
 ) -> int | None:
-    """Returns the newest step saved, None when there is none; only reads.
+    """Returns the newest saved step, None without one; reads files only.
 
-    Raises InputError when the run was started under another config.
-    cohort: fingerprint of the prepared cohort; None: of any. to_train: also the number
-    of steps must be one that training can go on to.
+    cohort: fingerprint of the prepared cohort; None is not compared. to_train: also
+    check that train.steps is not below the newest step. Raises InputError when the run
+    was started with another config or cohort.
     """
     folder = folder_of(workdir, config.train.checkpoints)
-    # One answer for all: another process may just be making the folder.
+    # One answer for all processes: another one may be creating the folder now.
     if not runtime.broadcast(folder.is_dir()):
         return None
     with Checkpoints(folder, read_only=True) as checkpoints:
@@ -51,8 +51,8 @@ def check_resumable(
 def check_same(now: dict[str, Any], then: dict[str, Any]) -> None:
     """Raises InputError that names the fields in which two flat configs differ.
 
-    Fields that touch no update are free. So is train.steps, unless a schedule ends
-    there.
+    Fields that no completed update depends on may differ; train.steps too, unless the
+    schedule is "cosine", which ends there.
     """
     free = _FREE_FIELDS
     if now.get("cohort") != then.get("cohort"):
@@ -66,5 +66,5 @@ def check_same(now: dict[str, Any], then: dict[str, Any]) -> None:
     if changed:
         raise InputError(
             f"this run was started under another config ({'; '.join(changed)}); "
-            "set these back to go on with it, or choose another --workdir"
+            "set these back to resume it, or choose another --workdir"
         )

@@ -1,4 +1,4 @@
-"""Sliding-window inference over a whole volume, the mean of overlapping windows."""
+"""Sliding-window inference over a whole volume; overlapping windows are averaged."""
 
 import functools
 import math
@@ -12,8 +12,8 @@ from jax import Array, lax
 from unc_jax.data import patches
 from unc_jax.segmentation import devices
 
-# From windows (b, x, y, z, 1), their places int[b] in the grid and other arguments to
-# foreground probabilities (n, b, x, y, z).
+# Maps windows (b, x, y, z, 1), their indices int (b,) in the grid of windows and other
+# arguments to foreground probabilities (n, b, x, y, z).
 WindowFunction = Callable[..., Array]
 
 
@@ -27,16 +27,16 @@ def build_sweep(
 ) -> Callable[..., Array]:
     """Builds sweep(volume, *arguments) -> (n, x, y, z) float32.
 
-    One jitted program serves every batch of windows of every volume of one shape: the
-    last batch is filled up with windows that do not count. The devices of this process
-    share the windows of a batch; `arguments` must lie whole on each of them
+    One jitted program serves every batch of windows of all volumes of one shape: the
+    last batch is padded with windows that are ignored. The windows of a batch are
+    sharded over the devices of this process; `arguments` must be replicated on them
     (`devices.replicate`).
 
     Args:
       window_function: called as (windows, places, *arguments) inside jit.
-      outputs: n, the number of volumes that the window function fills at once.
+      outputs: n, the number of volumes that the window function computes at once.
       patch_shape, overlap: see `window_corners`.
-      window_batch: windows per call at most.
+      window_batch: largest number of windows per call.
     """
     patch_shape = tuple(patch_shape)
     accumulate = _build_accumulate(window_function, patch_shape)
@@ -44,10 +44,10 @@ def build_sweep(
     def sweep(volume, *arguments) -> Array:
         """Returns the mean over the windows of a volume (x, y, z)."""
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
-        if not isinstance(volume, Array):  # else it lies on the devices already
+        if not isinstance(volume, Array):  # otherwise it is on the devices already
             volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         total = devices.zeros((outputs, *volume.shape), own=True)
-        # As few idle windows as the number of calls allows: 5 in fours are 3 + 2.
+        # As few padding windows as the number of calls allows: 5 by 4 are 3 + 2.
         calls = -(-len(corners) // window_batch)
         size = devices.rounded_up(-(-len(corners) // calls), own=True)
         for start in range(0, len(corners), size):
@@ -99,15 +99,15 @@ def plane_window(
     overlap: Sequence[float],
     depth: int,
 ) -> tuple[int, int, int]:
-    """Returns a window of the volume's plane and the patch's depth, voxels (x, y, z).
+    """Returns a window as wide as the volume, as deep as a patch, voxels (x, y, z).
 
-    On trained models such windows give a Dice at least as good as windows of the
-    patch's size, in a third to a half of the time: no borders within the plane, where
-    the network sees zeros in place of the surroundings, and no voxels seen twice.
+    For trained models such windows give a Dice at least as good as windows of the
+    patch's size, in a third to a half of the time: they have no borders within the
+    plane, where the network sees zero padding, and no voxel is computed twice.
 
-    A side that a U-Net of `depth` levels cannot halve depth - 1 times is covered by two
-    windows that overlap by the fraction `overlap` or more; no side of the window is
-    shorter than the patch's.
+    A side that is not divisible by 2**(depth - 1) is covered by two windows that
+    overlap by at least the fraction `overlap`; no side of the window is shorter than
+    the patch's.
     """
     factor = 2 ** (depth - 1)
 
@@ -130,7 +130,7 @@ def build_point_prediction(
 ) -> Callable[..., Array]:
     """Builds a function (variables, volume) -> foreground probabilities (x, y, z).
 
-    Dropout off, normalisation on running averages: deterministic.
+    It is deterministic: dropout is off, and BatchNorm uses its running averages.
     """
 
     def window_function(windows: Array, places: Array, variables) -> Array:
@@ -156,9 +156,10 @@ def build_features(
 ) -> Callable[..., np.ndarray]:
     """Builds a function (variables, volume (x, y, z)) -> features (c,) float32.
 
-    The mean over the windows of what the network sows as "pooled", the U-Net the mean
-    over voxels of its bottleneck; c is 0 for a network that sows none. Dropout off.
-    Costs the way down alone: XLA leaves out what the features do not need.
+    Features are the mean over the windows of the value that the network sows as
+    "pooled": in the U-Net, the mean over the voxels of its bottleneck. c is 0 for a
+    network that sows none. Dropout is off. Only the encoder is computed, because XLA
+    removes unused operations.
     """
     patch_shape = tuple(patch_shape)
 
@@ -176,7 +177,7 @@ def build_features(
         volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         size = min(window_batch, len(corners))
-        # The last batch is filled up, so that one program serves all.
+        # The last batch is padded, so that all batches use one program.
         starts = range(0, len(corners), size)
         places = [np.minimum(np.arange(s, s + size), len(corners) - 1) for s in starts]
         found = [np.asarray(of_windows(variables, volume, corners[p])) for p in places]

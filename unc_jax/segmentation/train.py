@@ -22,10 +22,10 @@ class TrainState(NamedTuple):
     """State that changes from step to step.
 
     Attributes:
-      step: completed updates.
+      step: number of completed updates.
       params, batch_stats: of the network; batch_stats is {} without BatchNorm.
       optimizer: optax state.
-      average: exponential moving average of params, {} when none is kept.
+      average: exponential moving average of params; {} without train.average_decay.
     """
 
     step: Array
@@ -59,9 +59,10 @@ def state_shapes(config: Config, model) -> TrainState:
 
 
 def empty_state(config: Config, model) -> TrainState:
-    """Returns zeros of the shapes and types of `create_state`'s result.
+    """Returns zeros with the shapes and types of `create_state`'s result.
 
-    A checkpoint is read into it. Drawing weights would take seconds of compiling.
+    Checkpoints are restored into it; drawing weights instead would take seconds to
+    compile.
     """
     shapes = state_shapes(config, model)
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -85,7 +86,7 @@ def _first_state(config: Config, variables: Any) -> TrainState:
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
-    """Returns the variables of the network, with averaged weights if those are kept."""
+    """Returns the variables of the network, with the averaged weights if there are."""
     variables = {"params": state.average or state.params}
     return (
         {**variables, "batch_stats": state.batch_stats}
@@ -97,9 +98,10 @@ def variables_of(state: TrainState) -> dict[str, Any]:
 def build_objective(config: Config, model) -> Callable:
     """Builds a pure (params, batch_stats, images, labels, key) -> (loss, batch_stats).
 
-    Images and labels are patches (b, x, y, z); dropout, under `key`, and batch
-    statistics are on. With `rematerialise` its gradient keeps the convolutions' results
-    alone: at 32 features 325 MB of a patch of 128x128x16 instead of 1.8 GB.
+    Images and labels are patches (b, x, y, z); dropout, drawn from `key`, and batch
+    statistics are on. With `train.rematerialise` only the convolutions' results are
+    kept for the gradient: 325 MB instead of 1.8 GB for a patch of 128x128x16 at 32
+    features.
     """
     loss_function = LOSSES[config.loss.name]
 
@@ -127,8 +129,8 @@ def build_objective(config: Config, model) -> Callable:
 def build_train_step(config: Config, model) -> Callable:
     """Builds a pure function (state, (images, labels)) -> (state, loss).
 
-    Images (b, x, y, z) of any float type, labels 0/1. Dropout masks and flips are
-    functions of (seed, step).
+    Images are (b, x, y, z) of any float type, labels 0/1 of the same shape. Dropout
+    masks and flips are functions of (seed, step).
     """
     optimizer = build_optimizer(config.train)
     objective = build_objective(config, model)

@@ -22,10 +22,10 @@ GROUP = 8  # channels of a group
 # Name under which rematerialisation finds the results of convolutions.
 CONVOLUTION = "convolution"
 
-# Running averages over about the last 50 updates: settled even in short trainings.
+# Running averages over about the last 50 updates: accurate even in short trainings.
 _BATCH_NORM_MOMENTUM = 0.98
 
-# From activations (b, z, x, y, c) to what dropout leaves of them.
+# Applies dropout to activations (b, z, x, y, c).
 Drop = Callable[[Array], Array]
 
 
@@ -38,10 +38,10 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: Array, train: bool, drop: Drop | None) -> Array:
-        """Returns the block's output for one input, or for the two of the way up.
+        """Returns the block's output for one input, or for the two of the decoder.
 
-        These are a volume of half the size, which is upsampled, and the skip. Dropout
-        and normalisation are two separate switches.
+        Those two are a volume of half the size, which is upsampled, and the skip
+        connection. train: batch statistics. drop: None for no dropout.
         """
         shape = (3, 3, 3, sum(x.shape[-1] for x in inputs), self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
@@ -68,20 +68,21 @@ class ConvBlock(nn.Module):
 class UNet3D(nn.Module):
     """3D U-Net of DeepNeuro (Beers et al., 2018) with Monte Carlo dropout.
 
-    Level l has convolutions of `features * 2**l` and twice as many channels, max-pool 2
-    on the way down, nearest upsampling and concatenation on the way up, where level l
-    ends with `features * 2**l` channels. With features 32 and depth 4:
-    32-64 | 64-128 | 128-256 | 256-512, 14,605,377 trainable parameters.
+    In the encoder level l has two convolutions, of `features * 2**l` and of twice as
+    many channels, followed by max-pooling by 2. The decoder has nearest upsampling and
+    concatenation, and its level l ends with `features * 2**l` channels. With features
+    32 and depth 4: 32-64 | 64-128 | 128-256 | 256-512, 14,605,377 trainable parameters.
 
     Attributes:
       features: channels of the first convolution.
       depth: number of levels.
-      norm: "batch", "group" (8 channels a group) or "none", after the dropout.
+      norm: "batch", "group" (8 channels per group) or "none", after the dropout.
       dropout_kind: "spatial" drops whole channels, "element" single activations,
         "fixed" a fixed number of channels.
-      dropout_placement: "all" 3x3x3 convolutions, or the two of the "bottleneck".
-      dropout_rate: probability of a drop; survivors are scaled by 1 / (1 - rate).
-      dtype: of the computation; parameters, logits and reductions are float32.
+      dropout_placement: after "all" 3x3x3 convolutions, or only after the two of the
+        "bottleneck".
+      dropout_rate: probability of a drop; what is kept is scaled by 1 / (1 - rate).
+      dtype: type of the computation; parameters, logits and reductions are float32.
     """
 
     features: int = 32
@@ -98,10 +99,11 @@ class UNet3D(nn.Module):
 
         Args:
           x: z-scored images; each spatial axis divisible by 2**(depth - 1).
-          train: BatchNorm takes batch statistics and updates its running averages
+          train: BatchNorm uses batch statistics and updates its running averages
             (apply with mutable=["batch_stats"]); otherwise it uses the averages.
-          dropout: activations are dropped (needs rngs={"dropout": key}). Training is
-            (True, True), Monte Carlo sampling (False, True), a plain pass neither.
+          dropout: activations are dropped (needs rngs={"dropout": key}). (train,
+            dropout) is (True, True) in training, (False, True) in Monte Carlo sampling
+            and (False, False) for a deterministic pass.
 
         Raises:
           InputError: a spatial axis is not divisible by 2**(depth - 1).
@@ -116,25 +118,25 @@ class UNet3D(nn.Module):
             )
             return layer(*inputs, train=train, drop=drops.get(name))
 
-        x = x.transpose(0, 3, 1, 2, 4)  # z first: conv3d is fastest so
+        x = x.transpose(0, 3, 1, 2, 4)  # conv3d is fastest with z first
         skips, bottom = [], self.depth - 1
-        for level in range(bottom):  # the way down
+        for level in range(bottom):  # encoder
             x = block(f"down{level}_conv0", x)
             x = block(f"down{level}_conv1", x)
             skips.append(x)
             x = max_pool(x)
-        x = block(f"down{bottom}_conv0", x)  # the bottleneck
+        x = block(f"down{bottom}_conv0", x)  # bottleneck
         x = block(f"down{bottom}_conv1", x)
-        # (b, c), for those who ask for it: apply with mutable=["intermediates"].
+        # Features (b, c); apply with mutable=["intermediates"] to get them.
         self.sow("intermediates", "pooled", jnp.mean(x, (1, 2, 3), jnp.float32))
-        for level in reversed(range(bottom)):  # the way up
+        for level in reversed(range(bottom)):  # decoder
             x = block(f"up{level}_conv0", x, skips[level])
             x = block(f"up{level}_conv1", x)
         head = nn.Dense(1, dtype=jnp.float32, name="head")
         return head(x.astype(jnp.float32))[..., 0].transpose(0, 2, 3, 1)
 
     def _drops(self, channels: dict[str, int], batch: int) -> dict[str, Drop]:
-        """Returns the dropout of every block that has one, drawn from one key."""
+        """Returns the dropout function of every block that has one, from one key."""
         if self.dropout_rate == 0:
             return {}
         if self.dropout_placement == "bottleneck":
@@ -173,17 +175,17 @@ def channel_factors(
 ) -> list[Array]:
     """Draws the factor of each channel of each convolution: 0 where it is dropped.
 
-    "spatial": each channel by itself with probability `rate`, the others times
-    1 / (1 - rate) (Tompson et al., 2015). "fixed": the same number of channels every
-    time, rate * c rounded, at random, the others times c / kept; the capacity of the
-    network then does not vary from sample to sample.
+    "spatial" drops each channel independently with probability `rate` and scales the
+    others by 1 / (1 - rate) (Tompson et al., 2015). "fixed" always drops the same
+    number of channels, rate * c rounded, chosen at random, and scales the others by
+    c / kept; the capacity of the network then does not vary between samples.
 
-    The numbers of all convolutions are drawn together: one draw per convolution took a
-    quarter of the time in which a network compiles on a CPU.
+    The random numbers of all convolutions are drawn together, because one draw per
+    convolution took a quarter of the compile time of a network on a CPU.
 
     Args:
       channels: c of each convolution.
-      items: of a batch, each with a draw of its own.
+      items: size of the batch; each item has its own draw.
 
     Returns:
       Per convolution (items, c), float32.
@@ -215,10 +217,12 @@ def scale_channels(x: Array, factors: Array) -> Array:
 
 
 def drop_elements(x: Array, key: Array, *, rate: float) -> Array:
-    """Drops each activation (b, z, x, y, c) by itself, scales the others by
-    1 / (1 - rate) (Srivastava et al., 2014)."""
+    """Drops each activation independently (Srivastava et al., 2014).
+
+    x: (b, z, x, y, c); activations that are kept are scaled by 1 / (1 - rate).
+    """
     kept = jax.random.uniform(key, x.shape) < 1 - rate
-    # A choice, so that the gradient keeps a byte of each activation and not a number.
+    # `where` instead of a product: the gradient stores one byte per activation.
     return jnp.where(kept, x * jnp.asarray(_survivor_factor(rate), x.dtype), 0)
 
 
@@ -233,11 +237,11 @@ def check_divisible(patch_shape: tuple[int, ...], depth: int) -> None:
 
 
 def max_pool(x: Array) -> Array:
-    """Returns the largest of 2 x 2 x 2 neighbours, (b, z, x, y, c).
+    """Returns the maximum over blocks of 2 x 2 x 2 voxels, (b, z, x, y, c).
 
-    Pair by pair. The gradient of a maximum over a reshaped axis looks for the elements
-    that equal it, and where XLA computes those elements anew, rounded otherwise, it
-    finds none: in small networks whole gradients were lost.
+    Computed as maxima of pairs. The gradient of a maximum over a reshaped axis goes to
+    the elements that equal it; if XLA recomputes those elements with another rounding,
+    none is equal, and small networks lost whole gradients.
     """
     for axis in (1, 2, 3):
         pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
