@@ -326,7 +326,7 @@ def test_a_split_of_other_cases_is_refused(task, tmp_path):
 
 
 def test_open_refuses_what_is_not_finished(task, tmp_path):
-    with pytest.raises(InputError, match="is no prepared cohort"):
+    with pytest.raises(InputError, match="is not a prepared cohort"):
         open_cohort(tmp_path / "nowhere")
     cohort = prepare(task, SPLIT, tmp_path / "out", TUMOR)
     content = (cohort.path / "images.npy").read_bytes()

@@ -192,7 +192,7 @@ def test_a_missing_or_doubled_slice_is_named(series, place):
         ({"ImagePositionPatient": None}, "ImagePositionPatient is missing, empty"),
         ({"ImageOrientationPatient": [1, 0, 0]}, "ImageOrientationPatient is missing"),
         ({"Rows": None}, "Rows is missing, empty"),
-        ({"RescaleSlope": None}, "only a part of the series says RescaleSlope"),
+        ({"RescaleSlope": None}, "only some slices of the series have RescaleSlope"),
         ({"RescaleSlope": 0}, "RescaleSlope is 0"),
         ({"Rows": 60000, "Columns": 60000}, "60000 x 60000 voxels"),
     ],
@@ -238,7 +238,7 @@ def test_no_voxel_is_clipped_or_rounded(tmp_path, slope, intercept, stored, dtyp
 
 def test_one_slice_is_no_volume(tmp_path):
     write_slice(tmp_path / "a.dcm", np.zeros((2, 3)), (0, 0, 0))
-    with pytest.raises(InputError, match="one slice is no volume"):
+    with pytest.raises(InputError, match="one slice is not a volume"):
         dicom.read_series(files_of(tmp_path))
 
 

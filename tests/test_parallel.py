@@ -43,7 +43,7 @@ def _fails_at_two(number):
 
 
 def test_a_killed_process_is_one_line():
-    with pytest.raises(InputError, match="ended from outside"):
+    with pytest.raises(InputError, match="killed from outside"):
         list(parallel.map_cases(os._exit, [1, 1], voxels=LARGE))
 
 

@@ -18,16 +18,16 @@ _FORMAT = 1  # raise it when the same settings would give other arrays
 
 
 class Cohort(NamedTuple):
-    """Arrays of all cases, memory-mapped, and what describes them.
+    """Memory-mapped arrays of all cases, and their description.
 
-    ids: of the cases, in the order of the arrays' first axis.
-    images: float16 (cases, x, y, z), z-scored. Rounding is at most 2^-11 of a value:
-      0.05 to 0.1 HU at the ends of the paper's windows, far below the noise of CT.
+    ids: ids of the cases, in the order of the arrays' first axis.
+    images: float16 (cases, x, y, z), z-scored. The rounding error is at most 2^-11 of a
+      value: 0.05 to 0.1 HU at the ends of the paper's windows, far below CT noise.
     labels: uint8 (cases, x, y, z), 0 or 1.
-    foreground: int16 (cases, m, 3), places of label 1; row i holds the first
-      foreground_counts[i], int32 (cases,); the rest is 0.
+    foreground: int16 (cases, m, 3), voxel coordinates of label 1; only the first
+      foreground_counts[i] of case i, int32 (cases,), are valid, the rest is 0.
     records: entries of cases.json (geometry, box, affine, voxel_ml, ...).
-    statistics: mean and standard deviation that `images` was normalised by, ...
+    statistics: mean and standard deviation by which `images` were normalised, ...
     fingerprint: hash of the settings, the split and the content of the source files.
     settings: the recipe, as JSON.
     """
@@ -60,18 +60,17 @@ def prepare(
 ) -> Cohort:
     """Prepares the cases of `split` in destination/TARGET-KEY, and opens the result.
 
-    KEY is a digest of the recipe, the split and the content of the scans: what was
-    prepared before is opened, and another recipe never meets old arrays but gets a
-    folder of its own. destination/digests.json knows the content of unchanged files, so
-    that a second run reads no scan. A killed preparation
-    goes on behind the last finished case; until all are done their float32 volumes lie
-    in `parts` (5 bytes per voxel beside the final 3). `on_case` is called with
-    (done, total) after each case.
+    KEY is a digest of the recipe, the split and the content of the scans: a finished
+    folder is only opened, and another recipe has another folder. Digests of unchanged
+    files are stored in destination/digests.json, so that a second run reads no scan. A
+    killed preparation resumes after the last finished case; until all are finished,
+    their float32 volumes are in `parts` (5 bytes per voxel in addition to the final 3).
+    `on_case` is called with (done, total) after each case.
 
     Raises:
-      InputError: cases that cannot be read or have no organ (all of them in one
-        message, after the others are done), a case without label or unknown, a full
-        disk, a training set without any spread, another process at work in the folder.
+      InputError: cases are unreadable or have no organ (all in one message, after the
+        others are finished), a case is unknown or has no label, the disk is full, all
+        voxels of the training set are equal, or another process uses the folder.
     """
     cases, destination = _cases(source, split), Path(destination)
     settings = recipe.to_json()
@@ -105,7 +104,9 @@ def open_cohort(path: Path) -> Cohort:
             raise ValueError(f"arrays are not of shape {expected}")
     except FileNotFoundError as error:
         name = Path(error.filename).name
-        raise InputError(f"{path} is no prepared cohort (no {name})") from None
+        raise InputError(
+            f"{path} is not a prepared cohort (it has no {name})"
+        ) from None
     except (OSError, ValueError, KeyError) as error:
         cause = " ".join(str(error).split())
         raise InputError(f"{path} is damaged ({cause}); delete it") from None
@@ -136,9 +137,9 @@ def _cases(source: Task, split: Split) -> list[Case]:
 
 
 def _digests(cases: Sequence[Case], destination: Path) -> list[list[str]]:
-    """Returns id and SHA-256 of the image and of the label of each case.
+    """Returns the case id and SHA-256 of every image and label.
 
-    Files whose size and times stay are not read again: destination/digests.json.
+    Files with unchanged size and times are not read again (destination/digests.json).
     """
     record = destination / "digests.json"
     try:

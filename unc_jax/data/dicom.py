@@ -13,26 +13,26 @@ from unc_jax.data.geometry import Geometry, to_canonical
 from unc_jax.data.nifti import Scan
 from unc_jax.errors import InputError
 
-# Positions are often rounded to 0.1 mm: places are then wrong by half of that, and
-# distances of slices by all of it.
+# Positions are often rounded to 0.1 mm: they are then wrong by up to half of that, and
+# distances between slices by up to all of it.
 _ROUNDED_MM = 0.06
-_GAP = 0.05  # largest unevenness of the slices' distance, as a share of it
+_GAP = 0.05  # largest deviation of the slice distance, as a share of it
 _MOST_TILT = 45.0  # degrees; gantries reach 30
-_MOST_PIXELS = 1 << 26  # of a slice; detectors have 2^18 to 2^22
-# Of a series, 4 GB of int16 or 8 GB of float32; 1024 x 1024 x 2000 are as many.
+_MOST_PIXELS = 1 << 26  # per slice; detectors have 2^18 to 2^22
+# Per series: 4 GB of int16 or 8 GB of float32, as in 1024 x 1024 x 2000 voxels.
 _MOST_VOXELS = 1 << 31
-_MOST_CODED = 4  # bytes of a coded voxel; uncompressed ones have 2, of floats 4
-_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts towards left and back
+_MOST_CODED = 4  # bytes per coded voxel; uncompressed ones have 2, floats 4
+_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM axes point to the left and back
 
 
 class Slice(NamedTuple):
-    """Place and scale of a slice.
+    """Position and scale of a slice.
 
     Attributes:
       row, column: directions in which the column and the row index grow, LPS.
       position: of the first voxel, LPS mm.
       spacing: between rows and between columns, mm.
-      scale: slope and intercept of the voxels; None where the file says none.
+      scale: slope and intercept of the voxels; None if the file has none.
     """
 
     path: Path
@@ -45,13 +45,13 @@ class Slice(NamedTuple):
 
 
 def read_series(files: tuple[Path, ...]) -> Scan:
-    """Reads the voxels of one series, rescaled (of CT in HU), canonical order.
+    """Reads the voxels of one series, rescaled (CT in HU), in canonical order.
 
-    They are int16, or float32 where a value is not whole or no int16, as of PET and MR.
-    Slices are sorted along their normal. Those of a tilted gantry make a sheared grid,
-    of which the affine tells. Raises InputError, naming a file, for slices that differ
-    in size, direction or distance (a missing or doubled one too), for attributes that
-    are missing, for colours, and for a compression that no installed decoder reads.
+    They are int16, or float32 if a value is no whole number within int16, as in PET and
+    MR. Slices are sorted along their normal; a tilted gantry gives a sheared grid,
+    which the affine describes. Raises InputError that names a file for slices that
+    differ in size, direction or distance (also a missing or duplicated slice), missing
+    attributes, colours, and a compression that no installed decoder reads.
     """
     found, voxels = [], 0
     for path in files:
@@ -71,11 +71,16 @@ def read_series(files: tuple[Path, ...]) -> Scan:
 
 
 def read_slice(one: Any, path: Path) -> Slice:
-    """Returns the place of a slice, of pydicom's data set; InputError names a gap."""
+    """Returns position and scale of a slice from pydicom's data set.
+
+    Raises InputError for a missing or invalid attribute.
+    """
     directions = _numbers(one, "ImageOrientationPatient", 6, path).reshape(2, 3)
     row, column = directions
     if not np.allclose(directions @ directions.T, np.eye(2), atol=1e-2):
-        raise InputError(f"{path}: ImageOrientationPatient is no pair of directions")
+        raise InputError(
+            f"{path}: ImageOrientationPatient is not two orthogonal unit vectors"
+        )
     spacing = _numbers(one, "PixelSpacing", 2, path)
     rows, columns = (
         int(_numbers(one, name, 1, path)[0]) for name in ("Rows", "Columns")
@@ -94,7 +99,7 @@ def read_slice(one: Any, path: Path) -> Slice:
 
 
 def sort_slices(slices: list[Slice]) -> list[Slice]:
-    """Sorts slices along the normal of the first; InputError where they differ."""
+    """Sorts slices along the normal of the first; InputError if they do not match."""
     first = slices[0]
     for one in slices:
         same = one.size == first.size
@@ -107,8 +112,8 @@ def sort_slices(slices: list[Slice]) -> list[Slice]:
         for value, usual in zip(one.scale, first.scale, strict=True):
             if (value is None) != (usual is None):
                 raise InputError(
-                    f"{one.path}: only a part of the series says "
-                    "RescaleSlope and RescaleIntercept; export it again"
+                    f"{one.path}: only some slices of the series have RescaleSlope and "
+                    "RescaleIntercept; export it again"
                 )
     return sorted(slices, key=lambda one: float(one.position @ _normal(first)))
 
@@ -121,7 +126,7 @@ def _affine(slices: list[Slice]) -> np.ndarray:
     """Returns the 4x4 affine, (column, row, slice) -> RAS mm, of sorted slices."""
     first = slices[0]
     if len(slices) < 2:
-        raise InputError(f"{first.path}: one slice is no volume")
+        raise InputError(f"{first.path}: one slice is not a volume")
     positions = np.stack([one.position for one in slices])
     _check_gaps(positions @ _normal(first), slices)
     step, origin = _line(positions)
@@ -137,10 +142,13 @@ def _affine(slices: list[Slice]) -> np.ndarray:
     if off[worst] > 2 * _ROUNDED_MM + _GAP * np.linalg.norm(step):
         raise InputError(
             f"{slices[worst].path}: lies {off[worst]:.3g} mm beside the line of the "
-            "other slices: no tilt of the gantry, but uneven positions"
+            "other slices: uneven positions, not a gantry tilt"
         )
     if tilt > _MOST_TILT:
-        raise InputError(f"{first.path}: its series has a tilt of {tilt:.0f} degrees")
+        raise InputError(
+            f"{first.path}: its series has a gantry tilt of {tilt:.0f} degrees, more "
+            f"than {_MOST_TILT:g}"
+        )
     affine = np.eye(4)
     affine[:3, 0] = first.row * first.spacing[1]  # along a row the column index grows
     affine[:3, 1] = first.column * first.spacing[0]
@@ -163,9 +171,9 @@ def _check_gaps(places: np.ndarray, slices: list[Slice]) -> None:
     if usual <= 0 or odd.any():
         where = int(odd.argmax())
         raise InputError(
-            f"{slices[where + 1].path}: lies {gaps[where]:.3g} mm behind the slice "
+            f"{slices[where + 1].path}: lies {gaps[where]:.3g} mm from the slice "
             f"before, {slices[where].path.name}, the others {usual:.3g} mm; a slice is "
-            "missing or doubled"
+            "missing or duplicated"
         )
 
 
@@ -190,7 +198,7 @@ def _pixels(one: Any, place: Slice) -> np.ndarray:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{place.path}: voxels cannot be decoded ({reason})") from None
     if pixels.shape != place.size:
-        raise InputError(f"{place.path}: has colours or several frames")
+        raise InputError(f"{place.path}: is a colour or multi-frame image")
     slope, intercept = place.scale
     with np.errstate(all="ignore"):  # what no number holds, the case's checks refuse
         scaled = pixels.astype(np.float32) * (1 if slope is None else slope)
@@ -200,10 +208,10 @@ def _pixels(one: Any, place: Slice) -> np.ndarray:
 
 
 def _check_coded(one: Any, place: Slice) -> None:
-    """Raises InputError for compressed voxels that a decoder would give much memory.
+    """Raises InputError for compressed voxels that would decode to too much memory.
 
-    Decoders go by what the coded image says of itself, and RLE has no such word: a run
-    of two bytes makes up to 128.
+    Decoders trust the size in the coded image; RLE states none, and a run of two bytes
+    decodes to up to 128.
     """
     frame, (rows, columns) = first_frame(one), place.size
     said = coded_size(frame)
@@ -214,17 +222,17 @@ def _check_coded(one: Any, place: Slice) -> None:
         )
     if len(frame) > _MOST_CODED * rows * columns + 4096:  # headers and comments
         coded = f"{len(frame)} bytes code {rows} x {columns} voxels"
-        raise InputError(
-            f"{place.path}: {coded}, more than these have; export it again"
-        )
+        raise InputError(f"{place.path}: {coded}, too many; export it again")
 
 
 def _numbers(one: Any, name: str, count: int, path: Path) -> np.ndarray:
-    """Returns the numbers of an attribute; InputError when they are not all there."""
+    """Returns the numbers of an attribute; InputError if any is missing or invalid."""
     try:
         found = np.array(one.get(name), float).reshape(count)
         if np.isfinite(found).all():
             return found
     except (AttributeError, TypeError, ValueError):
         pass
-    raise InputError(f"{path}: {name} is missing, empty or no number; export it again")
+    raise InputError(
+        f"{path}: {name} is missing, empty or not a number; export it again"
+    )

@@ -150,7 +150,7 @@ def _sources(files: tuple[Path, ...]) -> list[Any]:
             if name not in one:
                 setattr(one, name, "")
     if not slices[0].get("SOPClassUID"):
-        raise InputError(f"{files[0]}: does not say what it is (SOPClassUID is empty)")
+        raise InputError(f"{files[0]}: its SOPClassUID is empty")
     return slices
 
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and locks of folders.
+"""Atomic writing of files, and locks of folders.
 
 A file is written under a temporary name, synced, then renamed.
 """
@@ -22,9 +22,9 @@ import numpy as np
 from unc_jax.errors import InputError
 
 LOCK = ".lock"
-HOLDER = ".lock-holder"  # while a folder is held: by whom, since when
-# NumPy reads the header of an array by `ast.literal_eval`; Python 3.11 counts the depth
-# of two threads' together, and raises a SystemError now and then.
+HOLDER = ".lock-holder"  # exists while a folder is held: by which process, since when
+# NumPy reads the header of an array by `ast.literal_eval`, whose recursion counter
+# Python 3.11 shares between threads: parallel reads raise a SystemError now and then.
 _ARRAYS = threading.Lock()
 _TEMPORARY = re.compile(r"\.tmp-[0-9]+-unc_jax-.+", re.DOTALL)
 
@@ -34,13 +34,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`; renames it on success.
 
     The temporary name keeps the suffixes of `path` (writers choose formats by them)
-    and starts with a dot, so that a leftover of a killed run is never taken for data.
-    On an exception the temporary file is removed and `path` stays as it was.
+    and starts with a dot, so that the rest of a killed run is never read as data. On an
+    exception the temporary file is removed and `path` stays unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{os.getpid()}-unc_jax-{path.name}")
-    temporary.unlink(missing_ok=True)  # perhaps a link to elsewhere
+    temporary.unlink(missing_ok=True)  # it may be a link to another file
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -48,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        # Writing to an open file does not say to which.
+        # An error while writing to an open file does not name it.
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
@@ -57,33 +57,33 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def regular(path: Path) -> Path:
-    """Returns the path; InputError for a pipe or device: its content may never end."""
+    """Returns the path; InputError for a pipe or device, which may never end."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: no file, but a folder, a pipe or a device")
     return path
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file; OSError or ValueError for anything else."""
+    """Reads a JSON file; raises OSError or ValueError if that fails."""
     return json.loads(regular(path).read_text(encoding="utf-8-sig"))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text so that `path` holds the old or the new content, never half.
+    """Writes UTF-8 text atomically: `path` holds either the old or the new content.
 
-    Characters that are none (of file names in another encoding) are written as escapes.
+    Surrogates (from file names in another encoding) are written as escapes.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON; NaN is a ValueError: JSON has no such number."""
+    """Writes `value` as indented JSON; raises ValueError for NaN, which JSON lacks."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_npz(path: Path, names: Iterable[str]) -> list[np.ndarray]:
-    """Reads arrays of an .npz, whole; one thread at a time, any may call.
+    """Reads arrays of an .npz into memory; thread-safe, one thread reads at a time.
 
     Raises KeyError for an array that is missing; OSError, ValueError or
     zipfile.BadZipFile for a file that cannot be read.
@@ -94,14 +94,14 @@ def read_npz(path: Path, names: Iterable[str]) -> list[np.ndarray]:
 
 def write_npy(path: Path, array: np.ndarray) -> None:
     """Writes one array as .npy, without pickle."""
-    content = io.BytesIO()  # to a file NumPy writes past Python, and hides a full disk
+    content = io.BytesIO()  # written directly, NumPy would not report a full disk
     np.save(content, array, allow_pickle=False)
     with replacing(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """Returns the SHA-256 of the content of files, one behind the other."""
+    """Returns the SHA-256 of the concatenated content of files."""
     total = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:
@@ -110,16 +110,16 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def stamp(path: Path) -> list[int]:
-    """Returns size and times of change of a file; the last one no tool can set back."""
+    """Returns size, mtime and ctime of a file; tools cannot reset the ctime."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left in `folder`, whose lock must be held.
+    """Removes temporary files of killed processes; the lock of `folder` must be held.
 
-    Files of other names stay, and so do folders below it that have a lock of their own:
-    another process may be writing there.
+    Other files stay. Subfolders with a lock of their own are skipped, because another
+    process may be writing there.
     """
     for place, folders, names in os.walk(folder):
         folders[:] = [one for one in folders if not Path(place, one, LOCK).exists()]
@@ -129,18 +129,18 @@ def sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def hold(folder: Path, doing: str) -> Iterator[None]:
-    """Holds `folder` for this process; its .lock-holder says who holds it since when.
+    """Locks `folder` for this process; its .lock-holder names the process and time.
 
-    What killed processes left half-written there is removed first.
-    The system frees the lock of a dead process, however it died. Raises InputError
-    with the holder's identity when another process holds it, and for a lock that is a
-    link or no file: it would be written to.
+    Temporary files of killed processes are removed first. The operating system releases
+    the lock of a process that ends in any way. Raises InputError that names the holder
+    when another process holds the lock, and if the lock file is a link or not a regular
+    file, because it would be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / HOLDER
     for path in (folder / LOCK, holder):
         if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise InputError(f"{path} is no file of its own; remove it")
+            raise InputError(f"{path} is not a regular file; remove it")
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
@@ -165,11 +165,11 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold_for_all(folder: Path, doing: str) -> Iterator[None]:
-    """Holds `folder` by the main process for all of the run; the others wait for it.
+    """Locks `folder` in the main process on behalf of all; the others wait for it.
 
-    Raises InputError in all of them when another run holds it.
+    Raises InputError in all processes when another run holds the lock.
     """
-    from unc_jax import runtime  # here: reading and writing files needs no JAX
+    from unc_jax import runtime  # imported here, because file access needs no JAX
 
     with contextlib.ExitStack() as stack:
         with runtime.shared_errors():

@@ -9,10 +9,10 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
-_TILT_DEGREES = 0.1  # below, a drift within the slices is less than rounding
+_TILT_DEGREES = 0.1  # smaller shears are within rounding
 
-# Header values that place the voxels. They are kept verbatim: deriving them anew from
-# the affine would round at each passage.
+# Header values that define the grid. They are kept verbatim, because deriving them from
+# the affine would round each time.
 _FIELDS = ("xyzt_units", "pixdim", "qform_code", "quatern_b", "quatern_c", "quatern_d")
 _FIELDS += ("qoffset_x", "qoffset_y", "qoffset_z", "sform_code")
 _FIELDS += ("srow_x", "srow_y", "srow_z")
@@ -21,12 +21,12 @@ _UNITS_MM = {1: 1000.0, 3: 0.001}  # metre and micron, of NIfTI's codes; others 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The grid of a scan: shape and place of its voxels.
+    """The grid of a scan: shape and position of its voxels.
 
     `shape` and 4x4 `affine` (voxel -> RAS mm) are in the order of the file;
-    `canonical_*` and `spacing_mm` in RAS+ order. `fields` are header values, verbatim,
-    in the header's own unit; without them (a grid made here, in mm) the affine is
-    rounded to the float32 a header holds.
+    `canonical_*` and `spacing_mm` in RAS+ order. `fields` are verbatim header values in
+    the header's own unit; without them (a new grid, in mm) the affine is rounded to
+    float32 as in a header.
     """
 
     shape: tuple[int, int, int]
@@ -71,7 +71,7 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain lists and numbers, of which `from_json` makes an equal one."""
+        """Returns plain lists and numbers, which `from_json` converts back."""
         return {**vars(self), "shape": [*self.shape], "affine": self.affine.tolist()}
 
     @staticmethod
@@ -92,7 +92,7 @@ def to_scan_order(array_ras: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 def geometry_notes(geometry: Geometry) -> Iterator[str]:
-    """Yields what is odd about a grid: sheared, or sform and qform of two minds."""
+    """Yields a note for a sheared grid, and for a contradiction of sform and qform."""
     sides = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)
     cosine = float(np.abs(np.triu(sides.T @ sides, 1)).max())
     tilt = float(np.degrees(np.arcsin(min(cosine, 1.0))))
@@ -125,21 +125,21 @@ def _qform(geometry: Geometry) -> np.ndarray:
 
 
 def in_mm(affine: np.ndarray, header: Any) -> np.ndarray:
-    """Returns a 4x4 affine in mm; a header may count in metres or microns.
+    """Returns a 4x4 affine in mm; a header may be in metres or microns.
 
-    A header that says no unit, or one that NIfTI does not have, counts in mm.
+    An unknown or missing unit is taken as mm.
     """
     unit = int(header["xyzt_units"]) & 7  # the other bits are the unit of time
     return np.diag([*[_UNITS_MM.get(unit, 1.0)] * 3, 1.0]) @ affine
 
 
 def header_fields(header: Any) -> dict[str, Any]:
-    """Returns what places the voxels, in the types of NIfTI-1 and fit for JSON."""
+    """Returns the fields that define the grid, in the types of NIfTI-1, for JSON."""
     kept = nib.Nifti1Header()
     with np.errstate(over="ignore"):
         for name in _FIELDS:
             kept[name] = header[name]
-    # A form that is switched off may hold NaN or Inf, for which JSON has no word.
+    # An unused form may hold NaN or Inf, which JSON lacks.
     return {n: np.where(np.isfinite(kept[n]), kept[n], 0).tolist() for n in _FIELDS}
 
 
@@ -148,6 +148,6 @@ def _fields_for(affine: np.ndarray) -> dict[str, Any]:
     header.set_xyzt_units("mm")
     header.set_sform(affine, code=1)
     header.set_qform(affine, code=1)
-    # A qform is a rotation: it cannot say a sheared grid, and is left off there.
+    # A qform is a rotation and cannot represent a sheared grid; it is then left out.
     header["qform_code"] = int(np.allclose(header.get_qform(), affine, atol=1e-3))
     return header_fields(header)

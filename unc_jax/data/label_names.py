@@ -1,4 +1,4 @@
-"""Targets by the names that a data set gives its labels."""
+"""Finds the label values of the targets by the names in a data set."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from unc_jax.errors import InputError
 
-Names = dict[str, tuple[int, ...]]  # values that a name stands for, 0 among them
-LARGEST = 32767  # label of a map of several structures, which is int16
+Names = dict[str, tuple[int, ...]]  # name -> label values, including 0
+LARGEST = 32767  # largest label in a map of several structures, which is int16
 
 _LIVER = {"liver", "livers", "hepatic"}
 _TUMOUR = {"tumor", "tumors", "tumour", "tumours", "cancer", "cancers", "lesion"}
@@ -24,11 +24,11 @@ _FILLER |= {
     "lobe",
     "lobes",
 }
-_IGNORED = "ignore"  # nnU-Net: voxels that nobody has outlined
+_IGNORED = "ignore"  # nnU-Net: unlabelled voxels
 
 
 class Target(NamedTuple):
-    """Values of the organ (tumours included) and of its tumours; words on them."""
+    """Values of the organ (tumours included) and of its tumours; text on them."""
 
     liver: tuple[int, ...]
     tumor: tuple[int, ...]
@@ -36,9 +36,9 @@ class Target(NamedTuple):
 
 
 def read_names(listed: Any, place: Path) -> Names:
-    """Returns each name's values, of {"1": "liver"} or nnU-Net's {"organ": [1, 2]}.
+    """Parses {"1": "liver"}, or nnU-Net's {"organ": [1, 2]}, to the names' values.
 
-    Raises InputError, naming the file `place`, for anything else.
+    Raises InputError that names the file `place` for anything else.
     """
     names: dict[str, tuple[int, ...]] = {}
     try:
@@ -58,7 +58,7 @@ def read_names(listed: Any, place: Path) -> Names:
 
 
 def by_value(names: Names) -> dict[int, str]:
-    """Returns the first name of each value; of overlapping regions that is enough."""
+    """Returns the name of each value; with overlapping regions the first."""
     found: dict[int, str] = {}
     for name, values in names.items():
         for value in values:
@@ -76,8 +76,8 @@ def find_target(
 ) -> Target:
     """Finds the values of "liver" (with its tumours) and of "tumor" by their names.
 
-    Values that are given, `liver` and `tumor`, go before names. Raises InputError,
-    listing the names, for a target that none fits, and where a value that is given is
+    The values `liver` and `tumor`, if given, have precedence over names. Raises
+    InputError that lists the names if none matches the target, or if a given value is
     the ignored label.
     """
     listed = _listed(names, [value for value in by_value(names) if value])
@@ -94,13 +94,13 @@ def find_target(
     if not found_liver or (target == "tumor" and not found_tumor):
         what = "no liver" if not found_liver else "no tumours of the liver"
         raise InputError(
-            f"{place}: names {what} among {listed or 'its labels'}; give the values of "
+            f"{place}: names {what} among {listed or 'its labels'}; set the values of "
             f'the target by --config.data.{field}="(1,)"'
         )
     ignored = set(_values(names, [n for n in names if n.lower() == _IGNORED]))
     if wrong := ignored & {*found_liver, *found_tumor}:
         raise InputError(
-            f"{place}: label {min(wrong)} is to be ignored, so it can be no part of "
+            f"{place}: label {min(wrong)} is to be ignored, so it cannot be in "
             "data.liver_labels or data.tumor_labels"
         )
     chosen = found_liver if target == "liver" else found_tumor
@@ -120,7 +120,7 @@ def _is_organ(name: str) -> bool:
 
 
 def is_tumour(name: str) -> bool:
-    """Tells whether a label is one of tumours alone, by its name."""
+    """Tells by its name whether a label contains only tumours."""
     words = _words(name)
     whole = words & {"and", "with", "incl", "including"}  # "liver and tumour" is both
     return (

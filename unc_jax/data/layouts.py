@@ -13,7 +13,7 @@ _NESTED = ("ct", "mri")  # CASE/ct.nii.gz and CASE/segmentations/liver.nii.gz
 
 
 class Entry(NamedTuple):
-    """A case as an index lists it, unchecked; `place` is like "training[3]"."""
+    """A case as listed in an index, unchecked; `place` is e.g. "training[3]"."""
 
     place: str
     id: str | None
@@ -30,7 +30,10 @@ class Entry(NamedTuple):
 
 
 def read_index(root: Path) -> dict[str, Any]:
-    """Reads `root`/dataset.json, or makes one of TotalSegmentator's nested folders."""
+    """Reads `root`/dataset.json, or builds it from TotalSegmentator's nested folders.
+
+    Raises InputError when neither exists, or the file is not a JSON object.
+    """
     file = root / "dataset.json"
     if not file.exists() and (nested := _nested(root)):
         return nested
@@ -50,9 +53,9 @@ def read_index(root: Path) -> dict[str, Any]:
 
 
 def list_entries(content: dict[str, Any], file: Path) -> list[Entry]:
-    """Returns the cases that an index lists; InputError, naming it, where it is none.
+    """Returns the cases that an index lists; paths may have backslashes.
 
-    Paths may be written with backslashes.
+    Raises InputError that names `file` if it has none of the known layouts.
     """
     if isinstance(content.get("dataset"), dict):
         listed = _keyed(content["dataset"])

@@ -1,4 +1,4 @@
-"""NIfTI scans: canonical RAS+ on reading, the scan's own grid again on writing."""
+"""Reads NIfTI scans in canonical RAS+ order and writes maps on the scan's own grid."""
 
 import contextlib
 import gzip
@@ -24,7 +24,7 @@ from unc_jax.errors import InputError
 
 ENDINGS = (".nii.gz", ".nii", ".hdr")
 _BLOCK_BYTES = 1 << 24
-_LONG_QUATERNION = 1.001  # what rounding to three digits leaves
+_LONG_QUATERNION = 1.001  # largest length after rounding to three digits
 _LONGEST_SIDE = 32767  # int16 in the NIfTI-1 header that `write` makes
 
 
@@ -45,12 +45,13 @@ def files_of(path: Path) -> tuple[Path, ...]:
 def read(path: Path, *, labels: bool = False) -> Scan:
     """Reads a NIfTI-1 or NIfTI-2 scan, (x, y, z) or (x, y, z, 1), to its file's end.
 
-    Integers keep their stored type, 64-bit ones become int32. Floats, and voxels with
-    a slope or intercept, become float32; NaN and Inf pass. With `labels` the array is
-    uint8: values within 1e-3 of a whole number from 0 to 255 are rounded, any other
-    (NaN too) is an InputError. Peak memory: the array and a few blocks of 16 MB.
-    Raises InputError, naming the file, when it is missing, truncated, fails its gzip
-    checksum, is no NIfTI file, has colours or complex numbers, or other dimensions.
+    Integers keep their stored type; 64-bit integers become int32. Floats, and voxels
+    with a slope or intercept, become float32; NaN and Inf are kept. With `labels` the
+    array is uint8: values within 1e-3 of a whole number from 0 to 255 are rounded,
+    others (also NaN) raise InputError. Peak memory: the array and a few blocks of
+    16 MB. Raises InputError that names the file when it is missing, truncated, fails
+    its gzip checksum, is not a NIfTI file, has colours or complex numbers, or has other
+    dimensions.
     """
     (scan,) = _volumes(Path(path), labels=labels)
     return scan
@@ -59,7 +60,7 @@ def read(path: Path, *, labels: bool = False) -> Scan:
 def read_volumes(path: Path) -> Iterator[Scan]:
     """Reads the volumes of a file (x, y, z, n), one after the other, each as `read`.
 
-    A file (x, y, z) has one. Damage may show only behind the last.
+    A file (x, y, z) has one volume. Damage may be detected only after the last.
     """
     return _volumes(Path(path), several=True)
 
@@ -74,7 +75,7 @@ def _volumes(
         dtype = stored.newbyteorder("=")
         if scaled or dtype.kind == "f":
             dtype = np.dtype(np.float32)
-        elif dtype.itemsize == 8:  # a careless export; gigabytes at CT size
+        elif dtype.itemsize == 8:  # 64-bit integers would be gigabytes at CT size
             dtype = np.dtype(np.int32)
         stream.seek(header.get_data_offset())
         for _ in range(count):
@@ -92,13 +93,13 @@ def _volumes(
                     values = _whole(values, path)
                 target[...] = _cast(values, array.dtype, path)
             yield Scan(to_canonical(array, geometry), geometry)
-        # The checksum lies behind the voxels and is compared only when it is reached.
+        # The gzip checksum follows the voxels and is verified only when it is read.
         while stream.read(_BLOCK_BYTES):
             pass
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Reads the header alone; raises InputError where `read` would refuse it."""
+    """Reads only the header; raises InputError if `read` would refuse it."""
     return _read_header(Path(path))[1]
 
 
@@ -112,7 +113,7 @@ def largest_grid(paths: Sequence[Path]) -> int:
 
 
 def write(path: Path, array_ras: np.ndarray, geometry: Geometry, dtype: Any) -> None:
-    """Writes a canonical (x, y, z) array on the scan's own grid, whole or not at all.
+    """Writes a canonical (x, y, z) array on the scan's own grid, atomically.
 
     `dtype` is uint8, int16 or float32; the header is NIfTI-1 with the scan's affine
     and form codes, without text. The same input gives the same bytes (no time stamp).
@@ -147,7 +148,7 @@ def _slabs(shape: tuple[int, int, int], dtype: np.dtype) -> Iterator[slice]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file, unpacked if its content is gzip; damage becomes an InputError."""
+    """Opens a file, decompressing gzip; damage raises InputError."""
     try:
         with open(regular(path), "rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
@@ -167,9 +168,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _read_header(path: Path, several: bool = False) -> tuple[Any, Geometry, int]:
-    """Reads a header (nibabel's), its geometry and how many volumes there are.
+    """Reads a header (nibabel's), its geometry and the number of volumes.
 
-    Refuses unfit ones; without `several` also more than one volume.
+    Raises InputError for unsupported headers and, without `several`, for more than one
+    volume.
     """
     files = files_of(path)
     with _opened(files[0]) as stream:
@@ -202,15 +204,18 @@ def _read_header(path: Path, several: bool = False) -> tuple[Any, Geometry, int]
             sides = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
             solid = np.isfinite(affine).all() and abs(np.linalg.det(sides)) > 1e-4
         if not solid:
-            raise InputError(f"{path}: its affine spans no volume; mend sform or qform")
+            raise InputError(
+                f"{path}: its affine is singular (it spans no volume); correct sform "
+                "or qform"
+            )
         geometry = Geometry(shape, affine, header_fields(header))
         return header, geometry, math.prod(further)
 
 
 def _shorten_quaternion(header: Any) -> None:
-    """Scales a rotation that rounding made a hair too long, as some writers leave it.
+    """Normalises a quaternion that is slightly too long, as some writers round it.
 
-    A rotation by 180 degrees is all b, c and d, of length 1: no room for rounding.
+    For a rotation by 180 degrees b, c and d have length 1, and rounding may exceed it.
     """
     names = ("quatern_b", "quatern_c", "quatern_d")
     length = np.linalg.norm([float(header[name]) for name in names])
@@ -223,7 +228,7 @@ def _cast(block: np.ndarray, dtype: np.dtype, path: Path) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         values = block.astype(dtype, copy=False)
     if dtype.kind != "f" and not np.array_equal(values, block):
-        raise InputError(f"{path}: holds values that {dtype} cannot")
+        raise InputError(f"{path}: holds values that {dtype} cannot represent")
     return values
 
 

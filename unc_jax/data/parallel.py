@@ -1,4 +1,4 @@
-"""Work on many cases by several processes or threads: results in order, few at once."""
+"""Parallel work on many cases: results in order, few of them in memory."""
 
 import multiprocessing
 import os
@@ -18,23 +18,23 @@ from unc_jax.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Of all cases together, for each process: some ten seconds of drawing or preparing,
-# against one or two for the start of a process.
+# Fewest voxels of all cases together per process: about ten seconds of synthesis or
+# preparation, compared with one or two for the start of a process.
 _VOXELS_EACH = 1 << 25
-# A process that draws or prepares 256^3 voxels has 0.47 GB at its peak.
+# A process that synthesises or prepares 256^3 voxels needs at most 0.47 GB.
 _BYTES_PER_VOXEL = 32
 
 
 def map_cases(
     function: Callable[[Item], Result], cases: Sequence[Item], *, voxels: int
 ) -> Iterator[Result]:
-    """Yields function(case) of each case, in order, by processes where they pay.
+    """Yields function(case) for each case, in order, computed by several processes.
 
-    voxels: of the largest case. There are as many processes as cores, fewer where
-    memory or the work is too small for so many; a single one works here, as `map`
-    does. `function` and the cases must be of a kind that pickles. What a call raises is
-    raised here, and the cases behind it are left out.
-    Raises InputError when a process was ended from outside.
+    voxels: of the largest case. The number of processes is that of the cores, reduced
+    if memory or work is too small; with one process the work is done in this process.
+    `function` and the cases must be picklable. An exception of a call is raised here,
+    and later cases are skipped. Raises InputError when a process was killed from
+    outside.
     """
     processes = min(
         cores(),
@@ -52,8 +52,8 @@ def map_cases(
         yield from in_order(pool, function, cases, ahead=2 * processes)
     except BrokenProcessPool:
         raise InputError(
-            f"one of {processes} processes was ended from outside, perhaps for want of "
-            "memory; run again, what is finished is kept"
+            f"one of {processes} processes was killed from outside, perhaps for lack "
+            "of memory; run again, finished cases are kept"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -66,9 +66,9 @@ def in_order(
     *,
     ahead: int,
 ) -> Iterator[Result]:
-    """Yields function(item) of each item, in order; the pool is `ahead` items ahead.
+    """Yields function(item) for each item, in order; works up to `ahead` items ahead.
 
-    Unlike `Executor.map` it does not hold the results of all.
+    Unlike `Executor.map` it does not keep all results in memory.
     """
     waiting: deque[Future[Result]] = deque()
     for item in items:
@@ -87,7 +87,7 @@ def cores() -> int:
 
 
 def _begin() -> None:
-    """Leaves interrupts to the parent process, and ends this one when it is gone."""
+    """Ignores interrupts, and ends this process when its parent process has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""Patches of volumes: window corners, cutting out, stitching, drawing for training."""
+"""Patches of volumes: window corners, extraction, stitching, sampling for training."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ def window_corners(
 ) -> np.ndarray:
     """Returns the lowest corners of a grid of windows that covers the whole volume.
 
-    Per axis the stride is the patch less its overlap, and the last window is moved
-    back so that it ends flush with the volume:
+    Per axis the stride is the patch size minus the overlap, and the last window is
+    moved back to end with the volume:
 
         volume 10, patch 5, overlap 0.4:   [0 1 2 3 4]
                                                  [3 4 5 6 7]
@@ -26,7 +26,7 @@ def window_corners(
 
     Args:
       volume_shape: (x, y, z).
-      patch_shape: (x, y, z), nowhere larger than the volume.
+      patch_shape: (x, y, z), not larger than the volume along any axis.
       overlap: fraction of a window shared with its neighbour, in [0, 1); one number
         or one per axis.
 
@@ -58,7 +58,7 @@ def window_corners(
 def extract(volume: Array, corners: Array, patch_shape: Sequence[int]) -> Array:
     """Cuts patches (p, *patch_shape) out of a volume (x, y, z) at corners int[p, 3].
 
-    A corner whose patch would leave the volume is moved inside (`dynamic_slice`).
+    A patch that would leave the volume is moved inside (`dynamic_slice`).
     """
     corners = jnp.asarray(corners)
     return jax.vmap(lambda c: lax.dynamic_slice(volume, c, tuple(patch_shape)))(corners)
@@ -73,7 +73,7 @@ def stitch(patches: Array, corners: Array, volume_shape: Sequence[int]) -> Array
       volume_shape: (x, y, z).
 
     Returns:
-      The mean in the dtype of `patches`; NaN where no patch lies.
+      The mean (x, y, z) in the dtype of `patches`; NaN where there is no patch.
     """
     patches, corners = jnp.asarray(patches), jnp.asarray(corners)
 
@@ -88,7 +88,7 @@ def stitch(patches: Array, corners: Array, volume_shape: Sequence[int]) -> Array
 
 
 def add_patch(volume: Array, patch: Array, corner: Array) -> Array:
-    """Returns `volume` with `patch` added at `corner`; leading axes are taken whole."""
+    """Returns `volume` with `patch` added at `corner` of the last three axes."""
     start = (*([0] * (volume.ndim - 3)), corner[0], corner[1], corner[2])
     present = lax.dynamic_slice(volume, start, patch.shape)
     return lax.dynamic_update_slice(volume, present + patch, start)
@@ -99,10 +99,10 @@ def coverage(
     patch_shape: Sequence[int],
     volume_shape: Sequence[int],
 ) -> list[np.ndarray]:
-    """Returns the number of windows of a grid that cover each place of each axis.
+    """Returns the number of windows that cover each index along each axis.
 
-    float32 (x,), (y,), (z,). Their outer product is the number at each voxel: the
-    corners are those of a whole grid (`window_corners`).
+    corners: all corners of a grid (`window_corners`). Returns float32 (x,), (y,), (z,);
+    their outer product is the number of windows at each voxel.
     """
     along = []
     for axis, (window, size) in enumerate(zip(patch_shape, volume_shape, strict=True)):
@@ -127,20 +127,21 @@ def draw_corners(
 ) -> tuple[Array, Array]:
     """Draws the cases int32[b] and patch corners int32[b, 3] of one training step.
 
-    A patch is centred on a voxel of a region drawn by quota (DeepNeuro, Beers et al.,
-    2018): of the patches 0, 1, 2, ... of the whole training, every prefix of k holds
-    floor(k * foreground_fraction) that are centred on a foreground voxel of their
-    case; the others are centred anywhere. Centres near a border are moved inside, so
-    that every voxel can be reached and no padding is needed. A case without
-    foreground is centred anywhere.
+    Foreground and other patches alternate by quota (DeepNeuro, Beers et al., 2018):
+    among the first k patches of the whole training, floor(k * foreground_fraction) are
+    centred on a foreground voxel of their case and the others anywhere. Patches near a
+    border are moved inside the volume, so that every voxel can be in a patch and no
+    padding is needed. Patches of a case without foreground are centred anywhere.
 
     Args:
       key: of purpose "patches".
-      step: the update this batch belongs to; the result depends on (key, step) alone.
-      foreground: int16 (cases, m, 3), voxel coordinates, rows padded at the end.
-      foreground_counts: int32 (cases,), how many of the m rows hold.
-      batch, patch_shape, volume_shape, foreground_fraction: as named.
-      cases: how many of the cases to draw from, the first; default all.
+      step: index of the update; the result depends only on (key, step).
+      foreground: int16 (cases, m, 3), voxel coordinates, padded at the end.
+      foreground_counts: int32 (cases,), number of valid rows of the m.
+      batch: number of patches.
+      patch_shape, volume_shape: voxels (x, y, z).
+      foreground_fraction: share of patches centred on foreground.
+      cases: draw only from this many first cases; default all.
     """
     drawn_from = foreground.shape[0] if cases is None else cases
     case_key, row_key, voxel_key = jax.random.split(jax.random.fold_in(key, step), 3)

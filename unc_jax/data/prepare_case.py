@@ -83,7 +83,7 @@ def prepare_case(case: Case, recipe: Recipe) -> PreparedCase:
     except ValueError as error:
         raise InputError(f"{case.label}: {error}") from None
     if not np.isfinite(moments.squares):
-        raise InputError(f"{case.image}: has NaN or infinite voxels; mend the scan")
+        raise InputError(f"{case.image}: has NaN or infinite voxels; repair the scan")
     foreground, count = draw_foreground(prepared.target, case.id)
     wanted = recipe.liver_labels if recipe.target == "liver" else recipe.tumor_labels
     raw_voxels = np.count_nonzero(select(labels.array, wanted))

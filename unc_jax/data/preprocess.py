@@ -80,16 +80,15 @@ def prepare_liver(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Prepares a scan for the liver as the paper does: resampled whole, windowed.
 
-    The image is interpolated linearly; the label map by nearest voxel, which cannot
-    invent a label between two others and keeps volumes right on average for structures
-    of any size. (Interpolating a mask and cutting at 0.5 erases what is thinner than a
-    voxel, and on halved axes counts every tie as inside.)
+    The image is interpolated linearly, the label map by nearest voxel, which creates no
+    label between two others and preserves volumes on average for structures of any
+    size. (Interpolating a mask and thresholding at 0.5 would erase structures thinner
+    than a voxel and, on halved axes, count every tie as inside.)
 
     Args:
       image: (x, y, z), HU; label: whole numbers of the same shape.
       window_hu: (low, high), or empty to clip nothing (MR).
-      liver_labels: label values that make up the liver. A scan without any gives an
-        empty target.
+      liver_labels: label values of the liver. A scan without any has an empty target.
 
     Returns:
       Image float32 in HU (before any z-score) and target uint8 0/1, both of `shape`.
@@ -113,12 +112,12 @@ def prepare_tumor(
     liver_labels: Sequence[int] = (1, 2),
     tumor_labels: Sequence[int] = (2,),
 ) -> Prepared:
-    """Prepares a scan for tumours as the paper does: the liver's bounding box alone.
+    """Prepares a scan for tumours as the paper does: the liver's bounding box only.
 
     The box is cropped and resampled to `shape`, the image linearly, labels by nearest
-    voxel (see `prepare_liver`). Then the organ is windowed, and `outside_hu` is written
-    outside. In this order: a window applied last would lift the -50 to its lower end,
-    and a mask applied before resampling would smear the -50 into the organ.
+    voxel (see `prepare_liver`). Then the organ is windowed, and voxels outside it are
+    set to `outside_hu`. The order matters: a window applied last would raise -50 HU to
+    its lower end, and masking before resampling would blur -50 HU into the organ.
 
     Args:
       image: (x, y, z), HU; label: whole numbers of the same shape.
@@ -157,8 +156,8 @@ def prepare(
 ) -> tuple[Prepared, "Moments"]:
     """Prepares a scan by `prepare_liver` or, for target "tumor", `prepare_tumor`.
 
-    The moments, to normalise by, are those of all voxels, for tumours of those inside
-    the organ: outside lies a marker, not a measurement.
+    The moments, for normalisation, are those of all voxels; for tumours of the voxels
+    inside the organ, because `outside_hu` is not a measurement.
     """
     if target == "tumor":
         prepared = prepare_tumor(

@@ -1,4 +1,4 @@
-"""Resampling of volumes and their affines, by the outer edges of the voxels."""
+"""Resampling of volumes and their affines; the outer voxel edges are aligned."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Output planes per task: a line of memory holds 16 float32, so a block that is written
+# Output planes per task: a cache line holds 16 float32, so a block that is written
 # across the memory order of its target still fills whole lines.
 _BLOCK_PLANES = 16
 _MAX_THREADS = 4
@@ -22,15 +22,15 @@ def resample(volume: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray
     clamped to the first and last centre (`scipy.ndimage.zoom` with grid_mode=True and
     mode="nearest"; `align_corners=False` in PyTorch). Nothing is smoothed beforehand.
 
-    Memory beside the result: a few planes per thread, whatever the order of the axes
-    in memory (which the result depends on by rounding alone).
+    Memory besides the result: a few planes per thread, whatever the order of the axes
+    in memory, on which the result depends only by rounding.
 
     Args:
       volume: any real type, any memory order; views of files are read plane by plane.
       shape: three sizes >= 1.
-      order: 1 interpolates linearly; 0 takes the nearest voxel, the upper one where
-        two are equally near (halving an axis thus takes each second voxel, half an
-        input voxel off centre: below the precision of the mask itself).
+      order: 1 interpolates linearly; 0 takes the nearest voxel, the upper one of two
+        equally near (halving an axis thus takes every second voxel, half an input
+        voxel off centre, which is below the precision of a mask).
 
     Returns:
       C-ordered array: float32 for order 1, the input's type for order 0.
@@ -49,8 +49,8 @@ def resample_into(target: np.ndarray, volume: np.ndarray, order: int) -> None:
         raise ValueError(f"order {order}: 0 is nearest, 1 is linear")
     if not volume.ndim == target.ndim == 3 or 0 in volume.shape + target.shape:
         raise ValueError(f"cannot resample {volume.shape} to {target.shape}")
-    # Planes lie across the axis with the largest stride, so that each one is read in
-    # the order of memory; scans arrive with x fastest, arrays of ours with z fastest.
+    # Planes are perpendicular to the axis with the largest stride, so that each is read
+    # in memory order; scans have x fastest, our own arrays z fastest.
     axes = sorted(range(3), key=lambda axis: -abs(volume.strides[axis]))
     source, goal = volume.transpose(axes), target.transpose(axes)
     taps = [_taps(a, b, order) for a, b in zip(source.shape, goal.shape, strict=True)]
@@ -78,8 +78,8 @@ def restore(
 ) -> np.ndarray:
     """Returns a prepared volume on the scan's canonical grid: undoes crop and resample.
 
-    Memory and errors are those of `resample`, whose `order` it takes; a box that leaves
-    the scan is a ValueError too.
+    `order`, memory and errors are those of `resample`; raises ValueError too if the box
+    leaves the scan.
 
     Args:
       volume: (x, y, z) on the prepared grid.

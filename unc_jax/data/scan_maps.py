@@ -26,7 +26,7 @@ class Maps(NamedTuple):
 def on_scan(
     mean: np.ndarray, uncertainty: np.ndarray, geometry: Geometry, box: Box
 ) -> Maps:
-    """Interpolates prepared volumes (x, y, z) back to the scan; 0 outside `box`."""
+    """Resamples prepared volumes (x, y, z) to the scan's grid; 0 outside `box`."""
     shape = geometry.canonical_shape
     restored = mean_on_scan(mean, geometry, box)
     spread = restore(uncertainty, shape, box, order=1, fill=0.0)
@@ -34,7 +34,7 @@ def on_scan(
 
 
 def mean_on_scan(mean: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
-    """Interpolates a mean (x, y, z) back to the scan; the delivered mask is >= 0.5."""
+    """Resamples a mean (x, y, z) to the scan's grid; the mask is where it is >= 0.5."""
     return restore(mean, geometry.canonical_shape, box, order=1, fill=0.0)
 
 
@@ -53,11 +53,11 @@ def write_samples(
 
 
 def write_maps(folder: Path, maps: Maps, geometry: Geometry) -> None:
-    """Writes FOLDER/{mask,mean,uncertainty}.nii.gz on the scan's own grid, each whole.
+    """Writes FOLDER/{mask,mean,uncertainty}.nii.gz on the scan's own grid, atomically.
 
-    Mean and uncertainty are cut to whole 1/1024: digits behind that are of no use and
-    make files several times as large. Cut, not rounded, so that mean >= 0.5 stays the
-    mask.
+    Mean and uncertainty are truncated to multiples of 1/1024, because further digits
+    would make the files several times as large. They are not rounded, so that the
+    written mean is >= 0.5 exactly inside the mask.
     """
     nifti.write(folder / "mask.nii.gz", maps.mask, geometry, np.uint8)
     for name in ("mean", "uncertainty"):

@@ -39,16 +39,16 @@ def make_split(
     fold: int = -1,
     folds: int = 5,
 ) -> Split:
-    """Splits the cases at random in the proportions of `shares`, as the paper's.
+    """Splits the cases at random in the proportions of `shares` (default: the paper's).
 
-    131 cases give 63, 13 and 55; n cases the largest remainders of n * 63 / 131
-    and so on, and at least one case in each part. The draw orders the ids by a hash of
-    (seed, id): it depends on neither file order nor the version of any library.
+    131 cases give 63, 13 and 55; for n cases the sizes are the largest remainders of
+    n * 63 / 131 and so on, with at least one case in each part. The ids are ordered by
+    a hash of (seed, id), which depends neither on file order nor on library versions.
 
-    A `fold` of 0 ... folds - 1 takes the test cases from that place of this order, and
-    the validation cases from behind them, so that each case is a test case of exactly
-    one fold. Fold sizes differ by one at most, and the other cases are divided as the
-    first two shares say: 20 cases in 5 folds give 13, 3 and 4.
+    fold: with 0 ... folds - 1 the test cases are that section of this order, and the
+    validation cases follow them, so that each case is a test case of exactly one fold.
+    Fold sizes differ by at most one, and the other cases are divided by the first two
+    shares: 20 cases in 5 folds give 13, 3 and 4.
 
     Raises InputError for fewer than three cases, too few for the folds, or an id that
     occurs twice.
@@ -85,9 +85,9 @@ def make_split(
 def read_split(path: Path, case_ids: Iterable[str]) -> Split:
     """Reads {"train": [...], "validation": [...], "test": [...]}, lists of case ids.
 
-    Cases of `case_ids` that the file leaves out take no part. Raises InputError when
-    the file is missing or not of this form, a part is empty, a case stands twice (in
-    one part or in two) or is not among `case_ids`.
+    Cases of `case_ids` that are not in the file are not used. Raises InputError when
+    the file is missing or not of this form, a part is empty, or a case is listed twice
+    or is not among `case_ids`.
     """
     try:
         content = read_json(Path(path))

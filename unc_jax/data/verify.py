@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Problem(NamedTuple):
-    """A fault of a case; `severity`: "error" (it cannot be used) or "warning"."""
+    """A problem of a case; severity: "error" (it cannot be used) or "warning"."""
 
     case: str
     severity: str
@@ -40,7 +40,7 @@ def inside(root: Path, entry: Any) -> Path:
         raise InputError(f"{entry} is not one of {', '.join(ENDINGS)}")
     for path in (PurePosixPath(entry), PureWindowsPath(entry)):
         if path.is_absolute() or path.drive or ".." in path.parts:
-            raise InputError(f"{entry} leads out of {root}; use paths below it")
+            raise InputError(f"{entry} points outside {root}; use paths inside it")
     try:
         files = [path.resolve() for path in files_of(root / entry)]
         # Of a loop of links Python 3.13 returns one of them, older ones raise.
@@ -49,7 +49,7 @@ def inside(root: Path, entry: Any) -> Path:
     except (OSError, RuntimeError):
         inside = False
     if not inside:
-        raise InputError(f"{entry} is a link out of {root}; copy the file there")
+        raise InputError(f"{entry} links to a place outside {root}; copy the file in")
     return root / entry
 
 
@@ -60,9 +60,10 @@ def check_case(
 
     Errors: a file that cannot be read to its end, image and label of different shape
     or more than half a voxel apart, NaN or Inf voxels, label values outside `labels`.
-    Warnings: 1e-3 to half a voxel apart, no or placeholder geometry, more than 5
-    degrees oblique, a label without foreground. Grids are compared in RAS+ order, so
-    two storage orders of one grid agree. Memory: one volume, as stored, at a time.
+    Warnings: image and label 1e-3 to half a voxel apart, missing or placeholder
+    geometry, grids more than 5 degrees oblique, a label without foreground. Grids are
+    compared in RAS+ order, whatever their storage order. Memory: one volume, as stored,
+    at a time.
     """
     found: list[_Finding] = []
     placed = _attempt(nifti.read_geometry, image, "header", found)
@@ -82,13 +83,13 @@ def check_case(
 def _attempt(
     function: Callable[[Path], T], path: Path, of: str, found: list[_Finding]
 ) -> T | None:
-    """Returns what `function` makes of a file; an exception becomes a finding."""
+    """Returns function(path); an exception is added to `found` instead."""
     try:
         return function(path)
     except InputError as error:
         found.append(("error", str(error)))
-    # Files come from anywhere: one that breaks the reader in a way nobody foresaw is
-    # that case's problem and must not end the list.
+    # A file that breaks the reader in an unforeseen way is a problem of its case and
+    # must not end the verification.
     except Exception as error:
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         found.append(("error", f"{path}: {of} unreadable ({cause})"))

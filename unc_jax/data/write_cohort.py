@@ -1,4 +1,4 @@
-"""Writing of a cohort's folder, in an order that a kill at any point survives."""
+"""Writing of a cohort's folder; it can be killed and resumed at any point."""
 
 import functools
 import hashlib
@@ -22,15 +22,15 @@ from unc_jax.data.split import Split, write_split
 from unc_jax.errors import InputError, counted
 
 RECORDS = "cases.json"  # written last: a folder that has it is complete
-_CASES = "parts"  # one file per case, until the arrays of all are written
+_CASES = "parts"  # one file per case, until the arrays of all cases are written
 _SHAPE = "shape.json"
-_THREADS = 4  # that normalise; each has an image as float32, 67 MB at 256^3
+_THREADS = 4  # for normalisation; each holds a float32 image, 67 MB at 256^3
 
 OnCase = Callable[[int, int], None]
 
 
 def is_finished(folder: Path) -> bool:
-    """Tells whether nothing is left to write in `folder`."""
+    """Tells whether the cohort in `folder` is complete."""
     return (folder / RECORDS).exists() and not (folder / _CASES).exists()
 
 
@@ -42,14 +42,15 @@ def write_cohort(
     content: dict[str, Any],
     on_case: OnCase | None,
 ) -> None:
-    """Writes what is missing in `folder`, whose lock must be held.
+    """Writes the missing files in `folder`, whose lock must be held.
 
-    First each case goes to a file of its own, then the statistics of the training
-    cases are known and the arrays are written, then their description, then the case
-    files go.
+    First each case is written to its own file; with the statistics of the training
+    cases the arrays are written, then their description; then the case files are
+    removed.
 
     Args:
-      content: what the arrays depend on beside the scans, for their description.
+      content: settings that the arrays depend on, besides the scans, for the
+        description.
     """
     if not (folder / RECORDS).exists():
         if recipe.shape == "auto":
@@ -61,10 +62,10 @@ def write_cohort(
 
 
 def bytes_needed(shape: Sequence[int] | str, left: int, cases: int) -> int:
-    """Returns the disk that preparing takes while `left` of the cases are not read.
+    """Returns the bytes of disk that preparation needs for `left` of `cases` cases.
 
-    Per voxel: float32 image and label of a case file, float16 image and label at the
-    end; the case files go when all is written.
+    Per voxel these are 5 bytes (float32 image, label) for each case file still to be
+    written and 3 bytes (float16 image, label) for the final arrays of each case.
     """
     return math.prod(map(int, shape)) * (5 * left + 3 * cases)
 
@@ -75,17 +76,17 @@ def digest(value: Any) -> str:
 
 
 def raise_all(problems: Sequence[object], total: int) -> None:
-    """Raises one InputError for all problems; nothing when there are none."""
+    """Raises one InputError that lists all problems, if there are any."""
     if problems:
         listed = "; ".join(map(str, problems))
         count = f"{counted(len(problems), 'problem')} in {counted(total, 'case')}"
-        raise InputError(f"{count}: {listed}; mend them or leave the cases out")
+        raise InputError(f"{count}: {listed}; repair them or leave the cases out")
 
 
 def _mean_shape(
     folder: Path, cases: Sequence[Case], split: Split, liver_labels: Sequence[int]
 ) -> list[int]:
-    """Returns the mean size of the organ's box over the test cases; found only once."""
+    """Returns the mean size of the organ's box over the test cases; cached on disk."""
     file = folder / _SHAPE
     if not file.exists():
         sizes, problems = [], []
@@ -117,7 +118,7 @@ def _write_cases(
 
 
 def _write_part(folder: Path, recipe: Recipe, case: Case) -> list[InputError]:
-    """Writes the file of one case; returns what is wrong with its scan."""
+    """Writes the file of one case; returns the errors of its scan."""
     try:
         prepared = prepare_case.prepare_case(case, recipe)
     except InputError as error:
@@ -172,7 +173,7 @@ def _write_arrays(
 def _statistics(
     records: Sequence[dict[str, Any]], split: Split, recipe: Recipe
 ) -> dict[str, Any]:
-    """Returns those of the training cases alone, whatever the normalisation."""
+    """Returns the statistics of the training cases, for either normalisation."""
     total = Moments(0, 0.0, 0.0)
     for record in records:
         if record["id"] in split.train:
@@ -196,7 +197,7 @@ def _scale(record: dict[str, Any], statistics: dict[str, Any]) -> tuple[float, f
         mean, std, whose = statistics["mean"], statistics["std"], "the training set"
     if not std > 0:
         raise InputError(
-            f"{whose} has one value ({mean:g}) in every voxel after windowing; mend "
+            f"{whose} has one value ({mean:g}) in every voxel after windowing; correct "
             "the scans or the window"
         )
     return mean, std
