@@ -154,7 +154,7 @@ def test_what_cannot_be_told_apart_is_one_line(tmp_path, capsys):
     (second / "evaluation.json").write_text('{"cohort": "a"}')
     assert command(second, "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "does not say of which seeds the members are" in error
+    assert "does not state the seeds of the members" in error
     assert error.count("\n") == 1
 
 

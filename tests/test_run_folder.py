@@ -59,7 +59,7 @@ REFUSED = [
     ("train", {"train.steps": 4}, "train.steps: 8 -> 4"),
     ("evaluate", {"evaluate.samples": 3}, "evaluate.samples: 4 -> 3.*--replace-rows"),
     ("all", {"evaluate.samples": 3}, "evaluate.samples: 4 -> 3.*--replace-rows"),
-    ("all", {"train.steps": 12}, "step 8, and training would go on to step 12"),
+    ("all", {"train.steps": 12}, "step 8, but training would continue to step 12"),
 ]
 
 

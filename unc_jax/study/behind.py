@@ -1,4 +1,4 @@
-"""Work that a thread does behind its caller, in order and never far behind."""
+"""A background thread that runs tasks in order, with a limited backlog."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,10 +7,11 @@ from typing import Any
 
 
 class Behind:
-    """Thread that does one task after the other, at most `lag` behind its caller.
+    """A thread that runs submitted tasks in order, with at most `lag` unfinished.
 
-    A context: leaving it waits for all tasks, whatever ends the block. The error of a
-    task is raised by a later `submit` or at the end; tasks behind it are not done.
+    As a context manager it waits for all tasks when the block ends, also by an error.
+    An exception in a task is raised by a later `submit` or at the end of the block;
+    later tasks are skipped.
     """
 
     def __init__(self, lag: int) -> None:
@@ -20,7 +21,7 @@ class Behind:
         self._failed = False
 
     def submit(self, task: Callable[..., Any], *arguments: Any) -> None:
-        """Takes on a task; returns once no more than `lag` of them are unfinished."""
+        """Submits a task; returns when at most `lag` tasks are unfinished."""
         self._waiting.append(self._pool.submit(self._do, task, *arguments))
         while len(self._waiting) > self._lag or self._waiting[0].done():
             self._waiting.popleft().result()

@@ -1,9 +1,9 @@
-"""The table of cases: a row per case, or per case and structure.
+"""Tables of cases, cases.csv: one row per case, or per case and structure.
 
-That of an evaluation (`EVALUATION_COLUMNS`) knows every case's reference; that of a
-review (`REVIEW_COLUMNS`) has cases of a user, most of them without one. An undefined
-number is None in a row and an empty field in the file, never 0. Floats are written so
-that reading gives them back bitwise.
+An evaluation's table (`EVALUATION_COLUMNS`) has a reference for every case, a review's
+table (`REVIEW_COLUMNS`) holds a user's cases, mostly without one. An undefined number
+is None in a row and an empty field in the file, never 0. Floats are written so that
+reading restores them bit for bit.
 """
 
 import csv
@@ -31,18 +31,18 @@ from unc_jax.uncertainty.measures import (
 from unc_jax.uncertainty.prediction import Prediction
 
 SPLITS = ("train", "validation", "test")
-# Of the surface Dice: a border this near counts as right; most CT has slices thicker.
+# Tolerance of the surface Dice; the slices of most CT are thicker.
 TOLERANCE_MM = 2.0
-ENCODING = "utf-8-sig"  # also with the mark that spreadsheets put at the start
+ENCODING = "utf-8-sig"  # also reads the byte order mark that spreadsheets write
 
 
 class Column(NamedTuple):
-    """A number of the samples of a case, beside the measures.
+    """A column computed from the samples of a case, in addition to the measures.
 
     Attributes:
-      label: words of the report; "" leaves the number out of it.
-      unit: of the number, after it in the report.
-      of: the number, of the prediction and the volume of one of its voxels, ml.
+      label: label in the report; "" leaves the number out of the report.
+      unit: unit of the number, for the report.
+      of: function of the prediction and the volume of a voxel in ml, to the number.
     """
 
     label: str
@@ -55,11 +55,14 @@ def _percentile(share: float) -> Callable[[Prediction, float], float]:
 
 
 def _luck(name: str, one: Measure) -> Column:
-    """Returns the standard error of a measure; the report has it beside the measure."""
+    """Returns the column of a measure's standard error.
+
+    It has no label, because the report shows it next to the measure.
+    """
     return Column("", one.unit, lambda prediction, _: standard_error(prediction, name))
 
 
-# A further entry is a further column of both tables, behind those of standard errors.
+# To add a column to both tables, add an entry; it follows the standard errors.
 SAMPLE_COLUMNS = {
     "n_samples": Column("", "", lambda one, _: len(one.volumes)),
     "volume_ml": Column(
@@ -76,7 +79,7 @@ SAMPLE_COLUMNS = {
         if one.of_subsets is not None
     },
 }
-# Those that stand further in front.
+# Columns of SAMPLE_COLUMNS with a fixed place in the tables.
 _VOLUMES = ("volume_ml", "volume_sd_ml", "volume_low_ml", "volume_high_ml")
 _FURTHER = tuple(
     name for name in SAMPLE_COLUMNS if name not in ("n_samples", *_VOLUMES)
@@ -87,14 +90,14 @@ EVALUATION_COLUMNS = (
     *MEASURES,
     *("volume_ml", "volume_sd_ml", "reference_ml", "status"),
     *("volume_low_ml", "volume_high_ml", "seconds"),  # of segmentation
-    "dice_scan",  # of the mask as delivered, on the scan's own grid
+    "dice_scan",  # of the delivered mask, on the scan's own grid
     *_FURTHER,
-    *Distances._fields,  # likewise
-    "structure",  # "" where there is but one
+    *Distances._fields,  # of the delivered mask, on the scan's own grid
+    "structure",  # "" for a single, unnamed structure
     *HALF_COLUMNS,
 )
-# Of a reference's components: how many, the share found, those of the mask that match
-# none, mean Dice.
+# Components of the reference, share of them found, components of the mask that match
+# none, mean Dice over the reference's components.
 LESION_COLUMNS = ("lesions", "lesion_sensitivity", "false_positives", "lesion_dice")
 REVIEW_COLUMNS = (
     *("case", "structure", "status", "flag", "reason", "predicted_dice", "dice_lower"),
@@ -105,9 +108,9 @@ REVIEW_COLUMNS = (
     "released",
     *Distances._fields,
     *LESION_COLUMNS,
-    "uncertain_where",  # words: ml of high uncertainty, and its largest part
+    "uncertain_where",  # text: ml of high uncertainty, place of its largest part
 )
-# Tables written before these were added can be read without them.
+# Columns that older tables may lack.
 _OPTIONAL = (
     *set(MEASURES).difference(PAPER_MEASURES),
     *("dice_scan", *_FURTHER, "released", *Distances._fields, "structure"),
@@ -120,15 +123,16 @@ _TEXT = (
     *("unlike", "warnings", "input", "uncertain_where"),
 )
 _WHOLE = ("n_samples", "lesions", "false_positives")
-# A spreadsheet would execute the field; the last four are the first of a wide keyboard.
+# Spreadsheets execute fields that start with these; the last four are the full-width
+# forms of the first four.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 # Values of "status".
 OK, EMPTY, NO_LIVER = "ok", "empty", "no_liver"
-ONE_SAMPLE = "one_sample"  # no spread, so no measure of it
+ONE_SAMPLE = "one_sample"  # no spread, so no measures
 FAILED = "failed: "  # and the reason
 
-LEAKED = "leaked"  # value of "unlike": a sample's network was trained on the case
+LEAKED = "leaked"  # in "unlike": the network of a sample was trained on the case
 
 Row = dict[str, str | int | float | None]
 
@@ -149,9 +153,9 @@ def new_row(columns: Sequence[str], **values: str | int | float | None) -> Row:
 
 
 def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
-    """Returns the numbers of a row that need no reference; voxel_ml: of one voxel.
+    """Returns the numbers of a row that need no reference.
 
-    Of one sample alone only its volume.
+    voxel_ml: volume of one voxel. For a single sample only its volume is returned.
     """
     if len(prediction.volumes) == 1:
         volume = SAMPLE_COLUMNS["volume_ml"].of(prediction, voxel_ml)
@@ -165,16 +169,15 @@ def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
 def measure_distances(
     mask: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
 ) -> dict[str, float]:
-    """Returns the distances of a row, of a mask as delivered to its reference."""
+    """Returns the distance columns of a row, for a delivered mask and its reference."""
     found = surface_distances(mask, reference, spacing_mm, tolerance_mm=TOLERANCE_MM)
     return found._asdict()
 
 
 def with_delivered_dice(rows: Sequence[Row]) -> list[Row]:
-    """Returns the rows with the Dice that quality is to be calibrated with, as `dice`.
+    """Returns the rows with the Dice of the delivered masks (`dice_scan`) as `dice`.
 
-    That of the masks as delivered, on the scans' own grids, where every row with a Dice
-    has it; else the rows as they are.
+    If a row with a Dice has no `dice_scan`, all rows are returned unchanged.
     """
     known = [row for row in rows if row["dice"] is not None]
     if any(row.get("dice_scan") is None for row in known):
@@ -183,12 +186,12 @@ def with_delivered_dice(rows: Sequence[Row]) -> list[Row]:
 
 
 def is_usable(row: Row) -> bool:
-    """Tells whether something was found, in two samples or more."""
+    """Tells whether the case has a segmentation and two samples or more."""
     return row["status"] == OK
 
 
 def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Writes the table whole, atomically; no field can act as a spreadsheet formula."""
+    """Writes the table atomically; fields cannot act as spreadsheet formulas."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -203,12 +206,12 @@ def opened(path: Path) -> TextIO:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Reads what `write_rows` wrote, perhaps edited since.
+    """Reads a table of `write_rows`, which may have been edited.
 
-    InputError names the file and the line: of another separator, of a case that has a
-    row already, of fields that are missing, too many or no finite number, and of a Dice
-    outside 0 ... 1.
-    A measure beyond the paper's that the file does not have yet is None in every row.
+    Columns that older tables lack (`_OPTIONAL`) are None or "" in every row. Raises
+    InputError, naming file and line, for another separator, a second row of a case,
+    missing or additional fields, values that are not finite numbers, and a Dice outside
+    0 ... 1.
     """
     try:
         with opened(path) as file:
@@ -221,8 +224,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
             missing = [one for one in absent if one not in _OPTIONAL]
             if missing:
                 raise InputError(
-                    f"{path}: no column {', '.join(missing)}; this is no table of this "
-                    "version of unc_jax, delete it and run again"
+                    f"{path}: no column {', '.join(missing)}; this is not a table of "
+                    "this version of unc_jax, delete it and run again"
                 )
             rows: dict[tuple, Row] = {}
             for fields in reader:
@@ -241,7 +244,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
 
 
 def has_all_columns(path: Path, columns: Sequence[str]) -> bool:
-    """Tells whether a table has every column, those added of late as well."""
+    """Tells whether a table has every column, including those that older ones lack."""
     with opened(path) as file:
         return set(columns) <= set(next(csv.reader(file), []))
 
@@ -256,7 +259,7 @@ def column(rows: Sequence[Row], name: str, split: str | None = None) -> np.ndarr
 
 
 def to_field(value: str | int | float | None) -> str:
-    """Returns a value as a field of a CSV file, of which no spreadsheet makes more."""
+    """Formats a value as a CSV field that a spreadsheet does not execute."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -269,13 +272,15 @@ def to_field(value: str | int | float | None) -> str:
 def _from_fields(fields: dict[str, str], columns: Sequence[str], place: str) -> Row:
     row: Row = {}
     if None in fields:
-        raise InputError(f"{place}: more fields than columns; mend or delete the line")
+        raise InputError(
+            f"{place}: more fields than columns; correct or delete the line"
+        )
     for name in columns:
         try:
             row[name] = _from_field(name, fields[name])
         except (TypeError, ValueError):
             raise InputError(
-                f"{place}: {name} is {fields[name]!r}, which is no number; mend or "
+                f"{place}: {name} is {fields[name]!r}, not a number; correct or "
                 "delete the line"
             ) from None
     dice = row.get("dice")

@@ -1,10 +1,10 @@
 """Claims of Hoebel et al. as contrasts of correlations, and a verdict on each.
 
 A claim says that one kind of cell (model and measure) is stronger than another
-(`strength`). The two kinds are paired by all else that describes a cell, and the
-contrast is the mean difference over the pairs that were run, each on the cases that
-both cells have. The paper's claims are on networks one by one; where ensembles of them
-were evaluated too, each has claims of its own, that it is stronger.
+(`strength`). Cells of the two kinds are paired by all their other fields; the contrast
+is the mean difference over the evaluated pairs, each on the cases that both cells have.
+The paper's claims are about single networks. If ensembles of them were evaluated too,
+further claims say that each ensemble is stronger.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +27,10 @@ _STRONGER = (("d_pw", "cv"), ("u_labelled", "cv"), ("d_pw", "u_labelled"))
 
 
 class Claim(NamedTuple):
-    """`stronger` and `weaker` fix fields of a cell; an empty `weaker` stands for 0."""
+    """A claim that cells with the fields `stronger` exceed those with `weaker`, or 0.
+
+    An empty `weaker` compares with 0.
+    """
 
     text: str
     stronger: Mapping[str, str]

@@ -1,7 +1,7 @@
 """Comparison of models: the content of statistics.json.
 
 Every number is a function of the rows of cases.csv. Values of a model are means over
-its runs, with the value of each run and their spread beside.
+its runs, together with the value of each run and their spread.
 """
 
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> dict[str, Any]:
-    """Returns the content of statistics.json, without NaN: undefined values are None.
+    """Returns the content of statistics.json; undefined values are None, never NaN.
 
-    policy: of empty cases, "exclude" or "zero"; both are in `empty_cases`. resamples,
-    seed: of the bootstrap over cases and runs.
+    policy: for undefined values of empty cases, "exclude" or "zero"; the result has
+    both in `empty_cases`. resamples, seed: of the bootstrap over cases and runs.
     """
     rankings: dict[Cell, Ranking] = {}
     strengths, described = {}, []
@@ -97,7 +97,7 @@ def compare(
 def _drawn(
     name: str, tests: Sequence[list[Row]], resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws cases and runs of a model: their indices, int (resamples, number)."""
+    """Draws indices of a model's cases and runs, each int (resamples, number)."""
     count = len(tests)
     return (
         resampled(tests[0], resamples, seed),
@@ -127,7 +127,7 @@ def _estimates(
 def _dice(
     runs: Sequence[list[Row]], tests: Sequence[list[Row]], mean: Estimate
 ) -> dict[str, Any]:
-    """Returns the mean Dice by split, of the test cases with an interval."""
+    """Returns the mean Dice by split; for the test cases with an interval."""
     result = {}
     for split in SPLITS:
         columns = [column(rows, "dice", split) for rows in runs]

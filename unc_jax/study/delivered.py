@@ -1,4 +1,4 @@
-"""The mask of a case as it is delivered, on the grid of its scan: worth and files."""
+"""The delivered mask of a case, on the grid of its scan: quality and files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ from unc_jax.uncertainty.prediction import Prediction
 def measure(
     prediction: Prediction, record: dict[str, Any], reference: np.ndarray | None
 ) -> Row:
-    """Returns Dice and distances, mm, of the delivered mask.
+    """Returns Dice and distances (mm) of the delivered mask.
 
-    record: of the prepared case. reference: bool (x, y, z); {} without one, or with one
-    on another grid than the scan's.
+    record: entry of the prepared case. reference: bool (x, y, z) in canonical order.
+    Returns {} without a reference, or if it has another shape than the scan.
     """
     if reference is None:
         return {}
@@ -37,7 +37,7 @@ def measure(
 
 
 def read_reference(path: Path | None, values: Sequence[int]) -> np.ndarray | None:
-    """Reads the mask of labels, bool (x, y, z); None when the file is not there."""
+    """Reads the mask of some labels, bool (x, y, z); None if it cannot be read."""
     try:
         return path and preprocess.select(nifti.read(path, labels=True).array, values)
     except (InputError, OSError) as error:

@@ -62,23 +62,23 @@ def evaluate_cases(
 ) -> list[Row]:
     """Segments and measures every case of `splits`; returns all rows of cases.csv.
 
-    Of P processes, p takes the pending cases p, p + P, ...; all return all rows.
-    While the devices sample a case, those before it are measured, on many cores several
-    at once, and their files are written; then their rows are kept, in order. Whatever
-    ends the evaluation, cases that the devices are done with are finished.
+    Process p of P takes the pending cases p, p + P, ...; all processes return all rows.
+    While the devices sample a case, earlier cases are measured (several at once on many
+    cores) and their files written; their rows are stored in order. When the evaluation
+    ends, even by an error, the cases that the devices have sampled are finished.
 
     predict: (image float32 (x, y, z), case index) -> Prediction of `samples` samples.
-    made_with: content of evaluation.json, as `partial_tables.check_rows` has it.
-    replace: rows found in `directory` that were made with something else are removed.
+    made_with: content of evaluation.json, see `partial_tables.check_rows`.
+    replace: remove rows in `directory` that were made with something else.
     reference_of(case): the label on the scan's own grid, bool (x, y, z) in canonical
-      order; None where it is not at hand. Read while the device samples.
-    on_case(done, total, row): called after every case that was evaluated now, in order.
-    on_prediction(case index, prediction): called before the case counts as finished, by
-      several threads; what it raises ends the evaluation.
+      order, or None if it is not available. Called while the device samples.
+    on_case(done, total, row): called after every newly evaluated case, in order.
+    on_prediction(case index, prediction): called by several threads before the case
+      counts as finished; an exception in it ends the evaluation.
 
     Raises InputError for fewer than two samples, for rows made with something else,
-    when the samples are all identical (dropout is off), and when no case at all could
-    be evaluated.
+    when all samples are identical (dropout is off), and when no case could be
+    evaluated.
     """
     if samples < 2:
         raise InputError(f"samples is {samples}; pairwise Dice needs at least 2")
@@ -95,7 +95,7 @@ def evaluate_cases(
         own[case] = row = measured.result()
         partial_tables.keep(directory, rows, own, split_of)
         if on_case is not None:
-            # Supposing that the other processes keep pace.
+            # Assumes that the other processes are equally fast.
             left = max(len(pending) - len(own) * runtime.process_count(), 0)
             on_case(len(wanted) - left, len(wanted), row)
 
@@ -122,7 +122,7 @@ def evaluate_cases(
 
 
 class _Segmented(NamedTuple):
-    """Result of a case on the devices; the prediction is None where they failed."""
+    """Result of a case on the devices; the prediction is None if sampling failed."""
 
     prediction: Prediction | None
     status: str
@@ -130,7 +130,7 @@ class _Segmented(NamedTuple):
 
 
 class _Measuring(NamedTuple):
-    """Measures segmented cases; `beside` does what can be done meanwhile."""
+    """Measures segmented cases; `beside` is a pool for work in parallel to it."""
 
     cohort: Cohort
     directory: Path
@@ -140,7 +140,7 @@ class _Measuring(NamedTuple):
     def measure(
         self, case: str, split: str, segmented: _Segmented, reference: Future
     ) -> Row:
-        """Returns the row of a case; writes all else that is kept of it."""
+        """Returns the row of a case and writes its other files."""
         segmented = _on_host(segmented, case)
         cohort, index = self.cohort, self.cohort.ids.index(case)
         row = _row(cohort, index, split, segmented)
@@ -173,7 +173,7 @@ def _segment(predict: Predict, image: np.ndarray, index: int, case: str) -> _Seg
 
 
 def _on_host(segmented: _Segmented, case: str) -> _Segmented:
-    """Copies the maps; a copy that fails, or one that is not finite, is a failure."""
+    """Copies the maps to the host; marks the case as failed if they are not finite."""
     if segmented.prediction is None:
         return segmented
     try:
@@ -186,7 +186,7 @@ def _on_host(segmented: _Segmented, case: str) -> _Segmented:
 
 
 def _failed(case: str, error: Exception) -> _Segmented:
-    """Logs the error that is being handled, and returns the case without numbers."""
+    """Logs the error that is being handled and returns a result without prediction."""
     logging.exception("case %s failed", case)
     words = " ".join(str(error).split())[:200]
     return _Segmented(None, f"failed: {type(error).__name__}: {words}", 0.0)
@@ -212,7 +212,7 @@ def _check_samples(
 ) -> None:
     if len(prediction.masks) != samples:
         raise ValueError(f"{len(prediction.masks)} samples of {case}, not {samples}")
-    # Empty masks agree under any dropout, so they prove nothing.
+    # Empty masks are identical under any dropout.
     if not varied and np.any(prediction.masks):
         raise InputError(
             f"case {case}: all {samples} samples are identical, so dropout is off; set "
@@ -227,7 +227,7 @@ def _row_varies(row: Row) -> bool:
 
 
 def _panel(cohort: Cohort, index: int, prediction: Prediction) -> Panel:
-    # The slice that shows most of the reference, or of a mask that should not be there.
+    # The slice with most voxels of the reference or, if it is empty, of the mask.
     label = np.asarray(cohort.labels[index]) != 0
     mask = np.asarray(prediction.mean) >= measures.THRESHOLD
     areas = next((m.sum(axis=(0, 1)) for m in (label, mask) if m.any()), None)

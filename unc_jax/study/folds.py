@@ -1,4 +1,4 @@
-"""Folds of one training joined to one run, whose test cases are all cases."""
+"""Joins the folds of one training into one run, whose test cases are all cases."""
 
 import json
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from unc_jax.study.run_folder import Run, check_references
 
 
 def join(runs: Sequence[Run]) -> list[Run]:
-    """Returns the runs, those that differ by the fold alone (data.fold) as one.
+    """Returns the runs; those that differ only in data.fold are joined into one.
 
-    Such a run has each case once among its test rows, of the fold in which it is a
-    test case, behind the training and validation rows of all folds. Seeds stay apart,
-    and so do ensembles of other seeds.
-    Raises InputError when a fold is missing or there twice, folds differ in cases or
-    references, or two have one test case.
+    The joined run has the training and validation rows of all folds, followed by one
+    test row per case, from the fold in which it is a test case. Runs with different
+    seeds, and ensembles of different seeds, are not joined.
+    Raises InputError when a fold is missing or named twice, folds differ in cases or
+    references, or two folds share a test case.
     """
     whole, by_training = [], {}
     for run in runs:
@@ -44,7 +44,7 @@ def _join(parts: list[Run]) -> Run:
     if missing := [str(fold) for fold in range(folds) if fold not in by_fold]:
         raise InputError(
             f"{first.path}: of its {folds} folds (seed {first.seeds_text}) "
-            f"{', '.join(missing)} missing; name the runs of all of them"
+            f"{', '.join(missing)} missing; name the runs of all folds"
         )
     tested: dict[str, Run] = {}
     for part in parts:

@@ -1,8 +1,8 @@
 """Models: runs grouped by config.
 
-A model is the runs of one config, which differ only by seed; the folds of one seed
-count as one run. An ensemble of seeds is a model of its own, beside that of its members
-one by one.
+A model consists of the runs of one config, which differ only in the seed; the folds of
+one seed count as one run. An ensemble of seeds is a separate model from that of its
+single members.
 """
 
 import json
@@ -19,7 +19,7 @@ from unc_jax.study.run_folder import TARGETS, Run, check_comparable
 _LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
 _LIVER_VALUES = [1, 2]  # liver and tumours, as Task03_Liver has them
 _STRUCTURES = {"liver": "whole", "tumor": "part"}
-# The paper's patches are 1/2 and 1/4 as wide as the volume; half way between them.
+# The paper's patches are 1/2 and 1/4 as wide as the volume; this is halfway.
 _SMALL_BELOW = 3 / 8
 
 
@@ -42,13 +42,13 @@ class Model(NamedTuple):
 
     @property
     def trained(self) -> str:
-        """Returns the name of the training, whatever its samples come from."""
+        """Returns the name of the training, without the source of the samples."""
         words = (self.structure, self.size, self.loss, self.variant)
         return " ".join(filter(None, words))
 
     @property
     def name(self) -> str:
-        """Returns the name of the training, and what its samples come from."""
+        """Returns the name of the training and the source of the samples."""
         return ": ".join(filter(None, (self.trained, self.source)))
 
     @property
@@ -76,11 +76,11 @@ class Model(NamedTuple):
 def group(runs: Sequence[Run]) -> list[Model]:
     """Returns models in the order of the paper's tables, runs of each by seed.
 
-    The largest patch of a target is "large" and the smallest "small". A patch that is
-    alone is small if it is nearer to a quarter than to half of the volume's width.
-    Raises InputError when two runs have one config and one seed, runs of one target
-    differ in cases, splits or references, folds do not make up a whole, or a run has
-    too few test cases.
+    The largest patch of a target is "large" and the smallest "small". A single patch
+    size is small if it is nearer to a quarter than to half of the volume's width.
+    Raises InputError when two runs have the same config and seed, runs of one target
+    differ in cases, splits or references, folds are incomplete, or a run has too few
+    test cases.
     """
     runs = folds.join(runs)
     for run in runs:
@@ -125,7 +125,7 @@ def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
 
 
 def _settings(model: Model, models: list[Model]) -> dict[str, Any]:
-    """Returns the fields whose values set `model` apart from others of its name."""
+    """Returns the fields in which `model` differs from other models of its name."""
     configs = [_of_training(one) for one in models if one[:3] == model[:3]]
     own = _of_training(model)
     names = sorted({name for config in configs for name in config})
@@ -137,14 +137,14 @@ def _settings(model: Model, models: list[Model]) -> dict[str, Any]:
 
 
 def _place(model: Model) -> tuple:
-    """Returns what models are sorted by; an ensemble stands behind its members."""
+    """Returns the sort key of a model; an ensemble follows its members."""
     by_dropout = _source_field(model.runs[0]) == "dropout"
     order = (TARGETS.index(model.target), model.loss, model.size, -model.patch[0])
     return (*order, model.is_ensemble, model.is_ensemble and by_dropout)
 
 
 def _of_training(model: Model) -> dict[str, Any]:
-    """Returns the defining fields; an ensemble's as if its samples were of dropout."""
+    """Returns the defining fields; for ensembles with evaluate.source "dropout"."""
     run = model.runs[0]
     source = "dropout" if model.is_ensemble else _source_field(run)
     return {**run.defining, "evaluate.source": source}
@@ -155,7 +155,7 @@ def _source_field(run: Run) -> str:
 
 
 def _source(run: Run) -> str:
-    """Returns what a run's samples come from, in words."""
+    """Describes the source of a run's samples in words."""
     networks, source = len(run.seeds), _source_field(run)
     samples = max(int(row["n_samples"] or 0) for row in run.rows)
     if networks == 1:

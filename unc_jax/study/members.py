@@ -1,4 +1,4 @@
-"""Members of an ensemble: runs of one config that differ by the seed alone."""
+"""Members of an ensemble: runs of one config that differ only in the seed."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from unc_jax.study.run_folder import defining
 def seeds_of(config: Config, cohort: str) -> list[int]:
     """Returns the seed of each network that samples come from; only reads.
 
-    Of a run that names no evaluate.members it is its own.
+    For a run without evaluate.members it is the run's own seed.
 
     cohort: fingerprint of the prepared cohort to be evaluated.
 
-    Raises InputError for a member whose training is not finished, of another config, of
-    another cohort (fold, split, images or preparation: it may have been trained on what
-    are test cases here), or of the seed of another one.
+    Raises InputError for a member whose training is not finished, with another config,
+    with another cohort (fold, split, images or preparation: it may have been trained on
+    test cases of this one), or with the same seed as another member.
     """
     if not config.evaluate.members:
         return [config.seed]
@@ -30,9 +30,9 @@ def seeds_of(config: Config, cohort: str) -> list[int]:
         if trained.get("cohort") != cohort:
             changed = differences(_of_data(trained), _of_data(here))
             raise InputError(
-                f"{member} was trained on another split or other data, maybe on what "
-                f"are test cases here ({'; '.join(changed)}); an ensemble's members "
-                "share the fold and the split"
+                f"{member} was trained on another split or other data, perhaps on test "
+                f"cases of this evaluation ({'; '.join(changed)}); an ensemble's "
+                "members share the fold and the split"
             )
         if changed := differences(_of_training(trained), _of_training(here)):
             raise InputError(
@@ -51,7 +51,7 @@ def seeds_of(config: Config, cohort: str) -> list[int]:
 def _trained_under(config: Config, folder: Path) -> dict[str, Any]:
     """Returns the flat config of the newest checkpoint, with its cohort."""
     where, trained, step = folder_of(folder, config.train.checkpoints), None, None
-    # One answer for all: another process may just be making the folder.
+    # One answer for all processes: another one may be creating the folder now.
     if runtime.broadcast(where.is_dir()):
         with Checkpoints(where, read_only=True) as checkpoints:
             trained, step = checkpoints.started_under(), checkpoints.latest_step()
@@ -67,7 +67,7 @@ def _trained_under(config: Config, folder: Path) -> dict[str, Any]:
 
 
 def _of_training(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields that weights depend on, but the seed and the data."""
+    """Returns the fields that affect the weights, without the seed and the data."""
     return {
         name: value
         for name, value in defining(fields).items()

@@ -1,9 +1,9 @@
-"""Quality of masks, of samples against several raters, and of probabilities.
+"""Quality of masks, agreement of samples with several raters, calibration.
 
 Several raters of one case are a stack of masks (raters, x, y, z), bool or 0/1 integers.
 
-Calibration is that of the foreground probability against its frequency. Voxels are
-summed case by case and the sums added, so that no more than one case is ever in memory.
+Calibration compares the foreground probability with its frequency. Voxels are summed
+per case and the sums added, so that only one case is in memory.
 """
 
 import math
@@ -18,19 +18,18 @@ from unc_jax.uncertainty.packed_masks import shared_voxels
 BINS = 15
 # float32 probabilities are exactly 0 or 1 long before the network is certain.
 _FLOOR = 1e-7
-# Voxels at a time: their float64 stay in the cache, and each array is small enough
-# (64 KiB) that the allocator gives the same pages again. 256^3: 0.15 s in place of 1.0.
+# Voxels per block: their float64 values stay in the cache, and the arrays are small
+# enough (64 KiB) that the allocator reuses pages. 256^3 voxels: 0.15 s instead of 1.0.
 _BLOCK = 1 << 13
-_FACTORS = 16  # floors, of likelihoods, whose product is no denormal float64
+_FACTORS = 16  # likelihoods >= _FLOOR whose product is never a denormal float64
 
 
 def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
     """Returns the Dice similarity coefficient, 2 |P and R| / (|P| + |R|), 0 ... 1.
 
-    Both are masks of one shape: bool, integers of which 0 is background, or floats that
-    are 0 or 1. Two empty masks have no defined Dice: NaN. One empty mask scores 0.
-    Raises ValueError when the shapes differ, or for any other float: a probability has
-    to be thresholded first.
+    Both are masks of the same shape: bool, integers with 0 as background, or floats 0
+    and 1. The Dice of two empty masks is NaN, of one empty mask 0. Raises ValueError
+    when the shapes differ, or for other floats: threshold probabilities first.
     """
     predicted, true = _mask(prediction), _mask(reference)
     if predicted.shape != true.shape:
@@ -71,9 +70,9 @@ def cross_correlation(
 ) -> float | None:
     """Returns the normalised cross-correlation of two maps (x, y, z), -1 ... 1.
 
-    mean of (a - mean a)(b - mean b) / (sd a sd b) over the voxels, or those of the mask
+    Mean of (a - mean a)(b - mean b) / (sd a sd b) over all voxels, or those of the mask
     `within`, as in ValUES (Kahl et al., ICLR 2024). None when either map is constant
-    there (raters who agree everywhere say nothing of where).
+    there, e.g. where the raters agree everywhere.
     """
     a, b = np.asarray(uncertainty), np.asarray(disagreed)
     if a.shape != b.shape:
@@ -159,7 +158,7 @@ def sum_voxels(
 
 
 def add_sums(sums: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Adds what `sum_voxels` found in each case; at least one is needed."""
+    """Adds the results of `sum_voxels` of several cases, at least one."""
     return {
         name: np.sum([one[name] for one in sums], axis=0).tolist() for name in sums[0]
     }
@@ -171,7 +170,7 @@ def calibration(sums: dict[str, Any]) -> dict[str, Any]:
     ECE = sum_b (n_b / n) |mean probability_b - frequency_b| (Naeini et al., 2015),
     Brier = mean (p - y)^2, NLL = mean -log of the probability of the label.
 
-    A probability below 1e-7 of what is there counts as 1e-7, so NLL is at most 16.1.
+    Probabilities of the label below 1e-7 count as 1e-7, so the NLL is at most 16.1.
     """
     n = int(np.sum(sums["count"]))
     if n == 0:

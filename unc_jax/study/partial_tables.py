@@ -1,8 +1,8 @@
-"""Rows of an evaluation in progress, kept by one process or by several.
+"""Rows of an evaluation in progress, stored by one process or by several.
 
-Each process keeps the rows that it makes in cases.part-N.csv. At the end they are
-merged into cases.csv and removed, so that a cases.csv is always of a finished
-evaluation. evaluation.json says what the rows were made with.
+Each process stores its rows in cases.part-N.csv. At the end these files are merged into
+cases.csv and removed, so that cases.csv always belongs to a finished evaluation.
+evaluation.json records the settings, data and weights that the rows were made with.
 """
 
 import hashlib
@@ -20,26 +20,26 @@ from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, Row
 
 _TABLE, _RECORD, _PARTS = "cases.csv", "evaluation.json", "cases.part-*.csv"
-# Of each case, by name: rows of other settings must not be taken for their owners.
+# Files of single cases, found by name: they must not be taken for those of new rows.
 _OF_CASES = ("panels", "voxels", "predictions")
-# Of all rows; written again once there are new ones.
+# Files made from all rows; they are written again when new rows are complete.
 _OF_ROWS = (
     *("voxels.json", "preparation.json", "quality.json", "summary.json", "table.md"),
     *("features.json", "review.json", "report.html"),
     *("figures/figure1.png", "figures/figure2.png"),
 )
-# Fields of an evaluation that no row depends on.
+# Fields of evaluate.* that do not affect the rows.
 WITHOUT_EFFECT = ("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch")
 
 Rows = dict[str, Row]  # by case
 
 
 def check_rows(directory: Path, made_with: dict[str, Any]) -> None:
-    """Raises InputError when rows are there that were made with something else.
+    """Raises InputError for existing rows that were made with something else.
 
     made_with: the content of evaluation.json: "cohort" (its fingerprint), "settings"
-    (flat fields), "steps" and "checkpoints" (digests). Without checkpoints on one side
-    these are not compared.
+    (flat fields), "steps" and "checkpoints" (digests). If one side has no checkpoints,
+    they are not compared.
     """
     if not has_rows(directory):
         return
@@ -62,10 +62,10 @@ def open_rows(
     *,
     replace: bool = False,
 ) -> Rows:
-    """Returns the rows made with the same, on all processes.
+    """Returns the existing rows, made with the same settings, on all processes.
 
-    order: all cases. Raises InputError for other rows (`check_rows`); with `replace`
-    they are removed, and what was made of them.
+    order: all cases, in the order of the table. Raises InputError for other rows
+    (`check_rows`); with `replace` these and the files made from them are removed.
     """
     rows: Rows = {}
     with runtime.shared_errors():
@@ -84,14 +84,14 @@ def open_rows(
 
 
 def keep(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> None:
-    """Writes the own rows of this process; the main one's with those known before."""
+    """Writes this process's rows; the main process adds the rows known before."""
     kept = {**rows, **own} if runtime.is_main() else own
     _write(_own_part(directory), kept, order)
 
 
 def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> Rows:
-    """Returns all rows once every process has finished, and writes cases.csv."""
-    # By way of the runtime: a shared folder may show new files late.
+    """Waits for all processes, writes cases.csv and returns all rows."""
+    # Gathered by JAX: a shared file system may show new files late.
     for shared in runtime.all_gather(own):
         rows = {**rows, **shared}
     part = _own_part(directory)
@@ -121,7 +121,7 @@ def _open(directory: Path, made_with: dict[str, Any], *, replace: bool) -> Rows:
     except InputError:
         if not replace:
             raise
-        # Rows first: a kill in between can only lose rows, never relabel old ones.
+        # Rows first: a kill in between must not leave old rows under a new record.
         for path in (table, *directory.glob(_PARTS)):
             path.unlink(missing_ok=True)
         for name in _OF_CASES:

@@ -1,4 +1,4 @@
-"""Functions of a trained run on a prepared image: its N samples, and one plain pass."""
+"""Functions that apply a trained run to a prepared image: N samples, or one pass."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -38,19 +38,22 @@ from unc_jax.uncertainty.sampling import (
 
 Predict = Callable[[np.ndarray, int | None], Prediction]
 
-# Fields of the network that steer its samples, not its parameters.
+# Fields of the network that affect its samples but not its parameters.
 _OF_SAMPLES = ("model.dropout_rate", "model.dropout_kind", "model.compute_dtype")
 
 
 class Predictor(NamedTuple):
-    """Functions of a prepared image float32 (x, y, z).
+    """Functions that apply a trained run to a prepared image float32 (x, y, z).
 
-    predict(image, case number): the prediction of `samples` samples; None for a scan
-    that is no case of the run's cohort; single(image): foreground probabilities of one
-    pass without dropout; features(image): its pooled bottleneck (c,), see
-    `build_features`. Of an ensemble both are of the first member. steps,
-    digests: of the checkpoints, one per network; model: the network's module; networks:
-    its variables, one set per network.
+    Attributes:
+      predict: (image, case number) -> prediction of `samples` samples; the number is
+        None for a scan outside the run's cohort.
+      single: image -> foreground probabilities of one pass without dropout; for an
+        ensemble, of its first member.
+      features: image -> pooled bottleneck (c,), see `build_features`; for an ensemble,
+        of its first member.
+      steps, digests: step and SHA-256 of the checkpoint of each network.
+      model: the network's module; networks: variables of each network.
     """
 
     predict: Predict
@@ -64,7 +67,7 @@ class Predictor(NamedTuple):
 
 
 def window_shape(config: Config, volume_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Returns the voxels (x, y, z) of a window of volumes of this shape."""
+    """Returns the shape (x, y, z) of windows in volumes of this shape, in voxels."""
     evaluation, patch = config.evaluate, config.train.patch_shape
     return evaluation.window_shape or plane_window(
         volume_shape, patch, evaluation.overlap, config.model.depth
@@ -91,11 +94,11 @@ def load_predictor(
 ) -> Predictor:
     """Loads the network of a run, or of each member of an ensemble; only reads.
 
-    volume_shape: voxels (x, y, z) of all images. steps: the checkpoint of each network;
-    () takes the best or latest, as the config says.
+    volume_shape: voxels (x, y, z) of all images. steps: step of the checkpoint of each
+    network; () uses the best or latest, by evaluate.checkpoint.
 
-    Raises InputError when a run holds no trained model, a broken one, or another
-    network.
+    Raises InputError when a run has no checkpoint, only damaged ones, or another
+    network than the config.
     """
     evaluation = config.evaluate
     model = build_model(config)
@@ -137,14 +140,14 @@ def load_predictor(
 
 
 def chosen_checkpoints(config: Config, workdir: Path) -> dict[str, list]:
-    """Returns "steps" and "checkpoints", digests, of what would be loaded; only reads.
+    """Returns "steps" and "checkpoints" (SHA-256) of what would be loaded; only reads.
 
-    Both are empty where something is missing.
+    Both are empty if a checkpoint is missing.
     """
     found = []
     for folder in _folders(config, workdir):
         where = folder_of(folder, config.train.checkpoints)
-        # One answer for all: another process may just be making the folder.
+        # One answer for all processes: another one may be creating the folder now.
         if runtime.broadcast(where.is_dir()):
             with Checkpoints(where, read_only=True) as checkpoints:
                 best = config.evaluate.checkpoint == "best"
@@ -201,7 +204,7 @@ def _by_dropout(
 
 
 def _restore(config: Config, model: UNet3D, folder: Path, step: int | None) -> Restored:
-    """Restores the checkpoint of a step; None: the best or latest one of the run."""
+    """Restores the checkpoint of a step; for None the best or latest of the run."""
     where = folder_of(folder, config.train.checkpoints)
     missing = f"{folder} holds no trained model; run --stage train first"
     if not where.is_dir():
@@ -221,9 +224,9 @@ def _restore(config: Config, model: UNet3D, folder: Path, step: int | None) -> R
 
 
 def _check_network(config: Config, trained: dict[str, Any] | None, folder: Path):
-    """Raises InputError that names the fields of another network than was trained.
+    """Raises InputError if the config has another network or fold than the training.
 
-    A network of another fold was trained on cases that are test cases here.
+    A network of another fold was trained on test cases of this fold.
     """
 
     def network(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Run folders of finished runs, opened without writing to them.
+"""Reading of run folders, without writing to them.
 
-config.json says what the weights were trained with, evaluation.json what the rows of
-cases.csv were made with: readers take evaluate.* from the latter. config.json and
-cases.csv are needed, checkpoints are not; what evaluation wrote beside them
-(voxels.json, preparation.json) is read where it is.
+config.json holds the settings of the training, evaluation.json those of the rows in
+cases.csv, from which readers take evaluate.*. config.json and cases.csv are required,
+checkpoints are not; other files of the evaluation (voxels.json, preparation.json) are
+read if they exist.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 EMPTY_CASES = ("exclude", "zero")
 TARGETS = ("liver", "tumor")
 _REQUIRED = ("seed", "data.target", "loss.name", "train.patch_shape")
-# Fields that steer neither weights nor samples: places, and mechanics; and those that
-# runs of one model differ by.
+# Fields that affect neither weights nor samples, and fields in which runs of the same
+# model may differ.
 _ASIDE = (
     *("seed", "data.root", "data.prepared", "data.split_file", "data.skip_bad_cases"),
     *("data.split_seed", "data.fold"),
@@ -29,7 +29,7 @@ _ASIDE = (
     *("evaluate.window_batch", "evaluate.save_predictions", "train.residence"),
     *("train.steps_per_call", "train.checkpoint_every_steps", "train.rematerialise"),
 )
-# Relative difference of a reference volume that rounding in a table may make.
+# Largest relative difference of a reference volume that is taken as rounding.
 _SAME_VOLUME = 1e-6
 
 
@@ -37,11 +37,11 @@ class Run(NamedTuple):
     """One evaluated training, or those of all folds joined (`folds.join`).
 
     Attributes:
-      config: flat, {"train.batch": 8, ...}, of `read_fields`.
-      rows: of cases.csv.
-      evaluation, voxels, preparation, features: contents of the JSON files of these
-        names; None where the run folder does not have them.
-      folds: the runs that were joined; () if none were.
+      config: flat config {"train.batch": 8, ...}, from `read_fields`.
+      rows: rows of cases.csv.
+      evaluation, voxels, preparation, features: contents of the JSON files with these
+        names; None if missing.
+      folds: the runs that were joined; () for a single run.
     """
 
     path: Path
@@ -55,17 +55,17 @@ class Run(NamedTuple):
 
     @property
     def parts(self) -> tuple["Run", ...]:
-        """Returns the runs of single run folders that this one is made of."""
+        """Returns the runs that were joined into this one, or this one itself."""
         return self.folds or (self,)
 
     @property
     def defining(self) -> dict[str, Any]:
-        """Returns the fields of the config that steer weights or samples."""
+        """Returns the fields of the config that affect weights or samples."""
         return defining(self.config)
 
     @property
     def cohort(self) -> str | None:
-        """Returns the fingerprint of the prepared cohort, where it is known."""
+        """Returns the fingerprint of the prepared cohort; None if unknown."""
         return (self.evaluation or {}).get("cohort")
 
     @property
@@ -74,14 +74,14 @@ class Run(NamedTuple):
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Returns the seed of each network, in rising order: several of an ensemble."""
+        """Returns the seeds of the networks in ascending order, one per network."""
         if not self.config.get("evaluate.members"):
             return (self.seed,)
         return tuple(sorted((self.parts[0].evaluation or {})["seeds"]))
 
     @property
     def seeds_text(self) -> str:
-        """Returns "0", or "0+1+2" of an ensemble."""
+        """Returns the seeds as text: "0", or "0+1+2" for an ensemble."""
         return "+".join(map(str, self.seeds))
 
     @property
@@ -94,7 +94,7 @@ class Run(NamedTuple):
 
 
 def defining(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a flat config that steer weights or samples."""
+    """Returns the fields of a flat config that affect weights or samples."""
     return {
         name: value
         for name, value in fields.items()
@@ -103,7 +103,7 @@ def defining(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_run(path: Path) -> Run:
-    """Reads a run folder; InputError names the file that is missing or broken."""
+    """Reads a run folder; raises InputError that names a missing or damaged file."""
     if not path.is_dir():
         raise InputError(f"{path}: no such run folder")
     table = path / "cases.csv"
@@ -121,7 +121,7 @@ def open_run(path: Path) -> Run:
     seeds, members = (evaluation or {}).get("seeds"), config.get("evaluate.members")
     if members and not (isinstance(seeds, list) and len(seeds) == len(members)):
         raise InputError(
-            f"{path / 'evaluation.json'}: does not say of which seeds the members are; "
+            f"{path / 'evaluation.json'}: does not state the seeds of the members; "
             "evaluate the ensemble again"
         )
     rows = cases_table.read_rows(table, EVALUATION_COLUMNS)
@@ -129,10 +129,10 @@ def open_run(path: Path) -> Run:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """Returns the flat config of a run: of config.json, evaluate.* of evaluation.json.
+    """Returns the flat config of config.json, with evaluate.* from evaluation.json.
 
-    Checkpoints in the run folder itself come before the place that the config names: a
-    folder may have been carried here.
+    Checkpoints in the run folder have precedence over train.checkpoints, because the
+    folder may have been copied from another machine.
     """
     stored = read_object(path / "config.json")
     check_format(stored, path / "config.json")
@@ -146,20 +146,22 @@ def read_fields(path: Path) -> dict[str, Any]:
 
 
 def evaluated_steps(path: Path) -> list[int]:
-    """Returns the steps of the checkpoints that the rows were made with, if known."""
+    """Returns the steps of the checkpoints that made the rows; [] if unknown."""
     steps = (_read_if_there(path / "evaluation.json") or {}).get("steps", [])
     if not isinstance(steps, list) or not all(isinstance(one, int) for one in steps):
-        raise InputError(f"{path / 'evaluation.json'}: steps are {steps!r}, no numbers")
+        raise InputError(
+            f"{path / 'evaluation.json'}: steps are {steps!r}, not whole numbers"
+        )
     return steps
 
 
 def with_empty_cases(rows: list[Row], policy: str) -> list[Row]:
-    """Returns the rows under a policy for numbers that an empty mask leaves undefined.
+    """Applies a policy to Dice and measures that empty masks leave undefined.
 
-    "exclude": as they are; Dice of two empty masks, and measures over the voxels of an
-    empty one, are undefined and leave a case out. "zero": they count as 0 in every case
-    that was evaluated, as some toolboxes have it. Dice is 0 under both when one mask is
-    empty. Failed cases stay undefined.
+    "exclude" returns the rows unchanged: the Dice of two empty masks and measures over
+    the voxels of an empty mask are undefined, and such cases are left out. "zero" sets
+    them to 0 in every evaluated case, as some toolboxes do. The Dice is 0 under both
+    policies when one mask is empty. Failed cases stay undefined.
     """
     if policy == "exclude":
         return rows
@@ -173,7 +175,7 @@ def with_empty_cases(rows: list[Row], policy: str) -> list[Row]:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Raises InputError unless all runs saw the same cases, splits and references."""
+    """Raises InputError unless all runs have the same cases, splits and references."""
     for run in runs[1:]:
         check_references(runs[0], run)
         _check_splits(runs[0], run)
@@ -221,12 +223,12 @@ def _check_splits(first: Run, other: Run) -> None:
 
 
 def _by_case(run: Run) -> dict[str, Row]:
-    """Returns the row of each case; its test row, where folds were joined."""
+    """Returns the row of each case; its test row if folds were joined."""
     return {str(row["case"]): row for row in run.rows}
 
 
 def check_rows(run: Run) -> None:
-    """Raises InputError for an impossible table, or one with too few test cases."""
+    """Raises InputError for an unknown split, or for too few test cases."""
     rows, table = run.rows, run.path / "cases.csv"
     strange = {str(row["split"]) for row in rows} - set(cases_table.SPLITS)
     if strange:

@@ -1,11 +1,11 @@
 """Selective prediction: quality of the cases kept when uncertain ones are set aside.
 
-Functions take the risk of each case (here 1 - Dice, so 0 is perfect), or its Dice,
-and a confidence (higher is surer; of a measure of uncertainty its negative). Cases of
-equal confidence cannot be told apart, so each result is the mean over all orders of a
-tie, exactly: it depends on no order of the cases, and reaches coverage 1.
+Functions take the risk of each case (here 1 - Dice, so 0 is perfect) or its Dice, and a
+confidence (higher is more certain; the negative of an uncertainty measure). For cases
+of equal confidence each result is the exact mean over all their orders, so that it does
+not depend on the order of the cases and reaches coverage 1.
 
-A missing value is NaN; a case with one missing takes no part. What is undefined is
+A missing value is NaN; cases with a missing value are left out. Undefined results are
 None.
 """
 
@@ -19,11 +19,12 @@ from unc_jax.study.statistics import complete
 def risk_coverage(
     risk: ArrayLike, confidence: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the risk of the k surest of n cases, k = 1 ... n; arguments are (cases,).
+    """Returns the risk of the k most certain of n cases, k = 1 ... n, float64 (n,).
 
-    First their mean risk (selective risk), then their summed risk / n (generalised
-    risk), float64 (n,). Within a tie of m cases with mean risk r, each adds r: the
-    expectation over the m! orders. Raises ValueError when the lengths differ.
+    risk, confidence: (cases,). The first result is the mean risk (selective risk), the
+    second the summed risk / n (generalised risk). Within a tie of m cases with mean
+    risk r each adds r, the expectation over the m! orders. Raises ValueError when the
+    lengths differ.
     """
     risk, confidence = complete(risk, confidence)
     # Equal confidences share a block; blocks from the surest down.
@@ -35,10 +36,10 @@ def risk_coverage(
 
 
 def areas(risk: ArrayLike, confidence: ArrayLike) -> dict[str, float | None]:
-    """Returns {aurc, e_aurc, augrc} of (cases,) risks, in their unit; None without any.
+    """Returns {aurc, e_aurc, augrc} of risks (cases,), in their unit; None if empty.
 
-    AURC = (1/n) sum_k (mean risk of the k surest), and E-AURC = AURC less that of the
-    cases ordered by their risk itself (Geifman et al., Bias-reduced uncertainty
+    AURC = (1/n) sum_k (mean risk of the k most certain), and E-AURC = AURC minus the
+    AURC of cases ordered by their risk (Geifman et al., Bias-reduced uncertainty
     estimation, ICLR 2019). If all confidences are equal, AURC is the mean risk.
 
     AUGRC is the area under generalised risk, linear between thresholds and 0 at
@@ -60,11 +61,11 @@ def areas(risk: ArrayLike, confidence: ArrayLike) -> dict[str, float | None]:
 def failure_auroc(
     dice: ArrayLike, confidence: ArrayLike, *, threshold: float
 ) -> tuple[float | None, int]:
-    """Returns the AUROC of low confidence for Dice < threshold, and the failures.
+    """Returns the AUROC of low confidence for Dice < threshold, and the failure count.
 
-    The probability that a failure has a lower confidence than another case, ties
-    counted half (Mann-Whitney U over the number of pairs). None when no case fails, or
-    all do.
+    The AUROC is the probability that a failure has a lower confidence than another
+    case, ties counted half (Mann-Whitney U over the number of pairs). It is None when
+    no case fails or all do.
     """
     dice, confidence = complete(dice, confidence)
     failed = dice < threshold
@@ -78,10 +79,11 @@ def failure_auroc(
 
 
 def referral(dice: ArrayLike, confidence: ArrayLike) -> dict[str, np.ndarray]:
-    """Returns the mean Dice kept as cases are referred to a human one by one.
+    """Returns the mean Dice of the cases kept when others are referred to a human.
 
-    By the share referred (0, 1/n ... (n - 1)/n): kept_dice, the least certain first;
-    random_dice, in any order; oracle_dice, the worst first. float64 (n,).
+    All are float64 (n,). referred: share of the cases referred, 0, 1/n ... (n - 1)/n;
+    kept_dice: the least certain are referred first; random_dice: in random order;
+    oracle_dice: the worst are referred first.
     """
     dice, confidence = complete(dice, confidence)
     n = len(dice)
@@ -97,10 +99,10 @@ def referral(dice: ArrayLike, confidence: ArrayLike) -> dict[str, np.ndarray]:
 
 
 def referral_gain(dice: ArrayLike, confidence: ArrayLike) -> float | None:
-    """Returns the area between referral curve and random as a share of the oracle's.
+    """Returns the area between the referral and random curves, relative to the oracle.
 
-    1: as good as knowing Dice; 0: as good as chance; negative: worse. None when all
-    Dice are equal (no order is better than another) or there is no case.
+    1 is as good as knowing the Dice, 0 as good as chance, negative is worse. None when
+    all Dice are equal (no order is better than another) or there is no case.
     """
     _, kept, random, best = referral(dice, confidence).values()
     if len(best) == 0 or np.ptp(best) == 0:

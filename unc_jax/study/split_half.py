@@ -1,13 +1,13 @@
-"""Reliability of the measures: how much of a ranking of the cases is not luck.
+"""Reliability of the measures: how reproducible a ranking of the cases is.
 
-A measure of N random samples has luck in it. Computed once from each half of the
-samples (columns `HALF_COLUMNS` of cases.csv) it shows how much: the reliability r is
-the correlation of two independent measurements, and grows with N as
-k r / (1 + (k - 1) r) from N to k N samples (Spearman, 1910; Brown, 1910). A measure of
-reliability r is expected to correlate with nothing by more than sqrt(r) (Spearman,
-1904); r is estimated, and of few cases a correlation may by chance be more.
+A measure of N random samples varies from draw to draw. Its reliability r is the
+correlation over the cases of two independent measurements, estimated from the two
+halves of the samples (columns `HALF_COLUMNS` of cases.csv). From N to k N samples it
+grows as k r / (1 + (k - 1) r) (Spearman, 1910; Brown, 1910). A measure of reliability r
+is not expected to correlate with anything by more than sqrt(r) (Spearman, 1904); but r
+is an estimate, and with few cases a correlation may exceed it by chance.
 
-It is the luck of the samples alone: training again adds its own (`between`).
+Only variation of the samples is included, not that between trainings (`between`).
 """
 
 import math
@@ -25,10 +25,10 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 WANTED = 0.8  # enough for research (Nunnally, Psychometric Theory, 1978)
 NOT_MEASURED = "not measured"
-# Of a column with that of each of the paper's measures.
+# Header of a column with the reliabilities of the paper's measures.
 HEADER = "reliability " + " / ".join(MEASURES[name].label for name in PAPER_MEASURES)
-# A variance over the samples, whose tail decides it, gains little by more of them: of
-# 10 and of 50 of one network it was as reliable (results/synthetic/factors).
+# Measures that hardly improve with more samples: CV is a variance, which depends on
+# extreme samples; with 10 and 50 it was equally reliable (results/synthetic/factors).
 _GAINS_LITTLE = ("cv",)
 _NO_HALVES = (
     "The reliability of the measures was not measured: that needs dropout as the "
@@ -39,7 +39,7 @@ _NO_HALVES = (
 def stepped_up(reliability: ArrayLike, factor: float) -> np.ndarray:
     """Returns the reliability with `factor` times the samples, k r / (1 + (k - 1) r).
 
-    Any shape; a reliability below 0, which chance gives, counts as 0. NaN stays NaN.
+    Any shape; a reliability below 0 (by chance) counts as 0. NaN stays NaN.
     """
     r = np.clip(np.asarray(reliability, float), 0.0, 1.0)
     return factor * r / (1 + (factor - 1) * r)
@@ -48,8 +48,8 @@ def stepped_up(reliability: ArrayLike, factor: float) -> np.ndarray:
 def samples_for(wanted: float, reliability: float | None, samples: int) -> int | None:
     """Returns the samples for a wanted reliability R: N R (1 - r) / (r (1 - R)).
 
-    reliability: r, that of N = `samples`. Rounded up, and at least 2, without which
-    there is no measure; None where no number does, r = 0, and where r is None.
+    reliability: r at N = `samples`. The result is rounded up and at least 2, the fewest
+    samples of a measure; None if r is 0, where no number suffices, or None.
     """
     if not reliability:
         return None
@@ -80,10 +80,9 @@ def samples_of(rows: Sequence[Row]) -> int:
 def describe(found: Estimate, samples: int) -> dict[str, Any] | None:
     """Returns {value, ci95, samples, ceiling, wanted, samples_needed}, or None.
 
-    ceiling: the root of the value, beyond which no correlation of the measure is
-    expected, as far as the value is known (`ci95`); samples_needed: for the
-    reliability WANTED, None where no number would do. None as a whole where it was not
-    measured.
+    ceiling: square root of the value, the largest expected correlation of the measure;
+    samples_needed: for the reliability WANTED, None if no number suffices. Returns None
+    if the reliability was not measured.
     """
     if found.value is None:
         return None
@@ -100,7 +99,7 @@ def describe(found: Estimate, samples: int) -> dict[str, Any] | None:
 def of_runs(
     tests: Sequence[list[Row]], name: str, cases: np.ndarray, chosen: np.ndarray
 ) -> dict[str, Any] | None:
-    """Returns `describe` of the mean over a model's runs, by_seed beside.
+    """Returns `describe` of the mean over a model's runs, and the values by_seed.
 
     chosen: from `statistics.resampled_runs`.
     """
@@ -130,7 +129,7 @@ def cell_of_paper_measures(measures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def sentences(measures: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns what the reliability of each of the paper's measures means, in words."""
+    """Returns a sentence on the reliability of each of the paper's measures."""
     known = {
         name: found
         for name in PAPER_MEASURES

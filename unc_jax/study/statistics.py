@@ -1,14 +1,14 @@
 """Rank correlations, and one paired bootstrap over cases for every interval.
 
-A missing value is NaN. Correlations use the cases where both values are present, means
-those where the one is. An undefined result is None, never a number that looks like one.
+A missing value is NaN. Correlations use the cases with both values, means those with
+the value. An undefined result is None, never a number.
 
-One resample draws cases with replacement, and of each model the runs (seeds) too; every
-model and measure sees the same resamples. So a difference of two correlations has a
-distribution of its own, in which what the two share cancels. With one run per model
-only cases are drawn: the interval says how sure we are of these trained networks, not
-of networks trained again. With a few runs the spread between trainings is in it, a
-little too small (by (s - 1)/s in variance for s runs).
+A resample draws cases with replacement, and also the runs (seeds) of each model; all
+models and measures use the same resamples. Differences of two correlations are thus
+paired, and variation that both share cancels. With one run per model only cases are
+drawn: the interval then holds for these trained networks, not for new trainings. With a
+few runs it includes the spread between trainings, slightly underestimated (by a factor
+of (s - 1)/s in variance for s runs).
 """
 
 import zlib
@@ -20,7 +20,7 @@ import scipy  # scipy.stats takes 0.8 s to load, so at its first use only
 from numpy.typing import ArrayLike
 
 COVERAGE_PERCENT = 95.0
-# Of all intervals, unless a user says otherwise. The smallest p is 2 / RESAMPLES.
+# Defaults for all intervals. The smallest p is about 2 / RESAMPLES.
 RESAMPLES, SEED = 5000, 0
 
 
@@ -56,10 +56,10 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
 def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> Correlation:
     """Returns the rank correlation of x and y with the ranks of `given` held fixed.
 
-    All are (cases,). (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)) of Spearman's
-    coefficients (Kendall & Stuart), p from the t distribution with n - 3 degrees of
-    freedom. None with fewer than 4 complete cases, any variable constant, or x or y of
-    the same or opposite order as `given`: nothing of it is left to correlate.
+    All are (cases,). rho = (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)) with
+    Spearman's coefficients (Kendall & Stuart); p from the t distribution with n - 3
+    degrees of freedom. None with fewer than 4 complete cases, a constant variable, or
+    x or y in the same or opposite order as `given`, where no variation is left.
     """
     columns = np.stack([np.asarray(one, float) for one in (x, y, given)])
     columns = columns[:, ~np.isnan(columns).any(axis=0)]
@@ -82,17 +82,17 @@ def spearman_within(
 ) -> Correlation:
     """Returns `spearman` over the cases with low <= y < high.
 
-    With y the Dice it says whether a measure ranks the good cases too, or only sets a
-    few failures apart.
+    With y the Dice, it shows whether a measure also ranks the good cases, or only
+    separates a few failures.
     """
     y = np.asarray(y, float)
     return spearman(x, np.where((y >= low) & (y < high), y, np.nan))
 
 
 def resampled_cases(ids: Sequence[str], *, resamples: int, seed: int) -> np.ndarray:
-    """Draws case indices int (resamples, cases), a function of seed and the ids alone.
+    """Draws case indices int (resamples, cases), a function of only the seed and ids.
 
-    So lists of the same cases are resampled alike, and other lists independently.
+    Equal lists of cases give equal resamples, different lists independent ones.
     """
     key = zlib.crc32("\n".join(ids).encode())
     random = np.random.default_rng([seed, key])
@@ -100,7 +100,7 @@ def resampled_cases(ids: Sequence[str], *, resamples: int, seed: int) -> np.ndar
 
 
 def resampled_runs(name: str, runs: int, *, resamples: int, seed: int) -> np.ndarray:
-    """Draws runs of the model `name`: their indices, int (resamples, runs)."""
+    """Draws indices of the runs of the model `name`, int (resamples, runs)."""
     random = np.random.default_rng([seed, 1, zlib.crc32(name.encode())])
     return random.integers(0, runs, size=(resamples, runs))
 
@@ -108,8 +108,8 @@ def resampled_runs(name: str, runs: int, *, resamples: int, seed: int) -> np.nda
 def estimate_spearman(x: ArrayLike, y: ArrayLike, cases: np.ndarray) -> Estimate:
     """Returns Spearman's rho of x and y, both (cases,), and of each row of `cases`.
 
-    cases: from `resampled_cases`. Cases with a NaN in either take no part. A draw is
-    NaN where fewer than 3 drawn cases have both values, or either is constant.
+    cases: from `resampled_cases`. Cases with a NaN in x or y are left out. A draw is
+    NaN if fewer than 3 drawn cases have both values, or x or y is constant.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     present = ~(np.isnan(x) | np.isnan(y))
@@ -128,10 +128,10 @@ def estimate_spearman(x: ArrayLike, y: ArrayLike, cases: np.ndarray) -> Estimate
 
 
 def estimate_mean(values: ArrayLike, cases: np.ndarray) -> Estimate:
-    """Returns the mean of the values present, and of each row of `cases`.
+    """Returns the mean of the values that are not NaN, and of each row of `cases`.
 
-    Draws are NaN where a resample has no value, and all of them with fewer than 2
-    cases: one case says nothing about spread.
+    A draw is NaN if it has no value; all draws are NaN with fewer than 2 cases, which
+    have no spread.
     """
     values = np.asarray(values, float)
     drawn = values[cases]
@@ -144,10 +144,10 @@ def estimate_mean(values: ArrayLike, cases: np.ndarray) -> Estimate:
 
 
 def mean_over_runs(runs: Sequence[Estimate], chosen: np.ndarray) -> Estimate:
-    """Returns the mean over the runs of one model, with the runs drawn too.
+    """Returns the mean over the runs of one model, resampling the runs too.
 
-    chosen: int (resamples, runs), from `resampled_runs`. A run without a value leaves
-    the mean undefined rather than another mean.
+    chosen: int (resamples, runs), from `resampled_runs`. If a run has no value, the
+    mean is undefined instead of leaving the run out.
     """
     value = spread(one.value for one in runs)["mean"]
     if value is None:
@@ -159,7 +159,7 @@ def mean_over_runs(runs: Sequence[Estimate], chosen: np.ndarray) -> Estimate:
 def mean_difference(pairs: Sequence[tuple[Estimate, Estimate]]) -> Estimate:
     """Returns the mean over pairs of (first - second), draw by draw.
 
-    Undefined without a pair, or when a pair has no value.
+    Undefined without pairs, or if a value of a pair is undefined.
     """
     values = [
         None if one.value is None or two.value is None else one.value - two.value
@@ -176,8 +176,8 @@ def finding(estimate: Estimate) -> dict[str, Any]:
     """Returns {value, ci95, p_bootstrap}: 95 % percentile interval, two-sided p of 0.
 
     p = 2 (1 + min(#draws <= 0, #draws >= 0)) / (1 + #draws), at most 1: the level at
-    which the interval would just touch 0. Undefined draws are left out; with none left,
-    or no value, everything is None.
+    which the interval would just touch 0. Undefined draws are left out; without draws
+    or without a value all three are None.
     """
     draws = estimate.draws[~np.isnan(estimate.draws)]
     if estimate.value is None or len(draws) == 0:
@@ -197,16 +197,16 @@ def correlate(x: ArrayLike, y: ArrayLike, cases: np.ndarray) -> dict[str, Any]:
 
 
 def mean(values: ArrayLike | Sequence[float | None]) -> float | None:
-    """Returns the mean of the values (cases,) present; None without any."""
+    """Returns the mean of the values (cases,) that are not NaN; None without any."""
     values = np.asarray(values, float)
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else None
 
 
 def spread(values: Iterable[float | None], **beside: Any) -> dict[str, Any]:
-    """Returns {mean, sd, by_seed} over the runs of a model, and what stands beside.
+    """Returns {mean, sd, by_seed} over the runs of a model, and the fields `beside`.
 
-    sd: with n - 1; None for one run. Both are None if a run has no value.
+    sd: with n - 1; None for one run. mean and sd are None if a run has no value.
     """
     by_seed = list(values)
     known = np.array(by_seed, float)
@@ -220,7 +220,7 @@ def spread(values: Iterable[float | None], **beside: Any) -> dict[str, Any]:
 
 
 def complete(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the cases where both are present; ValueError when the lengths differ."""
+    """Returns the pairs without NaN; raises ValueError when the lengths differ."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"need two equal lengths, got {x.shape} and {y.shape}")

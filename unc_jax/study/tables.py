@@ -1,4 +1,4 @@
-"""Tables as data, their Markdown, and numbers as tables print them."""
+"""Tables as data, their conversion to Markdown, and formats of numbers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ UNDEFINED = "n/a"
 
 
 class Strong(NamedTuple):
-    """A cell that begins in bold."""
+    """A cell whose first part, `text`, is bold."""
 
     text: str
     rest: str = ""
@@ -20,7 +20,7 @@ Cell = str | Strong
 
 
 class Table(NamedTuple):
-    """A table with what stands around it; without rows it is a list of notes.
+    """A table with its texts; without rows it is a list of notes.
 
     Attributes:
       title: short, for a page of several tables.

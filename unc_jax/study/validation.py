@@ -1,4 +1,4 @@
-"""Validation while a run trains: the mean Dice of one plain pass."""
+"""Validation during training: the mean Dice of one deterministic pass."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +19,11 @@ def build_validation(
 ) -> Callable[[dict[str, Any], Callable[[], bool]], float | None]:
     """Builds a function from the network's variables to the mean validation Dice.
 
-    Its second argument is asked before each case whether to give up, by all processes
-    at once; then it is None.
-    Dropout off, normalisation on running averages. Cases where prediction and
-    reference are both empty are undefined and left out; 0 when every case is. Several
-    processes share the cases, and all get the mean.
+    Its second argument is a function that all processes call before each case; if it
+    returns True, validation stops and the result is None. Dropout is off, and BatchNorm
+    uses its running averages. Cases with empty prediction and reference are left out;
+    if there are no others, the result is 0. Several processes share the cases, and all
+    return the mean.
     """
     predict = build_point_prediction(
         build_model(config),
@@ -36,7 +36,7 @@ def build_validation(
     def validate(
         variables: dict[str, Any], giving_up: Callable[[], bool]
     ) -> float | None:
-        """Returns the mean Dice of these weights; None once they are given up."""
+        """Returns the mean Dice of these weights; None if validation was stopped."""
         variables = devices.replicate(variables, own=True)
         scores = np.full(len(indices), np.nan)
         for first in range(0, len(indices), runtime.process_count()):

@@ -1,4 +1,4 @@
-"""Voxels of the test cases: calibration of probabilities, and likeness to raters.
+"""Voxels of the test cases: calibration of probabilities, agreement with raters.
 
 RUN/voxels/CASE.json holds the sums of one case, RUN/voxels.json those of all.
 """
@@ -34,7 +34,7 @@ def assess(
 
     mean, single, label: (x, y, z).
     """
-    # Means over windows of values in 0 ... 1 may leave it by a rounding.
+    # Rounding may move means over windows slightly outside 0 ... 1.
     p = {"mean": np.clip(mean, 0.0, 1.0), "single": np.clip(single, 0.0, 1.0)}
     within = {"everywhere": None, "near": near_boundary(label)}
     return _of_each(
@@ -48,10 +48,10 @@ def against_raters(
     """Compares the uncertainty map and the samples of a case with several raters.
 
     uncertainty: (x, y, z); samples: masks, bit-packed along z, uint8 (n, x, y,
-    ceil(z / 8)); marked: masks of the raters, bool (r, x, y, z). Cross-correlation of
-    the map with their disagreement everywhere, and among the voxels near the boundary
-    of what most of them marked (there alone "the boundary is uncertain" earns nothing);
-    generalised energy distance.
+    ceil(z / 8)); marked: masks of the raters, bool (r, x, y, z). Returns the
+    cross-correlation of the map with the raters' disagreement, everywhere and among the
+    voxels near the boundary of their majority mask, where it is not enough to be
+    uncertain at every boundary; and the generalised energy distance.
     """
     disagreed = metrics.disagreement(marked)
     near = near_boundary(2 * metrics.votes(marked) >= len(marked))
@@ -76,9 +76,9 @@ def build_assessment(
 ) -> Callable[[int, Prediction], None]:
     """Builds a function (case index, prediction) that writes folder/CASE.json.
 
-    Of test cases only. single: probabilities of one pass without dropout; raters_of:
-    data set whose raters/ are compared with, where it has some; values: labels of the
-    target there.
+    It does nothing for cases outside the test set. single: function to the
+    probabilities of one pass without dropout; raters_of: data set whose raters/ the
+    samples are compared with, if it has any; values: labels of the target there.
     """
     shape = prepared.images.shape[1:]
 
@@ -87,7 +87,7 @@ def build_assessment(
         case = prepared.ids[index]
         if case not in prepared.split.test:
             return
-        with ThreadPoolExecutor(1) as beside:  # while `single` waits for the device
+        with ThreadPoolExecutor(1) as beside:  # runs while `single` uses the device
             compared = beside.submit(compare, index, prediction)
             once = single(np.asarray(prepared.images[index], np.float32))
             found: dict = assess(prediction.mean, once, prepared.labels[index])
@@ -128,7 +128,7 @@ def collect(folder: Path, cases: Sequence[str]) -> dict[str, Any] | None:
 
 
 def add(contents: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Adds contents of voxels.json that are of different cases, at least one."""
+    """Adds several contents of voxels.json, of different cases; at least one."""
     try:
         return {
             "cases": sum(one["cases"] for one in contents),
@@ -150,10 +150,10 @@ def _of_another_form(error: Exception) -> InputError:
 
 
 def describe(contents: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """Returns calibration and likeness to raters of a model, for statistics.json.
+    """Returns a model's calibration and agreement with raters, for statistics.json.
 
-    contents: of each run's voxels.json, None where there is none; None when no run has
-    one. The reliability diagrams are of the first run that has one.
+    contents: voxels.json of each run, None if missing. Returns None if no run has one.
+    The reliability diagrams are those of the first run that has one.
     """
     found = [content for content in contents if content is not None]
     if not found:
@@ -173,9 +173,9 @@ def describe(contents: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None
 
 
 def voxel_tables(content: dict[str, Any]) -> list[Table]:
-    """Returns calibration by model, and likeness to raters where there are several.
+    """Returns tables of calibration and, with several raters, of agreement with them.
 
-    content: of statistics.json.
+    content: content of statistics.json.
     """
     calibrated, rated = [], []
     for model in content["models"]:
