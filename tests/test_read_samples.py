@@ -90,7 +90,7 @@ def test_labels_of_a_multi_label_map(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(np.nan, "NaN"), (-7.5, "no probabilities"), (np.inf, "NaN")]
+    ("value", "said"), [(np.nan, "NaN"), (-7.5, "neither prob"), (np.inf, "NaN")]
 )
 def test_what_is_no_probability(tmp_path, value, said):
     array = probability_maps()[0]
@@ -155,12 +155,12 @@ def test_two_files_of_one_sample_are_no_choice_to_make(tmp_path):
     touch(tmp_path, "c/1.nii.gz", "c/2.npy")
     found = find_samples(tmp_path)
     assert list(found.problems) == ["a", "b"]
-    assert "1.nii.gz and 1.nii are one sample 1; rename" in found.problems["a"]
-    assert "1.npz and 1.npy are one sample 1; rename" in found.problems["b"]
+    assert "1.nii.gz and 1.nii are the same sample 1; rename" in found.problems["a"]
+    assert "1.npz and 1.npy are the same sample 1; rename" in found.problems["b"]
     assert [path.name for path in found.samples["c"]] == ["1.npz", "2.npy"]
     touch(tmp_path / "x", "a.nii", "a.nii.gz")
     both = find_samples(tmp_path / "x", "{case}")
-    assert "are one case; rename" in both.problems["a"]
+    assert "are the same case; rename" in both.problems["a"]
 
 
 def test_a_star_takes_no_part_of_a_name(tmp_path):
@@ -192,7 +192,7 @@ def test_every_file_that_is_no_sample_is_told(tmp_path):
         "an output": {"out"},
     }
     assert set(found.problems) == {"nrrd", "large", "links", "empty", "gone", "far"}
-    assert "links/1.nii.gz: a link to nowhere" in found.problems["links"]
+    assert "links/1.nii.gz: a broken link" in found.problems["links"]
     others = set(found.problems) - {"links"}
     assert all("holds no .nii.gz" in found.problems[case] for case in others)
     assert set(found.samples) == {"a", *found.problems}
@@ -275,7 +275,7 @@ BAD_STACKS = {
     "several.npz": [
         (
             lambda p: np.savez(p, a=np.zeros((3, 4, 5)), b=np.ones((3, 4, 5))),
-            "has the arrays a, b; keep the one",
+            "has the arrays a, b; keep only",
         ),
         (lambda p: np.savez(p, affine=np.eye(4)), "cannot be read"),
     ],
@@ -324,7 +324,7 @@ def test_one_broken_number_tells_probabilities_from_labels(tmp_path, order, plac
     np.testing.assert_array_equal(found, array)
     array[place] = 1.25
     np.save(tmp_path / "a.npy", np.asarray(array, order=order))
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match="nor labels"):
         read_sample(tmp_path / "a.npy", Structure("x", (1,)))
 
 

@@ -36,9 +36,9 @@ def channels_of(
     if count == 1:
         return {(): 0}
     raise InputError(
-        f"{path}: its channels sum to {low:.3g} to {high:.3g}, not 1: they are "
-        f"regions, no classes; {len(regions) or 'no'} regions are named, give a "
-        f"dataset.json of all {count}, or one map (x, y, z) of the structure"
+        f"{path}: its channels sum to {low:.3g} to {high:.3g}, not 1, so they are "
+        f"regions, not classes; {len(regions) or 'no'} regions are named; give a "
+        f"dataset.json that names all {count}, or one map (x, y, z) of the structure"
     )
 
 
@@ -48,7 +48,7 @@ def probabilities(array: np.ndarray, channels: Sequence[int], path: Path) -> np.
     low, high = float(total.min()), float(total.max())
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
         raise InputError(
-            f"{path}: values from {low:.3g} to {high:.3g}, no probabilities"
+            f"{path}: values from {low:.3g} to {high:.3g} are not probabilities"
         )
     return np.clip(total, 0, 1)
 

@@ -1,4 +1,4 @@
-"""The table of components (lesions), DIR/components.csv, and words of the report."""
+"""Rows of components.csv, one per component (lesion), and sentences of the report."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,10 +42,10 @@ def rows_of(case: str, structure: str, found: Sequence[Component]) -> list[Row]:
 
 
 def words_of(rows: Sequence[Row], samples: int) -> list[str]:
-    """Returns what the report says of a structure's components, a line for each.
+    """Returns a line of the report for each component of a structure.
 
-    E.g. "lesion 2 of 3: 1.2 ml, 14 mm, seen in 4 of 10 samples". Nothing of a structure
-    that is in one piece, in all samples.
+    E.g. "lesion 2 of 3: 1.2 ml, 14 mm, seen in 4 of 10 samples". Returns [] for a
+    single component that is in all samples.
     """
     kept = [row for row in rows if row["in_mask"] == "yes"]
     if len(rows) == 1 and kept and rows[0]["presence"] == 1:
@@ -75,11 +75,12 @@ def removed_words(rest: np.ndarray, count: int, voxel_ml: float) -> list[str]:
 
 
 def matched_auroc(rows: Sequence[Row], column: str) -> dict[str, Any]:
-    """Returns how well a column tells components that match from those that do not.
+    """Returns how well a column distinguishes matched from false components.
 
-    {value, ci95, matched, false}: AUROC, ties counted half, its 95 % bootstrap interval
-    over cases, and how many of each kind there are; None where one kind is missing, or
-    there are fewer than ten cases. Components without a value of it do not count.
+    {value, ci95, matched, false}: AUROC with ties counted half, its 95 % bootstrap
+    interval over cases, and the number of components of each kind. value and ci95 are
+    None if one kind is missing or there are fewer than ten cases. Components without a
+    value in the column are left out.
     """
     known = [row for row in rows if row["matched"] and row[column] is not None]
     ids = list(dict.fromkeys(str(row["case"]) for row in known))
@@ -106,11 +107,11 @@ def matched_auroc(rows: Sequence[Row], column: str) -> dict[str, Any]:
 
 
 def presence_words(rows: Sequence[Row]) -> str:
-    """Returns how well presence tells true components, beside their volume; or "".
+    """Returns sentences on how well presence identifies true components; "" if unknown.
 
-    A sentence on all components, and on those of masks where they are fewer. Large ones
-    are in more samples: hence also the volume alone, and presence among those below the
-    median volume.
+    One sentence is on all components and one, if they are fewer, on those of the masks.
+    Large components are in more samples, so the AUROC of the volume alone, and of
+    presence below the median volume, are given too.
     """
     rows = [row for row in rows if row["matched"]]
     sentences = []
@@ -135,8 +136,8 @@ def presence_words(rows: Sequence[Row]) -> str:
         words = [f"{name} {_interval(one)}" for name, one in beside if one["ci95"]]
         sentences.append(
             f"Of {kind}, {found['matched']} in the reference and {found['false']} "
-            "false, the share of samples that one is in tells true from false with "
-            f"AUROC {'; '.join([_interval(found), *words])}."
+            "false, the share of samples that contain one separates true from false "
+            f"with AUROC {'; '.join([_interval(found), *words])}."
         )
     return " ".join(sentences)
 

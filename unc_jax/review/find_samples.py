@@ -1,4 +1,4 @@
-"""Files of samples that another tool made, by case."""
+"""Finds the files of samples that another tool made, by case."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from unc_jax.review import own_files
 from unc_jax.review.scans import TAKEN
 
 DEFAULT_PATTERN = "{case}/{sample}"
-# Arrays before the NIfTI file of the same name: it has their grid, they say more.
+# Arrays are preferred to a NIfTI file of the same name, which gives their grid.
 _ARRAYS, _IMAGES = (".npz", ".npy"), (".nii.gz", ".nii")
 _SUFFIXES = _ARRAYS + _IMAGES
 _KINDS = ".nii.gz, .nii, .npz or .npy"
-_READ = ("dataset.json", "splits_final.json")  # by others: no samples, but of use
+_READ = ("dataset.json", "splits_final.json")  # read by other modules; not samples
 _LIKE_SAMPLES = re.compile(
     r"(fold|sample|model|seed|member|run|mc|rater)[-_ ]?\d+", re.IGNORECASE
 )
@@ -25,13 +25,13 @@ _UNFIT, _OWN = "does not fit the pattern", "of an output"
 
 
 class Found(NamedTuple):
-    """Files of samples below a folder.
+    """Files of samples in a folder and its subfolders.
 
     Attributes:
-      samples: of each case, in natural order of both; of a case with a problem what
-        there is, its folder at least.
-      problems: of each case whose files are no samples to score, why.
-      passed_over: all other files, and folders that nothing was taken from.
+      samples: case -> files of its samples, cases and files in natural order; for a
+        case with a problem, the files found, or its folder.
+      problems: case -> reason why its files cannot be scored.
+      passed_over: all other files, and folders without samples.
     """
 
     samples: dict[str, list[Path]]
@@ -49,12 +49,12 @@ def find_samples(
 ) -> Found:
     """Finds the files of each case.
 
-    `pattern` is a path below `root` with {case} and {sample} in it, and * for what does
-    not matter, e.g. "fold_{sample}/{case}.nii.gz"; without a suffix any will do.
-    Without {sample} a case has one file, of all its samples. What commands wrote into
-    `output` is passed over.
-    Raises InputError when there is no such folder, the pattern lacks a name, nothing
-    fits it, or folders look like samples where cases are expected.
+    `pattern` is a path relative to `root` with {case} and {sample}, and * for any other
+    text, e.g. "fold_{sample}/{case}.nii.gz"; without a suffix it matches every
+    supported one. Without {sample} one file holds all samples of a case. Files that
+    commands wrote into `output` are passed over.
+    Raises InputError when there is no such folder, the pattern lacks {case}, nothing
+    matches it, or folders look like samples where cases are expected.
     """
     root = Path(root)
     if not root.is_dir():
@@ -65,10 +65,11 @@ def find_samples(
         there = others and others[0].relative_to(root).as_posix()
         hint = f"; there is {there}, say by --pattern what in it" if others else ""
         hint += " is {case} and what {sample}" if others else ""
-        hint += ", or '{case}' of files of all samples" if others else ""
+        hint += ", or '{case}' if each file holds all samples" if others else ""
         if _OWN in passed.values():
             hint += (
-                "; what an earlier command wrote into --output is none: name another"
+                "; files that an earlier command wrote into --output are not samples: "
+                "name another --output"
             )
         raise InputError(f"{root}: no {_KINDS} fits {pattern!r}{hint}")
     if pattern == DEFAULT_PATTERN and all(_LIKE_SAMPLES.fullmatch(c) for c in found):
@@ -93,7 +94,7 @@ def find_samples(
 def _sort(
     root: Path, pattern: str, output: Path | None
 ) -> tuple[dict[str, dict[str, list[Path]]], dict[str, Path], dict[Path, str]]:
-    """Returns files by case and sample, folders by case, and what is neither, why."""
+    """Returns files by case and sample, folders by case, and reasons for all others."""
     file_fits, folder_fits = _expression(pattern), _folder_expression(pattern)
     own = {path.resolve() for path in own_files.find(output)} if output else set()
     found: dict[str, dict[str, list[Path]]] = {}
@@ -104,7 +105,7 @@ def _sort(
         relative = path.relative_to(root).as_posix()
         sample = path.name.endswith(_SUFFIXES) and file_fits.fullmatch(relative)
         place = folder_fits and folder_fits.fullmatch(relative)
-        # os.path says no where a folder may not be searched; pathlib raises.
+        # os.path returns False in a folder without search permission; pathlib raises.
         is_file, is_folder = os.path.isfile(path), os.path.isdir(path)
         gone = os.path.islink(path) and not os.path.exists(path)
         hidden = path.name[0] == "."
@@ -144,8 +145,8 @@ def _is_output(folder: Path) -> bool:
 def _chosen(samples: dict[str, list[Path]], folder: Path | None) -> list[Path]:
     """Returns the file of each sample of a case, in natural order.
 
-    Raises InputError where there is none, where two share a name, and for a link that
-    leads nowhere: nobody would miss what is not there.
+    Raises InputError for a case without files, for two files of the same sample, and
+    for a broken link, because a missing sample would go unnoticed.
     """
     if not samples:
         raise InputError(f"{folder}: holds no {_KINDS} that fits the pattern")
@@ -153,13 +154,13 @@ def _chosen(samples: dict[str, list[Path]], folder: Path | None) -> list[Path]:
     for name in natural_order(samples):
         paths = sorted(samples[name], key=lambda p: _SUFFIXES.index(_suffix(p)))
         if gone := [path for path in paths if not path.exists()]:
-            raise InputError(f"{gone[0]}: a link to nowhere; mend or remove it")
+            raise InputError(f"{gone[0]}: a broken link; repair or remove it")
         for kind in (_ARRAYS, _IMAGES):
             same = [path for path in paths if path.name.endswith(kind)]
             if len(same) > 1:
                 shared = f"sample {name}" if name else "case"
                 names = f"{same[0]} and {same[1].name}"
-                raise InputError(f"{names} are one {shared}; rename one")
+                raise InputError(f"{names} are the same {shared}; rename one")
         chosen.append(paths[0])
     return chosen
 
@@ -179,14 +180,14 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _folder_expression(pattern: str) -> re.Pattern[str] | None:
-    """Returns what the folder of a case fits; None where a case has no folder."""
+    """Returns the expression for a case's folder; None if cases have no folders."""
     before, _, behind = pattern.partition("{case}")
     rest, slash, _ = behind.partition("/")
     return re.compile(_as_regex(before + "{case}" + rest)) if slash else None
 
 
 def _as_regex(pattern: str) -> str:
-    # A * takes as little as it can: of fold_1 and fold_11, "*{sample}" leaves all.
+    # * is not greedy: "*{sample}" matches all of fold_1 and fold_11 as the sample.
     special = {
         "{case}": r"(?P<case>[^/]+)",
         "{sample}": r"(?P<sample>[^/]+)",
@@ -197,9 +198,10 @@ def _as_regex(pattern: str) -> str:
 
 
 def _entries(root: Path, depth: int) -> Iterator[Path]:
-    """Yields files and folders, of hidden folders and all that is deeper the folder.
+    """Yields files and folders down to one level below the depth of the pattern.
 
-    One folder deeper than the pattern: an example for the message when nothing fits.
+    Hidden folders are not entered. The additional level gives an example for the
+    message when nothing matches.
     """
     for place, folders, files in os.walk(root, followlinks=True):
         level = len(Path(place).relative_to(root).parts)

@@ -29,9 +29,9 @@ def read_training(folder: Path) -> list[set[str]]:
 
 
 def mark_leaked(row: Row, paths: Sequence[Path], training: Sequence[set[str]]) -> Row:
-    """Returns the row, marked where a fold was trained on its case.
+    """Returns the row, marked as leaked if a fold was trained on its case.
 
-    paths: FOLDER/fold_K/CASE of its samples. fold_all was trained on every case.
+    paths: files FOLDER/fold_K/CASE of its samples. fold_all was trained on every case.
     """
     seen = []
     for path in paths:

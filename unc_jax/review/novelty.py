@@ -1,10 +1,10 @@
-"""Novelty of a scan: its distance from the cases that a run was trained with.
+"""Novelty of a scan: its distance from the cases that a run was trained on.
 
-Distances are between pooled features of the network's bottleneck, reduced by PCA and
-whitened, to the nearest training case (Woodland et al., MELBA 2024). A scan farther
-from the training cases than every case that the network has not seen lies outside what
-a bound of Dice is calibrated for.
-RUN/features.json holds the features of training and validation cases.
+The distance is that to the nearest training case, between pooled features of the
+network's bottleneck, reduced and whitened by PCA (Woodland et al., MELBA 2024). If it
+exceeds the distances of all validation cases, and of every training case from the other
+ones, the bound of Dice is not calibrated for the scan. RUN/features.json holds the
+features of training and validation cases.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,12 @@ from unc_jax.study.run_folder import Run
 
 
 class Novelty(NamedTuple):
-    """Training cases as points, and how far a case of their kind may lie from them.
+    """Training cases as whitened points, and the largest distance of a similar case.
 
-    mean: (c,) of the features; axes: (d, c), by which the training cases have variance
-    1; points: (n, d); limit: largest distance of a validation case, or of a training
-    case from the others.
+    mean: mean features (c,); axes: whitening projection (d, c); points: the projected
+    training cases (n, d), of variance 1 along each axis; limit: largest distance of a
+    validation case from the nearest training case, or of a training case from the
+    nearest other one.
     """
 
     mean: np.ndarray
@@ -37,10 +38,11 @@ class Novelty(NamedTuple):
 
 
 def fit(training: np.ndarray, held_out: np.ndarray) -> Novelty:
-    """Fits reduction and limit to features (n, c) and (m, c), n >= 2, m >= 1."""
+    """Fits projection and limit to features (n, c) and (m, c), n >= 2, m >= 1."""
     mean, cases = training.mean(axis=0), len(training)
     _, sizes, axes = np.linalg.svd(training - mean, full_matrices=False)
-    # Half as many axes as cases: benchmarks/results/unlike.md. Rounding is no axis.
+    # Half as many axes as cases (benchmarks/results/unlike.md), without axes whose
+    # variance is only rounding.
     kept = min(cases // 2, np.count_nonzero(sizes > 1e-6 * sizes[0]))
     axes = axes[:kept] / sizes[:kept, None] * np.sqrt(cases)
     found = Novelty(mean, axes, (training - mean) @ axes.T, 0.0)
@@ -51,7 +53,7 @@ def fit(training: np.ndarray, held_out: np.ndarray) -> Novelty:
 
 
 def distances(novelty: Novelty, features: np.ndarray) -> np.ndarray:
-    """Returns the distances (m,) of features (m, c) to the nearest training cases."""
+    """Returns the distance (m,) of features (m, c) to their nearest training case."""
     places = (features - novelty.mean) @ novelty.axes.T
     return np.linalg.norm(places[:, None] - novelty.points, axis=-1).min(axis=1)
 
@@ -67,9 +69,9 @@ def store_features(
     features_of: Callable[[np.ndarray], np.ndarray],
     made_with: dict[str, Any],
 ) -> None:
-    """Writes RUN/features.json, unless it is there and made with the same.
+    """Writes RUN/features.json, unless it exists with an equal `made_with`.
 
-    features_of: from a prepared image float32 (x, y, z) to features (c,).
+    features_of: maps a prepared image, float32 (x, y, z), to features (c,).
     """
     path = workdir / "features.json"
     if path.exists() and run_folder.read_object(path).get("made_with") == made_with:
@@ -79,7 +81,7 @@ def store_features(
     def read(case: str) -> np.ndarray:
         return np.asarray(cohort.images[cohort.ids.index(case)], np.float32)
 
-    with ThreadPoolExecutor(1) as pool:  # reads while the device is at work
+    with ThreadPoolExecutor(1) as pool:  # reads while the device computes
         for split in ("train", "validation"):
             images = in_order(pool, read, getattr(cohort.split, split), ahead=1)
             content[split] = [features_of(image).tolist() for image in images]
@@ -87,7 +89,7 @@ def store_features(
 
 
 def of_run(run: Run) -> Novelty | None:
-    """Returns the novelty that a run can judge; None for a run without features."""
+    """Fits the novelty of a run; returns None for a run without enough features."""
     if run.features is None:
         return None
     try:

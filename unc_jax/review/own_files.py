@@ -1,8 +1,8 @@
-"""Files of an output that commands wrote there: no others are replaced or removed.
+"""Records of the files that commands wrote: only these are replaced or removed.
 
 OUTPUT/output.json lists the tables and the report, OUTPUT/CASE/case.json the maps and
-pictures of a case, each with its SHA-256. While they are being written, .begun.json
-beside it says which they may be, so that those of a killed command are known too.
+pictures of a case, each with its SHA-256. While files are being written, .begun.json
+beside the record lists their patterns, so that files of a killed command are known too.
 """
 
 import contextlib
@@ -36,8 +36,9 @@ class Part(NamedTuple):
     """A part of an output: its tables, or what belongs to one case.
 
     Attributes:
-      case: "" for the tables.
-      patterns: of the files that a command may write, below the output.
+      case: name of the case, "" for the tables.
+      patterns: glob patterns, relative to the output, of the files that a command may
+        write.
     """
 
     output: Path
@@ -53,13 +54,13 @@ class Part(NamedTuple):
         return self.output / self.case / _BEGUN
 
     def stored(self) -> dict[str, Any]:
-        """Returns the content of the record; {} without one that a command wrote."""
+        """Returns the content of the record; {} without a valid one."""
         return _object_with("files", dict, self.record)
 
     def listed(self) -> dict[Path, str | None]:
-        """Returns the files that commands wrote with their SHA-256, there or not.
+        """Returns the recorded files, existing or not, with their SHA-256.
 
-        None: they were being written when the command ended.
+        The SHA-256 is None for a file that was being written when its command ended.
         """
         allowed = _everything(self.case)
         begun = _object_with("patterns", list, self._begun).get("patterns", [])
@@ -73,27 +74,27 @@ class Part(NamedTuple):
         return known
 
     def own(self) -> set[Path]:
-        """Returns all files that commands wrote, with the records themselves."""
+        """Returns all files that commands wrote, including the record itself."""
         records = {self.record} if self.stored() else set()
         return {*self.listed(), *records}
 
     def in_place(self) -> set[Path]:
-        """Returns the files, of whomever, that this part would replace."""
+        """Returns the existing files, recorded or not, that this part would replace."""
         return {*self._present(self.patterns), *filter(os.path.exists, [self.record])}
 
     def require_unchanged(self) -> None:
-        """Raises InputError, naming a file that is not as it was written."""
+        """Raises InputError for a recorded file whose content has changed."""
         for path, digest in self.listed().items():
             if digest and os.path.isfile(path) and files.digest([path]) != digest:
                 raise InputError(
-                    f"{path}: was changed after it was written; move it away to have "
-                    "it made anew, or name another --output"
+                    f"{path}: was changed after it was written; move it away so that "
+                    "it is written again, or name another --output"
                 )
 
     def begin(self) -> None:
-        """Removes what earlier commands wrote, and notes what will be written.
+        """Removes the files of earlier commands and records the patterns of new ones.
 
-        Raises InputError, with nothing removed, where a file was changed since.
+        Raises InputError, before removing anything, if a file was changed since.
         """
         self.require_unchanged()
         files.write_json(self._begun, {"patterns": list(self.patterns)})
@@ -101,7 +102,7 @@ class Part(NamedTuple):
             path.unlink(missing_ok=True)
 
     def finish(self, **content: Any) -> None:
-        """Writes the record of the files that were begun, and `content`, into it."""
+        """Writes the record: the files that were written, and `content`."""
         found = {
             path.relative_to(self.output).as_posix(): files.digest([path])
             for path in sorted(self.listed())
@@ -111,9 +112,9 @@ class Part(NamedTuple):
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[dict[str, Any]]:
-        """Begins and finishes the part; yields the content of its record, to be filled.
+        """Begins and finishes the part; yields a dict to add to its record.
 
-        If the block fails, nothing is left of the part.
+        If the block fails, all files of the part are removed.
         """
         content: dict[str, Any] = {}
         new = not self._begun.parent.exists()
@@ -135,14 +136,14 @@ class Part(NamedTuple):
 
 
 def of_tables(output: Path, *, study: bool = False) -> Part:
-    """Returns the tables and the report; with `study`, its statistics too."""
+    """Returns the part of the tables and the report; study: also of study/."""
     return Part(output, "", _TABLES + _STUDY * study)
 
 
 def of_case(
     output: Path, case: str, *, samples: bool = False, segmentations: bool = False
 ) -> Part:
-    """Returns the maps and pictures of a case, and what is asked for beside them."""
+    """Returns the part of a case: maps, pictures and, if asked for, further files."""
     names = _MAPS + _SAMPLES * samples + _SEGMENTATIONS * segmentations
     name = glob.escape(case)
     pictures = f"pictures/{name}.png", f"pictures/{name}/*.png"
@@ -187,15 +188,15 @@ def check(parts: Iterable[Part], read: Iterable[Path | None]) -> None:
                 )
             if path not in own:
                 raise InputError(
-                    f"{path}: would be replaced, but no command is on record to have "
-                    "written it there; move it away, or name another --output"
+                    f"{path}: would be replaced, but no record says that a command "
+                    "wrote it; move it away, or name another --output"
                 )
         if not part.case:
             part.require_unchanged()
 
 
 def _everything(case: str) -> tuple[str, ...]:
-    """Returns the patterns of all that any command writes of a part."""
+    """Returns the patterns of all files that any command writes for a part."""
     if not case:
         return of_tables(Path(), study=True).patterns
     return of_case(Path(), case, samples=True, segmentations=True).patterns

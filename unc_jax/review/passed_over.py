@@ -1,4 +1,4 @@
-"""Files that a command took for nothing, told by reason."""
+"""Files that a command did not read, grouped by reason."""
 
 import sys
 from collections import defaultdict
@@ -12,7 +12,7 @@ _LINES = 12  # of the console
 
 
 def reasons(passed: Iterable[PassedOver]) -> dict[str, list[str]]:
-    """Returns the files passed over by reason, in the order they were met."""
+    """Returns the files by the reason for which they were passed over, in order."""
     found: dict[str, list[str]] = defaultdict(list)
     for path, reason in passed:
         found[printable(reason)].append(printable(path))
@@ -20,7 +20,7 @@ def reasons(passed: Iterable[PassedOver]) -> dict[str, list[str]]:
 
 
 def lines(passed: Iterable[PassedOver]) -> list[str]:
-    """Returns a line for each reason: how many files, and which are the first."""
+    """Returns a line for each reason: the number of files, and the first of them."""
     return [
         f"passed over {len(paths)} ({reason}): {', '.join(paths[:_SHOWN])}"
         + (", ..." if paths[_SHOWN:] else "")
@@ -29,7 +29,7 @@ def lines(passed: Iterable[PassedOver]) -> list[str]:
 
 
 def say(passed: Iterable[PassedOver]) -> None:
-    """Prints the lines on the console; of many the first."""
+    """Prints the lines to standard error, at most _LINES of them."""
     told = lines(passed)
     shown = told if len(told) <= _LINES else told[: _LINES - 1]
     for line in shown:

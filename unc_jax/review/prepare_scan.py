@@ -141,7 +141,7 @@ def check(array: np.ndarray) -> None:
             f"a scan of {size} voxels; at least {_SMALLEST} along each axis are needed"
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError("has NaN or infinite voxels; mend the scan")
+        raise InputError("has NaN or infinite voxels; repair the scan")
 
 
 def prepare_scan(
@@ -168,7 +168,7 @@ def prepare_scan(
         tumor_labels=(2,),
     )
     if not np.isfinite(measured.squares):
-        raise InputError("has NaN or infinite voxels; mend the scan")
+        raise InputError("has NaN or infinite voxels; repair the scan")
     mean, std = preparation.mean, preparation.std
     if preparation.normalisation == "case":
         mean, std = measured.mean, measured.std

@@ -1,13 +1,14 @@
-"""Predicted Dice of a case from its uncertainty measures, with a guaranteed bound.
+"""Predicted Dice of a case from its uncertainty measures, with a conformal bound.
 
-Score: the case's mean rank among reference cases over the measures, turned so that
-more is better. Map: isotonic regression of Dice on the score. Bound: conformal, from
-the residuals of the map on cases that neither the network nor the map was fitted to.
+The score of a case is the mean over the measures of its rank among the fitted cases,
+signed so that higher is better. The map is an isotonic regression of Dice on the score.
+The bound is conformal, from the residuals of the map on cases that neither the network
+nor the map was fitted to.
 
-The map of a run is fitted to its training cases, whose Dice is a little higher than
-that of new ones: so is the predicted Dice, and the bound takes it back. Maps fitted to
-half of the validation cases, or shifted by their residuals, were no nearer
-(benchmarks/results/coverage.md).
+The map of a run is fitted to its training cases, whose Dice is slightly higher than
+that of new cases; predicted Dice is therefore slightly too high, which the bound
+corrects. Maps fitted to half of the validation cases, or shifted by their residuals,
+were not more accurate (benchmarks/results/coverage.md).
 """
 
 import math
@@ -32,7 +33,7 @@ Values = dict[str, Any]  # a row of a table, or one value per measure
 
 
 class Estimate(NamedTuple):
-    """Predicted Dice and its bounds; a bound is NaN where the level supports none."""
+    """Predicted Dice and its bounds; NaN where too few cases support the level."""
 
     predicted: float
     lower: float
@@ -43,9 +44,10 @@ class Map(NamedTuple):
     """Map from measures to Dice, fitted to some cases.
 
     Attributes:
-      reference: measure -> sorted values, signed so that more is better.
-      scores: increasing, of the fitted cases (k,).
-      dice: fitted Dice at `scores`, never falling (k,).
+      reference: measure -> sorted values of the fitted cases, signed so that higher is
+        better.
+      scores: distinct scores of the fitted cases, increasing (k,).
+      dice: fitted Dice at `scores`, non-decreasing (k,).
     """
 
     reference: dict[str, list[float]]
@@ -54,15 +56,15 @@ class Map(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """A map, and how far it was off on the calibration cases.
+    """A map with its residuals on the calibration cases.
 
     Attributes:
-      method: "split": the map knows none of the calibration cases; "cross": each
-        case's residual is of a map that was fitted without its fold.
-      residuals: map less true Dice on the calibration cases.
-      scores, dice: score under the map, and true Dice, of the calibration cases.
-      samples: how many samples they have, each number once: the measures of other
-        numbers are not like theirs.
+      method: "split": the map was fitted to other cases than the calibration cases;
+        "cross": each residual is of a map that was fitted without the case's fold.
+      residuals: predicted minus true Dice of the calibration cases.
+      scores, dice: score and true Dice of the calibration cases.
+      samples: numbers of samples that occur among them; measures of cases with another
+        number of samples are not comparable.
     """
 
     method: str
@@ -79,18 +81,18 @@ def fit(
     calibration: Sequence[Values] | None = None,
     measures: Sequence[str] = PAPER_MEASURES,
 ) -> Quality:
-    """Fits map and residuals to cases with a known Dice.
+    """Fits the map to cases with a known Dice, and computes its residuals.
 
     Args:
-      rows: of a run's cases.csv: the map is fitted to the training cases and calibrated
-        on the validation cases, never on training or test cases. Rows that all have no
-        split are fitted to by themselves: each residual is of a map without the case's
-        fold ("cross").
-      calibration: cases of the user's own, instead of the validation cases.
-      measures: names of those that the score takes.
+      rows: rows of a run's cases.csv. The map is fitted to the training cases and
+        calibrated on the validation cases only. If no row has a split, the map is
+        fitted to all rows, and each residual comes from a map that was fitted without
+        the case's fold ("cross").
+      calibration: the user's own cases, used instead of the validation cases.
+      measures: names of the measures in the score.
 
-    Dice is that of `cases_table.with_delivered_dice`. Cases whose Dice or measures are
-    undefined are left out.
+    Dice is that of `cases_table.with_delivered_dice`. Cases with undefined Dice or
+    measures are left out.
 
     Raises:
       InputError: fewer than three cases to fit to, or to calibrate with.
@@ -115,7 +117,7 @@ def fit(
 def fit_map(rows: Sequence[Values], measures: Sequence[str] = PAPER_MEASURES) -> Map:
     """Fits the isotonic regression of Dice on the score (Barlow et al., 1972).
 
-    Cases of one score are pooled.
+    Cases with equal scores are pooled.
     """
     reference = {
         name: sorted(MEASURES[name].sign * float(row[name]) for row in rows)
@@ -131,9 +133,10 @@ def fit_map(rows: Sequence[Values], measures: Sequence[str] = PAPER_MEASURES) ->
 
 
 def map_dice(fitted: Map, measures: Values) -> float:
-    """Returns the predicted Dice in [0, 1]: linear between fitted cases, level beyond.
+    """Returns the predicted Dice in [0, 1], by linear interpolation of the map.
 
-    It never falls when a measure gets better. An undefined measure counts as the worst.
+    It is constant outside the fitted scores and never falls when a measure improves. An
+    undefined measure counts as the worst.
     """
     found = np.interp(score(fitted, measures), fitted.scores, fitted.dice)
     return float(np.clip(found, 0, 1))
@@ -144,10 +147,10 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
 
     P(Dice >= lower) >= level, and likewise for upper, over cases exchangeable with the
     calibration cases (Vovk et al., 2005; Lei et al., 2018): lower is the prediction
-    less the k-th smallest residual, k = ceil((n + 1) level). For "cross" that is the
-    jackknife's bound, for which nothing is proved (Barber et al., 2021, prove 2 level -
-    1 for another, jackknife+); simulated, it holds at about the level. With k > n there
-    is no bound: NaN (see `greatest_level`).
+    minus the k-th smallest residual, k = ceil((n + 1) level). For "cross" this is the
+    jackknife bound, which has no proved coverage (Barber et al., 2021, prove
+    2 level - 1 for the jackknife+); in simulations it holds at about the level. For
+    k > n the bounds are NaN (see `greatest_level`).
     """
     predicted = map_dice(quality.map, measures)
     n = len(quality.residuals)
@@ -160,10 +163,11 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
 
 
 def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
-    """Returns a review's row with predicted Dice and lower bound, where it has them.
+    """Returns a review's row with predicted Dice and lower bound, where defined.
 
-    A scan unlike the calibration cases by what it shows has no bound, nor has a case of
-    another number of samples, which becomes "unlike" them too.
+    A scan whose features or intensities are unlike the training cases has no bound. A
+    case with another number of samples than the calibration cases has none either, and
+    "number of samples" is added to its `unlike`.
     """
     if quality is None or not cases_table.is_usable(row):
         return row
@@ -185,9 +189,9 @@ def greatest_level(calibration_cases: int) -> float:
 
 
 def supported_level(quality: Quality | None, level: float) -> float:
-    """Returns `level`, or the greatest one that the calibration cases support.
+    """Returns `level`, or the highest level that the calibration cases support.
 
-    `level` also where there are none, and so no bound.
+    Without calibration cases, and so without a bound, `level` is returned.
     """
     if quality is None or not quality.residuals:
         return level
@@ -195,7 +199,7 @@ def supported_level(quality: Quality | None, level: float) -> float:
 
 
 def bound_words(quality: Quality | None, level: float) -> str:
-    """Returns the level that lower bounds hold at, and what it rests on, a sentence."""
+    """Returns a sentence on the level of the lower bounds and its calibration cases."""
     if quality is None:
         return (
             "No predicted Dice and no lower bounds: too few validation cases; name "
@@ -204,11 +208,11 @@ def bound_words(quality: Quality | None, level: float) -> str:
     n, used = len(quality.residuals), supported_level(quality, level)
     if not n:
         return (
-            "No lower bounds of Dice: the masks of the calibration cases were not made "
-            "as these are; name a table of cases that were by --calibrate CASES_CSV."
+            "No lower bounds of Dice: the calibration cases were segmented with other "
+            "flags; name a table of cases with the same flags by --calibrate CASES_CSV."
         )
     asked = f" ({level:g} was asked for)" if used < level else ""
-    proved = "" if quality.method == "split" else ": about, which is not proved"
+    proved = "" if quality.method == "split" else ": approximately, not proved"
     return (
         f"Lower bounds of Dice hold at level {used:.3g}{asked}: {n} calibration cases "
         f"({quality.method}{proved}) support levels up to {greatest_level(n):.3f}."
@@ -216,7 +220,7 @@ def bound_words(quality: Quality | None, level: float) -> str:
 
 
 def without_calibration(quality: Quality) -> Quality:
-    """Returns the map alone: for masks made otherwise than the calibration cases'."""
+    """Returns the map without residuals, for masks made with other flags."""
     return quality._replace(residuals=[], scores=[], dice=[])
 
 
@@ -227,7 +231,7 @@ def to_json(quality: Quality) -> dict[str, Any]:
 
 
 def of_run(run: Run) -> Quality | None:
-    """Returns the quality map of a run; None where it has too few cases for one."""
+    """Returns the quality map of a run; None if it has too few cases."""
     try:
         return fit(run.rows)
     except InputError:

@@ -28,16 +28,16 @@ from unc_jax.review.channels import (
 )
 from unc_jax.review.structures import ANY, Structure
 
-# Of the smallest side of a voxel. Two headers of one grid differ by less, at the far
-# corner of a CT: rounding to float32 moves it by 1e-4 mm, quaternions by up to 0.01 mm.
+# Share of the smallest voxel side. Headers of the same grid differ by less, even at the
+# far corner of a CT: by 1e-4 mm from float32, by up to 0.01 mm from quaternions.
 _GRID_SHARE = 0.05
 
 
 class Sample(NamedTuple):
-    """A sample: foreground probabilities (x, y, z) in RAS+ order; bool of a mask.
+    """A sample (x, y, z) in RAS+ order: foreground probabilities, or a mask of bool.
 
-    `value`: what the foreground of a mask was stored as, if nobody named its labels; 0
-    where that says nothing: of bool, of probabilities and of an empty mask.
+    value: stored foreground value of a mask, if no labels were named; 0 for bool,
+    probabilities and empty masks, where it is unknown.
     """
 
     array: np.ndarray
@@ -46,7 +46,7 @@ class Sample(NamedTuple):
 
 
 class Unplaced(Geometry):
-    """A grid that nothing tells of: axes as in RAS+, voxels taken to be 1 mm wide."""
+    """An unknown grid: axes are assumed in RAS+ order, voxels 1 mm wide."""
 
 
 def read_samples(
@@ -54,10 +54,11 @@ def read_samples(
 ) -> Iterator[Sample]:
     """Reads one structure of the samples of a file, one after the other.
 
-    Integers are labels; without labels of the structure they must be 0 and one other
-    value. Floats within 0 ... 1 are probabilities of the structure, other floats must
-    be whole: labels. `regions`: of the channels of an .npz that are no classes.
-    Raises InputError, naming the file, for anything else, NaN included.
+    Integers are labels; if the structure has no labels, they must be 0 and one other
+    value. Floats within 0 ... 1 are probabilities of the structure; other floats must
+    be whole numbers and are labels. regions: the structures of an .npz's channels, if
+    these are not classes. Raises InputError that names the file for anything else,
+    including NaN.
     """
     for array, geometry in read_arrays(path):
         if array.ndim == 4:
@@ -70,15 +71,15 @@ def read_samples(
 
 
 def read_mask(path: Path) -> Sample:
-    """Reads a mask: all that is not 0, as of a liver with its tumours."""
+    """Reads a mask of all voxels that are not 0, e.g. a liver with its tumours."""
     array, geometry = nifti.read(path, labels=True)
     return Sample(array != 0, geometry)
 
 
 def read_truth(path: Path, labels: Sequence[int] = ()) -> Sample:
-    """Reads one structure of a reference: `labels` together, or else its only one.
+    """Reads one structure of a reference: the union of `labels`, or its only label.
 
-    Raises InputError, naming the file, for several labels where none is named.
+    Raises InputError that names the file if it has several labels and none is named.
     """
     array, geometry = nifti.read(path, labels=True)
     return Sample(_foreground(array, labels, path)[0], geometry)
@@ -87,7 +88,7 @@ def read_truth(path: Path, labels: Sequence[int] = ()) -> Sample:
 def read_arrays(path: Path) -> Iterator[nifti.Scan]:
     """Reads the samples of a file, one after the other: (x, y, z) in RAS+ order.
 
-    Of an .npz with channels it is one, (channels, z, y, x), in the order of the file.
+    An .npz with channels is one sample, (channels, z, y, x), in the order of the file.
     """
     if path.suffix not in (".npy", ".npz"):
         yield from nifti.read_volumes(path)
@@ -95,8 +96,8 @@ def read_arrays(path: Path) -> Iterator[nifti.Scan]:
     stack, name, affine = _load(path)
     if stack.ndim not in (3, 4) or not stack.size or stack.dtype.kind not in "biuf":
         raise InputError(
-            f"{path}: {stack.dtype} of shape {stack.shape}; numbers (x, y, z), "
-            "(n, x, y, z) of n samples, or probabilities (channels, z, y, x)"
+            f"{path}: {stack.dtype} of shape {stack.shape}; needed are numbers (x, y, "
+            "z), (n, x, y, z) for n samples, or probabilities (channels, z, y, x)"
         )
     if stack.ndim == 4 and name == "probabilities":
         yield nifti.Scan(stack, _grid_of(path, affine, stack.shape[:0:-1]))
@@ -109,9 +110,9 @@ def read_arrays(path: Path) -> Iterator[nifti.Scan]:
 
 
 def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
-    """Returns the array of a file of NumPy, its name and its affine, if there are any.
+    """Returns the array of an .npy or .npz file, its name and its affine, if present.
 
-    Of an .npy it stays on the disk until it is looked at.
+    The array of an .npy is memory-mapped.
     """
     try:
         stored = np.load(files.regular(path), mmap_mode="r", allow_pickle=False)
@@ -130,8 +131,8 @@ def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
     except (zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: damaged ({error}); copy it again") from None
     raise InputError(
-        f"{path}: has the arrays {', '.join(names[:6])}; keep the one of the samples, "
-        "and its affine"
+        f"{path}: has the arrays {', '.join(names[:6])}; keep only that of the "
+        "samples, and its affine"
     )
 
 
@@ -142,17 +143,17 @@ def labels_of(array: np.ndarray, path: Path) -> np.ndarray:
     _finite_range(array, path)
     if not _is_whole(array):
         raise InputError(
-            f"{path}: probabilities of one structure; several structures are labels, "
-            "or channels of an .npz"
+            f"{path}: probabilities of one structure; give several structures as "
+            "labels, or as channels of an .npz"
         )
     return np.rint(array).astype(np.int32)
 
 
 def same_grid(one: Geometry, other: Geometry) -> bool:
-    """Tells whether voxels lie at the same places, in whatever order they are stored.
+    """Tells whether two grids are the same, whatever the order of their voxels.
 
-    To a twentieth of a voxel's smallest side, in the eight corners: what is between
-    them lies closer.
+    Their eight corners may differ by a twentieth of the smallest voxel side; points in
+    between differ by less.
     """
     if one.canonical_shape != other.canonical_shape:
         return False
@@ -179,15 +180,15 @@ def _foreground(
     if array.dtype.kind == "f":
         low, high = _finite_range(array, path)
         fits, whole = low >= -TOLERANCE and high <= 1 + TOLERANCE, _is_whole(array)
-        # Whole numbers are labels once labels are asked for: 1 need not be the organ.
+        # With --label whole numbers are labels: 1 need not be the requested one.
         if fits and not (labels and whole):
             value = 1 if whole and high > TOLERANCE else 0
             array = array.astype(np.float32, copy=False)
             return array if low >= 0 and high <= 1 else np.clip(array, 0, 1), value
         if not whole:
             raise InputError(
-                f"{path}: values from {low:.3g} to {high:.3g} are no probabilities and "
-                "no labels; logits need a softmax or sigmoid first"
+                f"{path}: values from {low:.3g} to {high:.3g} are neither "
+                "probabilities nor labels; logits need a softmax or sigmoid first"
             )
         array = np.rint(array)
     if labels or array.dtype == bool:
@@ -197,15 +198,16 @@ def _foreground(
         present = [value for value in np.unique(array).tolist() if value != 0]
         shown = ", ".join(f"{value:g}" for value in present[:6])
         raise InputError(
-            f"{path}: labels {shown}; choose the structure by --label, or all"
+            f"{path}: labels {shown}; choose the structure by --label NUMBER, or all "
+            "of them by --label all"
         )
     return found, value
 
 
 def _is_whole(array: np.ndarray) -> bool:
-    """Tells whether floats (x, y, z) are whole numbers, up to what rounding leaves.
+    """Tells whether floats (x, y, z) are whole numbers, up to rounding.
 
-    Reads up to the first slice in memory that has others: no copy of the volume.
+    Stops at the first slice in memory with other numbers; copies no volume.
     """
     slowest = int(np.argmax(np.abs(array.strides)))
     slices = np.moveaxis(array, slowest, 0)
@@ -215,7 +217,7 @@ def _is_whole(array: np.ndarray) -> bool:
 def _finite_range(array: np.ndarray, path: Path) -> tuple[float, float]:
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
-        raise InputError(f"{path}: holds NaN or infinity; mend the map")
+        raise InputError(f"{path}: holds NaN or infinity; repair the map")
     return low, high
 
 
@@ -223,12 +225,14 @@ def _grid_of(path: Path, affine: np.ndarray | None, shape: tuple[int, ...]) -> G
     x, y, z = shape
     if affine is not None:
         if affine.shape != (4, 4) or not np.abs(np.linalg.det(affine[:3, :3])) > 0:
-            raise InputError(f"{path}: its affine is no 4x4 matrix that spans a volume")
+            raise InputError(f"{path}: its affine is not an invertible 4x4 matrix")
         return Geometry((x, y, z), np.asarray(affine, float))
     sibling = beside(path.parent, path.name.removesuffix(path.suffix))
     if sibling is None:
         return Unplaced((x, y, z), np.eye(4))
     geometry = nifti.read_geometry(sibling)
     if geometry.shape != shape:
-        raise InputError(f"{path}: shape {shape} is not {geometry.shape} of {sibling}")
+        raise InputError(
+            f"{path}: shape {shape} differs from {geometry.shape} of {sibling}"
+        )
     return geometry

@@ -92,7 +92,7 @@ class Channels:
             return self._parts[structure.values]
         if any((value,) not in self._parts for value in structure.values):
             raise InputError(
-                f"{self._path}: {structure.name} is none of its classes or regions"
+                f"{self._path}: {structure.name} is not one of its classes or regions"
             )
         parts = [self._parts[(value,)] for value in structure.values]
         found = [part for part in parts if part]

@@ -35,9 +35,9 @@ _NOWHERE = (
 
 
 class Found(NamedTuple):
-    """A structure of a case: its samples, reduced, in a box that holds all of it.
+    """A structure of a case: its reduced samples in a box that contains all of them.
 
-    `reference` is a mask (x, y, z) in that box, None without one.
+    reference: mask (x, y, z) in that box; None without a reference.
     """
 
     structure: Structure
@@ -53,10 +53,10 @@ class Found(NamedTuple):
 def reduce_one(
     paths: Sequence[Path], wanted: Wanted, reference: Path | None
 ) -> tuple[Geometry, Found]:
-    """Reads one structure's samples, one after the other; its box is the whole grid.
+    """Reads one structure's samples, one after the other; the box is the whole grid.
 
-    Returns their grid too. Raises InputError, naming the file, for one that cannot be
-    read, lies on another grid, or is a mask of another value where no label is named.
+    Returns the grid and the structure. Raises InputError that names the file if it
+    cannot be read, is on another grid or, without --label, has another mask value.
     """
     (structure,) = wanted.listed
     grids: list[Geometry] = []
@@ -86,9 +86,9 @@ def reduce_one(
 def reduce_several(
     paths: Sequence[Path], wanted: Wanted, reference: Path | None
 ) -> tuple[Geometry, Iterator[Found]]:
-    """Reads all samples; returns their grid, and yields structures, larger ones first.
+    """Reads all samples; returns their grid and an iterator over the structures.
 
-    A structure that has more labels is larger. Raises InputError as `reduce_one`.
+    Structures with more labels come first. Raises InputError as `reduce_one` does.
     """
     samples = []
     for path in paths:
@@ -110,7 +110,7 @@ def reduce_several(
 
 
 def reference_of(case: str, folder: Path | None) -> Path | None:
-    """Returns the file of a case's reference; InputError where the folder has none."""
+    """Returns the file of a case's reference; InputError if the folder has none."""
     path = beside(folder, case) if folder else None
     if folder and path is None:
         raise InputError(f"{folder}: no {case}.nii.gz or {case}.nii")
@@ -133,18 +133,18 @@ def _reduce(
 def _check_grid(path: Path, own: Geometry, first: Geometry, of: str) -> None:
     if isinstance(first, Unplaced) and not isinstance(own, Unplaced):
         raise InputError(
-            f"{path}: nothing tells the grid of {of}; put a NIfTI file of the same "
-            "name beside each"
+            f"{path}: the grid of {of} is unknown; put a NIfTI file of the same name "
+            "beside each"
         )
     if not same_grid(first, own):
         raise InputError(f"{path}: not on the grid of {of}; resample one to the other")
 
 
 def _check_value(values: Mapping[float, Path]) -> None:
-    """Raises InputError for masks of several values, of which one cannot be another."""
+    """Raises InputError if the masks of a case have different foreground values."""
     if len(values) > 1:
         (one, first), (other, path) = list(values.items())[:2]
         raise InputError(
             f"{path}: label {other:g}, but label {one:g} in {first.name}; choose the "
-            "structure by --label, or save its masks with one value"
+            "structure by --label, or save all its masks with the same value"
         )

@@ -1,4 +1,4 @@
-"""References of scans that a run segmented: Dice and distances of delivered masks."""
+"""References of segmented scans: Dice and distances of the delivered masks."""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from unc_jax.study import cases_table, metrics
 from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
 from unc_jax.study.run_folder import Run
 
-# Of runs whose preparation.json does not say.
+# For runs without these values in preparation.json.
 _LABELS = {"liver_labels": (1, 2), "tumor_labels": (2,)}
 
 
@@ -25,10 +25,10 @@ class References:
     """
 
     def __init__(self, run: Run, source: Path, folder: Path | None):
-        """Finds where references lie.
+        """Finds the references.
 
-        run: says which label values it was trained to find; source: of the scans;
-        folder: of --references, may be None. Raises InputError when it is not there.
+        run: gives the label values of its target; source: of the scans; folder:
+        --references or None. Raises InputError when the folder does not exist.
         """
         if folder is not None and not folder.is_dir():
             raise InputError(f"--references {folder}: no such folder")
@@ -60,7 +60,7 @@ class References:
         return cases_table.new_row(REVIEW_COLUMNS, **{**row, **known})
 
     def files(self, scans: Sequence[Scan]) -> list[Path]:
-        """Returns the files of references that are there for the scans."""
+        """Returns the existing files of references of the scans."""
         found = []
         for scan in scans:
             with contextlib.suppress(InputError):
@@ -82,14 +82,17 @@ class References:
 def compare(
     mask: Path, reference: Path, values: Sequence[int], *, strict: bool
 ) -> dict[str, float]:
-    """Returns Dice, distances and reference volume of a mask as it was written.
+    """Returns Dice, distances and reference volume of a written mask.
 
     Args:
       mask: file of the segmentation.
       reference: file of labels on the same grid.
-      values: label values that make up the structure.
-      strict: refuse a reference that has none of them but others; in a labelled set a
-        case may lack the structure, anywhere else it is one of another structure.
+      values: label values of the structure.
+      strict: refuse a reference that has other labels but none of these, because it is
+        probably of another structure; in a labelled data set a case may lack it.
+
+    Raises:
+      InputError: the grids differ, or the reference is refused.
     """
     found, geometry = nifti.read(mask, labels=True)
     labels, there = nifti.read(reference, labels=True)

@@ -1,4 +1,4 @@
-"""Rule for the cases that a human should review, and for those to release."""
+"""Rules that decide which cases a human should review and which are released."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,19 @@ from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
 
-Models = Mapping[str, Quality]  # by structure; "" where there is but one
+Models = Mapping[str, Quality]  # by structure; "" for a single, unnamed structure
 
 
 class Rule(NamedTuple):
-    """Rule of the flags: a case is flagged that one of them applies to.
+    """Criteria of the flags; a case is flagged when one of them applies.
 
     Attributes:
-      target_dice: cases whose lower bound lies below; None: no such rule.
-      review_fraction: that share of the cases, the worst ones; None: no such rule.
-      level: of the lower bound.
-      release_level: cases that are not released, in place of those by lower bound; the
-        greatest expected share of cases below the target among the released ones.
+      target_dice: flag cases whose lower bound is below; None: no such criterion.
+      review_fraction: flag this share of the cases, the worst; None: no such criterion.
+      level: level of the lower bound.
+      release_level: flag all cases that are not released, instead of those with a low
+        bound; largest expected share of released cases with a Dice below target_dice.
+        None: no case is released.
     """
 
     target_dice: float | None = None
@@ -31,7 +32,7 @@ class Rule(NamedTuple):
 
 
 def check(rule: Rule) -> None:
-    """Raises InputError for numbers that make no sense."""
+    """Raises InputError for values out of range, or a release_level without target."""
     if rule.target_dice is not None and not 0 < rule.target_dice <= 1:
         raise InputError(f"--target-dice is {rule.target_dice}, must lie in (0, 1]")
     if rule.review_fraction is not None and not 0 <= rule.review_fraction <= 1:
@@ -52,7 +53,7 @@ def check(rule: Rule) -> None:
 
 
 def describe(rule: Rule) -> str:
-    """Returns the rule in words, one sentence."""
+    """Returns the rule as a sentence."""
     parts = [
         "every case that failed, came out empty, has one sample or is unlike the "
         "training cases"
@@ -74,11 +75,11 @@ def describe(rule: Rule) -> str:
 
 
 def decide(rows: Sequence[Row], rule: Rule, models: Models) -> list[Row]:
-    """Returns the rows with `flag`, `reason` and `released` set, in their order.
+    """Returns the rows, in their order, with `flag`, `reason` and `released` set.
 
-    Always flagged: cases that failed or have no segmentation, cases unlike the training
-    cases, and, under a target, cases without a lower bound. The fraction is of all
-    rows, see `worst`; cases are released structure by structure.
+    Always flagged are cases that failed or have no segmentation, cases unlike the
+    training cases and, with a target, cases without a lower bound. The review fraction
+    is a share of all rows (`worst`); cases are released separately per structure.
     """
     chosen = worst(rows, rule.review_fraction or 0, models)
     released = _released(rows, rule, models)
@@ -103,15 +104,16 @@ def decide(rows: Sequence[Row], rule: Rule, models: Models) -> list[Row]:
 
 
 def worst(rows: Sequence[Row], fraction: float, models: Models) -> set[int]:
-    """Returns the indices of the worst ceil(fraction x rows), never more or fewer.
+    """Returns the indices of exactly the worst ceil(fraction x rows) rows.
 
-    First those that failed or have no segmentation, then those unlike the training
-    cases, then by predicted Dice. That is a step function: within a step the score
-    decides, then D_pw, which stands for both without a model, then the name.
+    Rows that failed or have no segmentation come first, then rows unlike the training
+    cases, then the others by predicted Dice. Predicted Dice is a step function; ties
+    are broken by the score, then D_pw, which replaces both without a model, then the
+    name.
     """
 
     def rank(index: int) -> tuple:
-        """Returns the place of a row, the worst first."""
+        """Returns the sort key of a row, the worst first."""
         row = rows[index]
         if not cases_table.is_usable(row):
             return 0, str(row["case"])
@@ -127,14 +129,14 @@ def worst(rows: Sequence[Row], fraction: float, models: Models) -> set[int]:
 
 
 def release_words(rule: Rule, models: Models, rows: Sequence[Row]) -> str:
-    """Returns how many cases are released, and why none can be; "" without the rule."""
+    """Returns a sentence on the number of released cases; "" without release_level."""
     if rule.release_level is None:
         return ""
     n = max([len(model.scores) for model in models.values()], default=0)
     fewest = selection.fewest_calibration_cases(rule.release_level)
     if n < fewest:
         return (
-            f"none released: {n} calibration cases; level {rule.release_level:g} takes "
+            f"none released: {n} calibration cases; level {rule.release_level:g} needs "
             f"{fewest} or more"
         )
     count = sum(row["released"] == "yes" for row in rows)
@@ -142,14 +144,14 @@ def release_words(rule: Rule, models: Models, rows: Sequence[Row]) -> str:
 
 
 def one_sample_words(rows: Sequence[Row]) -> str:
-    """Returns what is missing of cases of one sample; "" without any."""
+    """Returns a sentence on cases with a single sample; "" without any."""
     cases = {row["case"] for row in rows if row["n_samples"] == 1}
-    words = f"{counted(len(cases), 'case')} of one sample: no spread, so no measure, no"
-    return f"{words} predicted Dice, and a flag" if cases else ""
+    words = f"{counted(len(cases), 'case')} with one sample: no spread, so no measure,"
+    return f"{words} no predicted Dice, and a flag" if cases else ""
 
 
 def reasons(row: Row, rule: Rule) -> list[str]:
-    """Returns why a row is flagged by itself; [] when it is not."""
+    """Returns the reasons to flag a row that do not depend on other rows."""
     status = str(row["status"])
     if status == cases_table.NO_LIVER:
         return ["no liver found"]
@@ -174,10 +176,10 @@ def reasons(row: Row, rule: Rule) -> list[str]:
 
 
 def order(rows: list[Row]) -> list[Row]:
-    """Returns the rows worst first: without a segmentation, flagged, then the rest.
+    """Sorts rows worst first: those without a segmentation, flagged ones, the rest.
 
-    Within each by lower bound, predicted Dice and D_pw. A row without a number comes
-    before those with one; ties stay in their order.
+    Within each group rows are sorted by lower bound, predicted Dice and D_pw. Rows
+    without a value come before rows with one; ties keep their order.
     """
 
     def rank(row: Row) -> tuple:
@@ -191,7 +193,8 @@ def order(rows: list[Row]) -> list[Row]:
 def _released(rows: Sequence[Row], rule: Rule, models: Models) -> set[int]:
     """Returns the indices of the released cases.
 
-    Cases that failed or are unlike the training cases count, and are never released.
+    Cases that failed or are unlike the training cases count as tested cases but are
+    never released.
     """
     if rule.release_level is None or rule.target_dice is None:
         return set()

@@ -7,10 +7,9 @@ from unc_jax.study.cases_table import Row
 
 
 def warn_of_fewer(rows: Sequence[Row]) -> list[Row]:
-    """Returns the rows, with a warning where most other cases have more samples.
+    """Adds a warning to rows of cases with fewer samples than most other cases.
 
-    A fold or a file is likely missing, and the fewer samples there are, the more their
-    spread is luck.
+    A fold or a file is probably missing, and measures of fewer samples vary more.
     """
     of_case = {row["case"]: int(row["n_samples"]) for row in rows if row["n_samples"]}
     ordered = sorted(of_case.values())

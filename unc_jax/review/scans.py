@@ -1,4 +1,4 @@
-"""Scans that a user names: files, DICOM series, a Decathlon or nnU-Net set."""
+"""Finds the scans in a user's input: files, DICOM series, Decathlon or nnU-Net sets."""
 
 import hashlib
 import os
@@ -17,12 +17,12 @@ from unc_jax.review import own_files, passed_over
 # TotalSegmentator's CASE/ct.nii.gz and CASE/mri.nii.gz, beside CASE/segmentations/.
 _NESTED = ("ct", "mri")
 _LABELS = re.compile(r"(segmentation|label|mask)s?(tr|ts)?", re.IGNORECASE)
-# Names in the output folder that are no case's.
+# Names in the output folder that a case must not have.
 TAKEN = (
     *("cases.csv", "cases.unfinished.csv", "components.csv", "report.html"),
     *("run.json", own_files.RECORD, "pictures", "study"),
 )
-_LONGEST = 100  # characters of a name, with a digest behind them
+_LONGEST = 100  # characters of a name, before a digest
 _SHOWN = 3  # problems that a message names
 
 
@@ -30,11 +30,11 @@ class Scan(NamedTuple):
     """A scan that was found.
 
     Attributes:
-      case: name, safe as a folder's and of this scan alone.
+      case: unique name, safe as the name of a folder.
       path: of a NIfTI file, or of the folder of a DICOM series.
-      problem: why the scan cannot be taken; "" if it can.
+      problem: why the scan cannot be used; "" if it can.
       series: files of the DICOM series; empty for a NIfTI file.
-      warnings: what was assumed about it.
+      warnings: assumptions that were made about it.
     """
 
     case: str
@@ -44,13 +44,13 @@ class Scan(NamedTuple):
     warnings: tuple[str, ...] = ()
 
     def read(self) -> nifti.Scan:
-        """Reads voxels and geometry; InputError names the file that is at fault."""
+        """Reads voxels and geometry; raises InputError that names a faulty file."""
         return dicom.read_series(self.series) if self.series else nifti.read(self.path)
 
     def digest(self) -> str:
-        """Returns the SHA-256 of its files, one behind the other.
+        """Returns the SHA-256 of the concatenation of its files.
 
-        "" without them, and where they cannot be read, of which `read` says more.
+        Returns "" if a file is missing or unreadable; `read` then raises the reason.
         """
         paths = self.files()
         try:
@@ -60,12 +60,12 @@ class Scan(NamedTuple):
             return ""
 
     def files(self) -> list[Path]:
-        """Returns the files that it is read from."""
+        """Returns the files of the scan."""
         return [*(self.series or nifti.files_of(self.path))]
 
 
 class Found(NamedTuple):
-    """Scans, by name, and the files that are neither one nor a part of one."""
+    """Scans that were found, and the files that are not part of any."""
 
     scans: tuple[Scan, ...]
     passed_over: tuple[PassedOver, ...]
@@ -82,9 +82,9 @@ class Found(NamedTuple):
 def find_scans(source: Path) -> Found:
     """Returns all scans of `source`: a file, a set with dataset.json, or a folder.
 
-    Of a set both training and test images are taken; of a folder its NIfTI files, or,
-    without any, those that have a folder of their own (CASE/ct.nii.gz), and all DICOM
-    series below it. Two files that come to the same name are both refused. Raises
+    For a set these are its training and test images; for a folder its NIfTI files or,
+    if it has none, one per subfolder (CASE/ct.nii.gz), and all DICOM series in it and
+    its subfolders. Two files with the same case name are both refused. Raises
     InputError when there is no scan.
     """
     source = Path(source)
@@ -131,10 +131,10 @@ def find_scans(source: Path) -> Found:
 
 
 def safe_name(name: str, identity: str = "") -> str:
-    """Returns a name of letters, digits, . - _ that is neither hidden nor a path.
+    """Returns a file name of letters, digits and . - _ that is not hidden.
 
-    It depends on nothing but its arguments. Where it says less than them, the name that
-    was changed or an `identity`, a digest of these sets it apart from others.
+    A name that had to be changed, or that comes with an `identity`, is extended by a
+    digest of the original name or the identity, so that it stays unique.
     """
     kept = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".")[:_LONGEST]
     if kept == name and kept.casefold() not in TAKEN and not identity:
@@ -146,7 +146,7 @@ def safe_name(name: str, identity: str = "") -> str:
 def _find_series(
     paths: Sequence[Path], *, needed: bool
 ) -> tuple[list[dicom_series.Series], list[PassedOver]]:
-    """Finds DICOM series; those not `needed` are passed over without pydicom."""
+    """Finds DICOM series; without pydicom raises InputError if `needed`, else skips."""
     try:
         return dicom_series.find_series(paths)
     except InputError as error:
@@ -156,9 +156,10 @@ def _find_series(
 
 
 def _walk(source: Path, passed: list[PassedOver]) -> Iterator[Path]:
-    """Yields the regular files below a folder, notes all else; follows no folders.
+    """Yields the regular files below a folder and notes all others in `passed`.
 
-    The files that commands wrote are no scans; those beside them may be.
+    Links to folders are not followed. Files that commands wrote are not scans; other
+    files in their folders may be.
     """
     own = own_files.find(source)
     for place, folders, names in os.walk(source):
@@ -199,7 +200,7 @@ def _visible_files(folder: Path) -> set[Path]:
 def _named(
     source: Path, scans: Sequence[Path], passed: list[PassedOver]
 ) -> list[tuple[str, Path]]:
-    """Returns name and path of the NIfTI scans that are taken, notes the others."""
+    """Returns name and path of the NIfTI scans to use; notes the others in `passed`."""
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for path in scans:
         by_folder[path.parent].append(path)

@@ -1,4 +1,4 @@
-"""Scoring of one case: its structures are measured, compared, drawn and written."""
+"""Scores one case: measures its structures, compares them, writes maps and pictures."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -31,36 +31,38 @@ from unc_jax.study.components import (
     outside_largest,
 )
 
-_DRAWN = 6  # structures of a case, those whose samples agree least; half a second each
+_DRAWN = 6  # structures with a picture, those whose samples agree least; 0.5 s each
 
 
 class Scored(NamedTuple):
-    """Rows of a case: of its structures, and of their components."""
+    """Rows of cases.csv and of components.csv, of one case or more."""
 
     rows: list[Row]
     components: list[Row]
 
 
 class Request(NamedTuple):
-    """Options of the command, the same for every case; folders may be None."""
+    """Options of the command, the same for every case; None: folder not given."""
 
     output: Path
     wanted: Wanted = Wanted()
     references: Path | None = None
     images: Path | None = None
     window: tuple[float, float] = pictures.WINDOW_HU
-    largest: bool = False  # leave but the largest component of a mask
+    largest: bool = False  # keep only the largest component of a mask
 
     def read(self, cases: Iterable[str]) -> list[Path | None]:
-        """Returns the references and images of cases, None for those not there."""
+        """Returns the references and images of cases, None for missing ones."""
         folders = [one for one in (self.references, self.images) if one]
         both = itertools.product(folders, cases)
         return [beside(folder, case, ("", "_0000")) for folder, case in both]
 
 
 class Image(NamedTuple):
-    """Background of a case's pictures: its scan, or without one (`array` is None) the
-    mean of the samples."""
+    """Background of a case's pictures: its scan, or the mean of the samples.
+
+    array: None without a scan.
+    """
 
     array: np.ndarray | None = None
     window: tuple[float, float] = (0.0, 1.0)
@@ -68,20 +70,23 @@ class Image(NamedTuple):
 
 
 def check_name(case: str) -> None:
-    """Raises InputError for a case that can have no folder in the output."""
+    """Raises InputError for a case whose name cannot be that of an output folder."""
     if case.casefold() in TAKEN or not case.isprintable() or not case.strip("."):
-        raise InputError(f"case {case}: no name for a folder of the output; rename it")
+        raise InputError(
+            f"case {case}: cannot be the name of an output folder; rename it"
+        )
 
 
 def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
     """Writes the maps of a case and its pictures; returns its rows.
 
-    Of one structure CASE/{mask,mean,uncertainty}.nii.gz and pictures/CASE.png; of
-    several CASE/mask.nii.gz with the value of each (`map_values`), the
-    greatest CASE/uncertainty.nii.gz of them, and pictures/CASE/STRUCTURE.png.
-    Raises InputError, naming the file, for samples that cannot be read or do not share
-    a grid, and a reference that is missing or elsewhere. One sample alone has no
-    measures; without a grid there are no ml and mm.
+    For one structure these are CASE/{mask,mean,uncertainty}.nii.gz and
+    pictures/CASE.png; for several CASE/mask.nii.gz with one value per structure
+    (`map_values`), CASE/uncertainty.nii.gz with the voxelwise maximum, and
+    pictures/CASE/STRUCTURE.png. A single sample has no measures; without a grid,
+    columns in ml and mm are empty. Raises InputError that names the file for samples
+    that cannot be read or do not share a grid, and for a reference that is missing or
+    on another grid.
     """
     source = str(paths[0].parent if len(paths) > 1 else paths[0])
     reference = reference_of(case, request.references)

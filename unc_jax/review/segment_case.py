@@ -1,4 +1,4 @@
-"""Segmentation of one scan of a review, from its files to those of the output."""
+"""Segments one scan of a review and writes its output files."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ class Request(NamedTuple):
     """Options of the command, the same for every case.
 
     Attributes:
-      liver_masks: folder of CASE.nii.gz, for runs of target "tumor"; None: the
+      liver_masks: folder of CASE.nii.gz, for runs with target "tumor"; None: the
         segmenter finds the liver.
-      samples: write the mask of every sample.
-      largest: leave but the largest component of each mask.
-      dicom_seg: write the maps of DICOM series as DICOM segmentations too.
+      samples: also write the mask of every sample.
+      dicom_seg: also write the maps of DICOM series as DICOM segmentations.
+      largest: keep only the largest component of each mask.
     """
 
     output: Path
@@ -39,25 +39,25 @@ class Request(NamedTuple):
     largest: bool = False
 
     def fingerprint(self, segmenter: Segmenter) -> str:
-        """Returns the digest of what every case's files depend on."""
+        """Returns a digest of all settings that the files of a case depend on."""
         masks = self.liver_masks is not None
         own = segmenter.fingerprint, masks, self.samples, self.dicom_seg, self.largest
         return hashlib.sha256(json.dumps(own).encode()).hexdigest()
 
     def liver_mask(self, case: str) -> Path | None:
-        """Returns the file of --liver-masks of a case, if there is one."""
+        """Returns a case's file in --liver-masks; None without one."""
         folder = self.liver_masks
         return read_samples.beside(folder, case) if folder else None
 
     def part(self, case: str) -> Part:
-        """Returns the part of the output that is of a case."""
+        """Returns the part of the output that belongs to a case."""
         return own_files.of_case(
             self.output, case, samples=self.samples, segmentations=self.dicom_seg
         )
 
 
 def check(request: Request, segmenter: Segmenter) -> None:
-    """Raises InputError for options under which every case would fail."""
+    """Raises InputError for options with which every case would fail."""
     masks = request.liver_masks
     if segmenter.preparation.target == "tumor" and segmenter.liver is None:
         if masks is None:
@@ -72,10 +72,10 @@ def check(request: Request, segmenter: Segmenter) -> None:
 
 
 def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | None:
-    """Returns the row of a case that is finished under this request, else None.
+    """Returns the stored row of a case that this request has finished, else None.
 
-    All that was written of it must be there, and its scan and liver mask be what they
-    were. Raises InputError where a file was changed after it was written.
+    All of its files must exist, and its scan and liver mask be unchanged. Raises
+    InputError if a file was changed after it was written.
     """
     part = request.part(scan.case)
     part.require_unchanged()
@@ -94,9 +94,9 @@ def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | No
 def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
     """Segments one scan, writes CASE/*.nii.gz and its picture, returns its row.
 
-    What is there of an earlier command is removed first, and nothing is left if the
-    case fails. Raises InputError for a scan that cannot be used, and for a file that
-    was changed after an earlier command wrote it.
+    Files of an earlier command are removed first; if the case fails, no files are left.
+    Raises InputError for a scan that cannot be used, and for a file that was changed
+    after an earlier command wrote it.
     """
     with request.part(scan.case).writing() as record:
         record |= _segment(scan, segmenter, request)
@@ -104,7 +104,7 @@ def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
 
 
 def _segment(scan: Scan, segmenter: Segmenter, request: Request) -> dict[str, Any]:
-    """Writes the files of a case; returns what its record holds."""
+    """Writes the files of a case; returns the content of its record."""
     started = time.perf_counter()
     if scan.problem:
         raise InputError(scan.problem)
@@ -117,7 +117,7 @@ def _segment(scan: Scan, segmenter: Segmenter, request: Request) -> dict[str, An
     scan_maps.write_maps(folder, maps, geometry)
     target = segmenter.preparation.target
     if segmenter.run.config.get("data.liver_labels"):
-        target = "organ"  # chosen by value: of whatever organ
+        target = "organ"  # labels given by value may be of any organ
     extras = _write_extras(scan, found, geometry, request, target)
     warnings = [*scan.warnings, *found.warnings, *extras]
     row: Row = {
@@ -152,7 +152,7 @@ def _digests(scan: Scan, request: Request) -> list[str]:
 def _liver(
     scan: Scan, geometry: Geometry, segmenter: Segmenter, request: Request
 ) -> np.ndarray | None:
-    """Returns the mask of --liver-masks; None where it is not needed or not given."""
+    """Returns the mask in --liver-masks; None if it is not needed or not given."""
     folder = request.liver_masks
     tumour = segmenter.preparation.target == "tumor"
     if folder is None or segmenter.liver is not None or not tumour:
@@ -162,7 +162,7 @@ def _liver(
         raise InputError(f"{folder}: no {scan.case}.nii.gz or {scan.case}.nii")
     mask = read_samples.read_mask(path)
     if not read_samples.same_grid(geometry, mask.geometry):
-        raise InputError(f"{path}: lies on another grid than {scan.path}")
+        raise InputError(f"{path}: is not on the grid of {scan.path}")
     return mask.array
 
 
@@ -173,9 +173,9 @@ def _write_extras(
     request: Request,
     target: str,
 ) -> list[str]:
-    """Writes what was asked for beside the maps; returns warnings.
+    """Writes samples and DICOM segmentations if requested; returns warnings.
 
-    A series that allows no segmentation object is no failure.
+    A series for which no DICOM segmentation can be written gives a warning.
     """
     folder = request.output / scan.case
     if request.samples and found.prediction is not None and found.box is not None:

@@ -32,13 +32,13 @@ class Segmenter(NamedTuple):
     """A trained run that is ready to segment scans.
 
     Attributes:
-      preparation: recipe of the network's input.
-      predictor: the network's samples of a prepared image.
-      fingerprint: digest of everything above that results depend on.
-      quality: map from measures to predicted Dice; None predicts none.
-      level: of the lower bound of the predicted Dice.
-      novelty: judges how far a scan is from the training cases; None judges none.
-      liver: finds the liver, where a run of target "tumor" looks for tumours.
+      preparation: preprocessing of the network's input.
+      predictor: functions that sample a prepared image.
+      fingerprint: digest of all settings and weights that the results depend on.
+      quality: map from measures to predicted Dice; None: no predicted Dice.
+      level: level of the lower bound of the predicted Dice.
+      novelty: distance of a scan from the training cases; None: not computed.
+      liver: segmenter of the liver, for a run with target "tumor".
     """
 
     run: Run
@@ -61,11 +61,11 @@ class Segmentation(NamedTuple):
       measures: value of each of `MEASURES`; None where undefined.
       predicted_dice, dice_lower: predicted Dice and its lower bound at the segmenter's
         level; None where the run predicts none or the level supports none.
-      flags: reasons for a human to look at the case; () without any.
-      warnings: what is odd about the scan, or about its segmentation.
+      flags: reasons for a human to review the case; () without any.
+      warnings: unusual properties of the scan or its segmentation.
       row: all numbers as a row of a review's table, without names and predicted Dice.
-      prediction, box: the samples on the prepared grid, and the part of the scan that
-        it spans; None where no liver was found.
+      prediction, box: the reduced samples on the prepared grid, and the part of the
+        scan that this grid spans; None if no liver was found.
     """
 
     mask: np.ndarray
@@ -90,7 +90,7 @@ def build_segmenter(
 ) -> Segmenter:
     """Loads the network that the rows of a run were made with.
 
-    Raises InputError when the run does not hold it, or is incomplete.
+    Raises InputError when its checkpoint is missing, or the run is incomplete.
     """
     config = from_flat(run.config, run.path / "config.json")
     preparation = prepare_scan.preparation_of(run)
@@ -127,15 +127,15 @@ def segment(
 ) -> Segmentation:
     """Segments a scan (x, y, z) in canonical order; writes nothing.
 
-    All scans are seen by the same N networks: the result depends on nothing but the
+    All scans are sampled with the same N dropout masks: the result depends only on the
     scan's voxels and geometry.
 
-    array: voxels, of a CT in Hounsfield units. organ: mask of the liver, for runs of
-    target "tumor"; None: the segmenter's own `liver` finds it. largest: leave but the
-    largest component of the mask; a warning says what went.
+    array: voxels; for CT in Hounsfield units. organ: mask of the liver, for runs with
+    target "tumor"; None: it is segmented by `segmenter.liver`. largest: keep only the
+    largest component of the mask; a warning says what was removed.
 
-    Raises InputError where the scan is too small, not finite or of one value, or nobody
-    says where the liver is.
+    Raises InputError when the scan is too small, not finite or constant, or when the
+    liver is needed and neither given nor segmented.
     """
     prepare_scan.check(array)
     preparation = segmenter.preparation
@@ -182,7 +182,7 @@ def _is_novel(image: np.ndarray, segmenter: Segmenter) -> bool:
 
 
 def _leave_largest(maps: Maps, voxel_ml: float) -> list[str]:
-    """Empties mask and mean outside the largest component; says what was there."""
+    """Sets mask and mean to 0 outside the largest component; returns a warning."""
     rest, count = outside_largest(maps.mask)
     maps.mask[rest], maps.mean[rest] = False, 0
     return component_rows.removed_words(rest, count, voxel_ml)
@@ -191,8 +191,10 @@ def _leave_largest(maps: Maps, voxel_ml: float) -> list[str]:
 def _voxel_ml(
     prediction: Prediction, mask: np.ndarray, geometry: Geometry, prepared_ml: float
 ) -> float:
-    """Returns the size of a prepared voxel by which the final mask has the volume that
-    it has on the scan; the samples' volumes are scaled along."""
+    """Returns the voxel size, ml, that gives the prepared mask its volume on the scan.
+
+    The volumes of the samples are computed with it.
+    """
     voxels = np.count_nonzero(prediction.mean >= THRESHOLD)
     return (
         metrics.volume_ml(mask, geometry.voxel_ml) / voxels if voxels else prepared_ml
@@ -219,15 +221,15 @@ def _result(
 def _find_liver(
     array: np.ndarray, geometry: Geometry, segmenter: Segmenter
 ) -> tuple[np.ndarray, str]:
-    """Returns the mask of the liver as another run finds it, and how sure it is.
+    """Segments the liver by another run; returns its mask and a note with its measures.
 
-    The paper crops by the reference liver, so measures and predicted quality of the
-    tumour are those of a better known liver: the note says so.
+    Measures and predicted Dice of tumours are calibrated with the reference liver, by
+    which the paper crops; the note says that this is not the reference.
     """
     if segmenter.liver is None:
         raise InputError(
-            f"{segmenter.run.path} segments tumours within the liver; say where that "
-            "is, by a mask or by a run that finds it"
+            f"{segmenter.run.path} segments tumours within the liver; give a mask of "
+            "the liver, or a run that segments it"
         )
     found = segment(array, geometry, segmenter.liver)
     sure = found.row

@@ -1,4 +1,4 @@
-"""Conformal selection: cases that may be released without a human's look.
+"""Conformal selection: cases that may be released without human review.
 
 Jin and Candes, Selection by Prediction with Conformal p-values, JMLR 2023
 (arXiv 2210.01408). Under exchangeability of calibration and new cases the expected
@@ -17,10 +17,10 @@ def release(
     """Returns which cases to release, bool (m,).
 
     Args:
-      scores: of the new cases (m,), more is better; NaN is never released.
+      scores: of the new cases (m,), higher is better; NaN is never released.
       calibration: scores of the calibration cases (n,).
-      bad: which of those are bad, bool (n,).
-      level: greatest expected share of bad cases among the released ones.
+      bad: whether each calibration case is bad, bool (n,).
+      level: largest expected share of bad cases among the released ones.
     """
     return benjamini_hochberg(p_values(scores, calibration, bad), level)
 
@@ -28,8 +28,8 @@ def release(
 def p_values(scores: ArrayLike, calibration: ArrayLike, bad: ArrayLike) -> np.ndarray:
     """Returns the conformal p-values of "this case is bad", float64 (m,).
 
-    (1 + number of bad calibration cases that score at least as high) / (n + 1); 1 for
-    a NaN.
+    p = (1 + number of bad calibration cases that score at least as high) / (n + 1); a
+    NaN score has p = 1.
     """
     scores = np.asarray(scores, float)
     calibration = np.asarray(calibration, float)
@@ -46,7 +46,7 @@ def benjamini_hochberg(p: ArrayLike, level: float) -> np.ndarray:
     """
     p = np.asarray(p, float)
     ordered = np.sort(p)
-    # The margin keeps an equality that rounding breaks.
+    # The margin tolerates rounding where both sides are equal.
     passed = ordered <= level * np.arange(1, len(p) + 1) / len(p) + 1e-12
     if not passed.any():
         return np.zeros(len(p), bool)
@@ -54,5 +54,5 @@ def benjamini_hochberg(p: ArrayLike, level: float) -> np.ndarray:
 
 
 def fewest_calibration_cases(level: float) -> int:
-    """Returns how many calibration cases it takes to release any; 9 for 0.1."""
+    """Returns the least number of calibration cases to release any; 9 for 0.1."""
     return math.ceil(1 / level - 1 - 1e-9)

@@ -1,4 +1,4 @@
-"""Structures of a label map, or of several maps: their names and their labels."""
+"""Structures to score: their names and their labels in label maps."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -9,16 +9,16 @@ from unc_jax.data.label_names import Names
 from unc_jax.errors import InputError
 
 ALL = "all"
-_ASIDE = ("background", "ignore")  # no structures; the latter is nnU-Net's
+_ASIDE = ("background", "ignore")  # not structures; the latter is nnU-Net's
 
 
-NUMBERED = "label "  # and its number: a structure without a name
+NUMBERED = "label "  # prefix of the number, for a structure without a name
 
 
 class Structure(NamedTuple):
-    """A structure: its name, and the labels that together are it.
+    """A structure: its name, and the labels whose union it is.
 
-    Without labels it is all that is not 0, and has no name.
+    Without labels it has no name and is everything that is not 0.
     """
 
     name: str = ""
@@ -32,11 +32,11 @@ class Wanted(NamedTuple):
     """Structures to score.
 
     Attributes:
-      listed: those asked for; of "all" those that have a name.
-      regions: every structure that has a name, in the order of the channels of a
-        network that was trained on regions.
-      every: also labels without a name are scored, and structures that neither the
-        samples nor the reference of a case have are left out of it.
+      listed: the requested structures; for "all", every structure with a name.
+      regions: every structure with a name, in the order of the channels of a network
+        that was trained on regions.
+      every: "all" was requested: labels without a name are scored too, and structures
+        in neither samples nor reference of a case are left out of that case.
     """
 
     listed: tuple[Structure, ...] = (ANY,)
@@ -45,11 +45,11 @@ class Wanted(NamedTuple):
 
     @property
     def single(self) -> bool:
-        """Tells whether there can be but one structure in a case."""
+        """Tells whether a case has exactly one structure."""
         return not self.every and len(self.listed) == 1
 
     def of_case(self, found: Collection[int]) -> list[Structure]:
-        """Returns the structures of a case in whose maps these labels were found."""
+        """Returns the structures to score in a case whose maps have these labels."""
         if not self.every:
             return list(self.listed)
         named = {value for one in self.listed for value in one.values}
@@ -61,12 +61,12 @@ class Wanted(NamedTuple):
 def wanted_of(
     labels: Sequence[Sequence[int | str]], names: Names | None, place: str
 ) -> Wanted:
-    """Returns what --label asks for: ((1, 2), ("spleen",)) are two structures.
+    """Returns the structures of --label; ((1, 2), ("spleen",)) are two structures.
 
     Args:
-      labels: of each structure its numbers or names; (("all",),) are all of them, () is
-        the one structure of maps that have no other.
-      names: labels by their names, of `place`; None: nobody has named them.
+      labels: numbers or names of each structure; (("all",),) selects all structures, ()
+        the only structure of the maps.
+      names: labels by their names, as read from `place`; None: there are no names.
 
     Raises InputError for a name that is unknown, a structure named twice, and a label
     that no map holds.
@@ -79,8 +79,8 @@ def wanted_of(
     for name, values in regions:
         if max(values, default=0) > label_names.LARGEST:
             raise InputError(
-                f"{place}: {name} has the label {max(values)}; the largest that can be "
-                f"told apart is {label_names.LARGEST}"
+                f"{place}: {name} has the label {max(values)}; the largest supported "
+                f"label is {label_names.LARGEST}"
             )
     if not labels:
         return Wanted(regions=regions)
@@ -88,14 +88,14 @@ def wanted_of(
         return Wanted(regions, regions, every=True)
     listed = tuple(_structure(parts, names, place) for parts in labels)
     if len({one.name for one in listed}) < len(listed):
-        raise InputError("--label names a structure twice; a+b joins two to one")
+        raise InputError("--label names a structure twice; a+b merges two into one")
     return Wanted(listed, regions)
 
 
 def read_names(file: Path) -> Names:
-    """Reads names of labels: a dataset.json, or JSON as {"1": "liver"}.
+    """Reads names of labels from a dataset.json, or from JSON like {"1": "liver"}.
 
-    Raises InputError, naming the file.
+    Raises InputError that names the file when it cannot be read.
     """
     try:
         content = files.read_json(file)
@@ -107,9 +107,10 @@ def read_names(file: Path) -> Names:
 
 
 def find_names(samples: Path, references: Path | None) -> tuple[Names | None, str]:
-    """Returns the names of the first dataset.json at the samples or references.
+    """Reads the names in the first dataset.json at the samples or references.
 
-    Also where they are from; None, and words on where they are missing, without any.
+    Returns them with the folder of the file; without a file, None and a text for
+    messages.
     """
     folders = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
     if references:
@@ -121,9 +122,10 @@ def find_names(samples: Path, references: Path | None) -> tuple[Names | None, st
 
 
 def map_values(structures: Sequence[Structure]) -> dict[str, int]:
-    """Returns the value of each structure in a label map of them all, by its name.
+    """Returns the value of each structure, by name, in a label map of all structures.
 
-    That is its first label that no larger structure has taken, else a free number.
+    It is the structure's first label that no structure with more labels uses, otherwise
+    an unused number.
     """
     taken: dict[str, int] = {}
     beyond = max((value for one in structures for value in one.values), default=0)

@@ -1,4 +1,4 @@
-"""Place of a case's uncertainty: its largest part, in words.
+"""Describes in words where the uncertainty of a case is: its largest part.
 
 Arrays are canonical (x, y, z) in RAS+ order.
 """
@@ -11,16 +11,16 @@ from unc_jax.review.page import rounded
 
 # Nats. -p log p is above it where p is between 0.08 and 0.77, and at most 0.37.
 HIGH = 0.2
-_ENOUGH = 3e6  # voxels; more of them tell nothing more of where to look
+_ENOUGH = 3e6  # voxels; a finer grid does not improve the description
 _DIRECTIONS = (
     ("left", "right"),
     ("posterior", "anterior"),
     ("towards the feet", "towards the head"),
 )
-# Of half the organ's length: a part nearer to its centre lies in no direction.
+# Share of half the organ's length: a part nearer to its centre has no direction.
 _ASIDE = 0.25
-_ALONG = 0.75  # of the organ's length: a part longer than it is on both sides
-_NEARLY = 0.9  # share of a part that makes it one inside or outside of the mask
+_ALONG = 0.75  # share of the organ's length: a longer part is on both sides
+_NEARLY = 0.9  # a part is inside (outside) the mask by this share of its voxels
 
 
 def describe_uncertainty(

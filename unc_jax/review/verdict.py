@@ -1,7 +1,8 @@
-"""Verdict on a run's own map, on the test cases, which it does not know.
+"""Verdict on a run's quality map, from its test cases, which it was not fitted to.
 
-The measures rank the cases when the interval of rho, of score and Dice, stays above 0;
-the predicted Dice is worth something when it is nearer the true one than a constant.
+The measures rank the cases when the 95 % interval of Spearman's rho of score and Dice
+lies above 0. The predicted Dice is useful when its mean error is smaller than that of a
+constant.
 """
 
 from collections.abc import Sequence
@@ -22,19 +23,20 @@ from unc_jax.study import cases_table, statistics
 from unc_jax.study.appraisal import FEWEST_FAILURES, resampled
 from unc_jax.study.cases_table import OK, Row
 
-# Rule that review.json reports of.
+# Share of the cases in the review that review.json reports.
 _REVIEW_FRACTION = 0.1
 
 
 def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[str, Any]:
     """Appraises a review of the flagged cases by their known Dice, both (n,).
 
-    Failures are cases with Dice below the target. `sensitivity`: share of the failures
-    that were flagged, with its exact 95 % interval (Clopper & Pearson, 1934); None
-    without failures; `few_failures`: too few to say. `saved`: share of the cases nobody
-    has to see. `dice_kept`: mean Dice of those, beside `dice_all`, and beside what a
-    review of as many cases gives when they are drawn at random (the mean of all) or by
-    an oracle (the worst ones). NaN Dice are left out; means of nothing are None.
+    Failures are cases with a Dice below the target. `sensitivity` is the share of the
+    failures that were flagged, with its exact 95 % interval (Clopper & Pearson, 1934),
+    or None without failures; `few_failures`: there are too few for a conclusion.
+    `saved` is the share of cases that are not flagged and `dice_kept` their mean Dice.
+    `dice_all` is the mean Dice of all cases; `dice_kept_random` and `dice_kept_oracle`
+    are that of the kept cases if as many are flagged at random, or by an oracle (the
+    worst). NaN Dice are left out; means without cases are None.
     """
     dice, flagged = np.asarray(dice, float), np.asarray(flagged, bool)
     known = ~np.isnan(dice)
@@ -59,12 +61,12 @@ def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[st
 
 
 def worst_found(dice: ArrayLike, flagged: ArrayLike) -> dict[str, Any]:
-    """Counts how many of the worst cases are flagged, of as many as are flagged.
+    """Counts the flagged cases among the k worst cases, k being the number flagged.
 
-    dice, flagged: (n,); cases with NaN Dice are left out. `worst`: number of flagged
-    cases; `found`: how many of them are among that many lowest Dice (of equal ones the
-    first); `found_by_chance`: worst^2 / n, the mean of a random choice; `dice_flagged`:
-    mean Dice of the flagged. Means of nothing are None.
+    dice, flagged: (n,); cases with NaN Dice are left out. `worst`: k; `found`: flagged
+    cases among the k lowest Dice (ties: the first); `found_by_chance`: k^2 / n, the
+    mean of a random choice; `dice_flagged`: mean Dice of the flagged cases. Means
+    without cases are None.
     """
     dice, flagged = np.asarray(dice, float), np.asarray(flagged, bool)
     known = ~np.isnan(dice)
@@ -88,14 +90,14 @@ def clopper_pearson(hits: int, trials: int) -> list[float] | None:
 
 
 def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
-    """Returns the content of review.json: the worth of a run's map on its test cases.
+    """Returns the content of review.json: a run's quality map on its test cases.
 
-    A failure is a Dice that at most half of the validation cases miss: of 0.5, 0.7, 0.8
-    and 0.9 the highest, so that it is an exception.
+    A failure is a Dice below the highest of 0.5, 0.7, 0.8 and 0.9 that at most half of
+    the validation cases miss, so that failures are exceptions. skill = 1 - MAE(map) /
+    MAE(constant), where the constant is the median Dice of the validation cases.
 
     Args:
-      rows: of cases.csv; the constant that `skill` compares with is the median Dice of
-        the validation cases: skill = 1 - MAE(map) / MAE(constant).
+      rows: rows of the run's cases.csv.
       model: fitted to the run's training cases.
     """
     rows = cases_table.with_delivered_dice(rows)
@@ -127,7 +129,7 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
 
 
 def of_run(rows: Sequence[Row]) -> str:
-    """Returns the verdict on a run's map, one sentence; "" where it has none."""
+    """Returns the verdict on a run's quality map in a sentence; "" without a map."""
     try:
         return judge(rows, quality.fit(rows))["verdict"]
     except InputError:
@@ -135,15 +137,15 @@ def of_run(rows: Sequence[Row]) -> str:
 
 
 def warnings(verdict: str) -> tuple[str, ...]:
-    """Returns what every case of a run should say where the verdict is bad."""
+    """Returns the warnings that a bad verdict adds to every case; () otherwise."""
     said = "this run's measures do not rank its cases"
     return (said,) if said[1:] in verdict else ()
 
 
 def store(workdir: Path, rows: Sequence[Row]) -> str:
-    """Writes RUN/quality.json and RUN/review.json; returns what to say of them.
+    """Writes RUN/quality.json and RUN/review.json; returns lines for the console.
 
-    Without enough validation cases there are none of both.
+    With too few cases for a map neither file is written, and old ones are removed.
     """
     try:
         model = quality.fit(rows)
@@ -206,12 +208,12 @@ def _verdict(rho: dict[str, Any], skill: dict[str, Any], n: int) -> str:
     low, high = skill["ci95"]
     shown = f"(skill {skill['value']:.2f}, 95 % {low:.2f} to {high:.2f})"
     if low > 0:
-        return f"{words}; the predicted Dice is nearer than a constant {shown}."
+        return f"{words}; the predicted Dice beats a constant {shown}."
     return f"{words}; the predicted Dice is not shown to beat a constant {shown}."
 
 
 def _worst_words(found: dict[str, Any], failing: dict[str, Any]) -> str:
-    """Returns what a review of the worst finds, one sentence; "" without cases."""
+    """Returns a sentence on a review of the worst cases; "" without cases."""
     if not found["worst"] or failing["dice_kept"] is None:
         return ""
     return (

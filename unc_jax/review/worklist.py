@@ -1,4 +1,4 @@
-"""Steps that predict and score share: flags, known cases, the output's tables."""
+"""Functions that predict and score share: flags, known cases, the output's tables."""
 
 import argparse
 import csv
@@ -34,25 +34,47 @@ _SHOWN = 5  # cases that a message names
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of masks and of the rule, and --calibrate, cases for bounds."""
+    """Adds --largest-component, --calibrate and the flags of the review rule."""
     parser.add_argument(
         "--largest-component",
         action="store_true",
-        help="leave but the largest component of each mask; the row says what went",
+        help="keep only the largest component of each mask; the row says what went",
     )
-    parser.add_argument("--calibrate", type=Path, help="cases.csv with known Dice")
-    parser.add_argument("--target-dice", type=float, help="review what may be below")
-    parser.add_argument("--review-fraction", type=float, help="review the worst share")
-    parser.add_argument("--level", type=float, default=0.9, help="%(default)s")
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="CASES_CSV",
+        help="table of cases with a known Dice, to calibrate the predicted Dice",
+    )
+    parser.add_argument(
+        "--target-dice",
+        type=float,
+        metavar="DICE",
+        help="flag cases whose Dice may be below, by its lower bound",
+    )
+    parser.add_argument(
+        "--review-fraction",
+        type=float,
+        metavar="SHARE",
+        help="flag this share of the cases, the worst; 0.1 is the worst tenth",
+    )
+    parser.add_argument(
+        "--level",
+        type=float,
+        default=0.9,
+        help="share of cases with a Dice above their lower bound (%(default)s)",
+    )
     parser.add_argument(
         "--release-level",
         type=float,
-        help="release cases: greatest expected share of them below the target",
+        metavar="SHARE",
+        help="release cases from review, of which at most this share is expected to "
+        "have a Dice below --target-dice",
     )
 
 
 def rule_of(arguments: argparse.Namespace) -> Rule:
-    """Returns the rule that the flags ask for; InputError for impossible numbers."""
+    """Returns the rule that the flags define; InputError for values out of range."""
     wanted = Rule(
         arguments.target_dice,
         arguments.review_fraction,
@@ -64,10 +86,11 @@ def rule_of(arguments: argparse.Namespace) -> Rule:
 
 
 def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
-    """Reads the rows with a known Dice of a cases.csv, of an evaluation or a review.
+    """Reads the rows with a known Dice from a cases.csv of an evaluation or a review.
 
-    Training cases, of the table or by their names in `trained_on`, are left out, which
-    is said: their Dice is better than that of new cases.
+    Training cases, marked in the table or named in `trained_on`, are left out with a
+    message, because their Dice is better than that of new cases. Raises InputError when
+    no case is left.
     """
     try:
         with cases_table.opened(path) as file:
@@ -90,7 +113,7 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
     kept = [{**row, "split": ""} for row in rows if row["case"] not in seen]
     if seen:
         shown = ", ".join(seen[:_SHOWN]) + ", ..." * (len(seen) > _SHOWN)
-        words = f"{path}: left out, for they calibrate nothing: "
+        words = f"{path}: left out, as training cases calibrate nothing: "
         words += f"{counted(len(seen), 'training case')}: {shown}"
         if not kept:
             raise InputError(words)
@@ -99,7 +122,7 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
 
 
 def check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> None:
-    """Raises InputError for known cases with another number of samples than the run."""
+    """Raises InputError if known cases have another number of samples than the run."""
     theirs, ours = (
         {int(n) for row in rows if (n := row["n_samples"])} for rows in (known, trained)
     )
@@ -112,9 +135,9 @@ def check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> N
 
 
 def flags_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """Returns the flags of a command as text, and the SHA-256 of --calibrate's table.
+    """Returns the flags of a command as text, and the SHA-256 of the --calibrate table.
 
-    Those that were neither given nor have a value of their own are left out.
+    Flags without a value are left out.
     """
     given = {
         name: str(value)
@@ -127,7 +150,7 @@ def flags_of(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def failed_row(case: str, source: Path, error: Exception) -> Row:
-    """Returns the row of a case that failed; an unexpected error is logged whole."""
+    """Returns the row of a failed case; unexpected errors are logged with traceback."""
     words = " ".join(str(error).split())[:300]
     if isinstance(error, OSError) and error.filename:
         words = f"{error.strerror}: {error.filename}"[:300]
@@ -141,10 +164,10 @@ def failed_row(case: str, source: Path, error: Exception) -> Row:
 
 
 def is_of_the_disk(error: Exception, output: Path) -> bool:
-    """Tells whether an error is of the output's disk: no later case would fare better.
+    """Tells whether an error concerns the output's disk, so that later cases fail too.
 
-    A name that is too long, and a place that may not be written or that another file
-    takes, are of one case.
+    A name that is too long, or a path that may not be written or is taken by another
+    file, concerns a single case.
     """
     if not isinstance(error, OSError):
         return False
@@ -155,7 +178,7 @@ def is_of_the_disk(error: Exception, output: Path) -> bool:
 
 
 def with_verdict(row: Row, words: str) -> Row:
-    """Returns the row with a warning where the verdict on the run is bad."""
+    """Returns the row, with a warning if the verdict on the run is bad."""
     said = filter(None, [str(row["warnings"]), *verdict.warnings(words)])
     return {**row, "warnings": "; ".join(said)}
 
@@ -178,13 +201,12 @@ def finish(
     notes: Sequence[str],
     components: Sequence[Row] | None = None,
 ) -> None:
-    """Writes OUTPUT/{run.json,report.html,cases.csv}, in the place of unfinished rows.
+    """Writes OUTPUT/{run.json,report.html,cases.csv}; replaces the unfinished table.
 
-    They must have been begun (`own_files.of_tables`), and are finished thereby.
-    Where the samples' `components` were looked for, also components.csv.
-    run.json holds `facts` and `notes`, which the report shows too, and `details`. The
-    report sets each case among the `known` ones; of an evaluation's, among the
-    validation cases.
+    The part `own_files.of_tables` must have been begun and is finished. components:
+    rows of components.csv, None writes none. run.json holds `facts` and `notes`, which
+    the report shows too, and `details`. The report compares each case with the `known`
+    cases or, if these have splits, with their validation cases.
     """
     written = {**facts, "level": wanted.level, "notes": list(notes), **details}
     files.write_json(output / "run.json", written)
@@ -213,7 +235,7 @@ def finish(
 
 
 def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:
-    """Prints what was found and where (main process); returns the exit code."""
+    """Prints the outcome and the paths (main process only); returns the exit code."""
     failed = [r for r in rows if str(r["status"]).startswith(cases_table.FAILED)]
     flagged = sum(row["flag"] == "yes" for row in rows)
     if runtime.is_main():
