@@ -149,7 +149,7 @@ def test_bounds_are_of_masks_that_were_made_alike(calibrated_run, tmp_path, caps
     assert (code, "Lower bounds of Dice hold at level 0.5" in words) == (4, True)
     flag = "--largest-component"
     code, words = predicted(capsys, calibrated_run, tmp_path, flag)
-    assert (code, "No lower bounds of Dice: the masks" in words) == (4, True)
+    assert (code, "No lower bounds of Dice: the calib" in words) == (4, True)
 
 
 def test_cases_of_other_samples_calibrate_no_run(calibrated_run, tmp_path, capsys):
@@ -282,7 +282,7 @@ def test_an_unknown_command_is_one_line(capsys):
     with pytest.raises(SystemExit) as end:
         commands.main(["scoer"])
     assert end.value.code == 2
-    assert "'scoer'; there are main, predict" in capsys.readouterr().err
+    assert "'scoer'; commands are main, predict" in capsys.readouterr().err
 
 
 def test_the_console_script_is_declared():

@@ -38,7 +38,7 @@ def test_errors_are_one_line_and_a_code(error, code, line, capfd):
     ("number", "code", "line"),
     [
         (15, 143, "stopped by signal 15; run again to resume\n"),
-        (None, 130, "interrupted; what is finished is kept\n"),
+        (None, 130, "interrupted; finished cases are kept\n"),
     ],
 )
 def test_a_signal_ends_a_command_whatever_its_threads_do(number, code, line):

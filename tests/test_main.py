@@ -169,7 +169,7 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     again = tmp_path / "again"
     review(run, task, again, "--calibrate", str(tmp_path / "known.csv"))
     words = capsys.readouterr().err
-    assert "known.csv: left out, for they calibrate nothing: 3 training cases" in words
+    assert "training cases calibrate nothing: 3 training cases" in words
     assert words.count("Lower bounds of Dice hold") == 1
     assert "hold at level 0.75 (0.9 was asked for): 3 calibration cases" in words
     found = cases_table.read_rows(again / "cases.csv", REVIEW_COLUMNS)
@@ -253,10 +253,10 @@ def test_mistakes_are_one_line(start_main, flag, word):
     ("flag", "words"),
     [
         ("--config.loss.name=mse", "name a config by --config configs/NAME.py"),
-        ("--config", "--config names no file; those at hand are in configs/"),
+        ("--config", "--config names no file; the available ones are in configs/"),
         (
             "--config=configs/nope.py",
-            "no config file configs/nope.py; those at hand are in configs/",
+            "no config file configs/nope.py; the available ones are in configs/",
         ),
     ],
 )

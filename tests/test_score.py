@@ -220,7 +220,7 @@ def test_one_sample_has_all_but_a_spread(tmp_path, capsys, labels):
         "--references", tmp_path / "truth", *labels,
     )  # fmt: skip
     assert code == 0, printed.err
-    assert "1 case of one sample: no spread" in printed.out
+    assert "1 case with one sample: no spread" in printed.out
     rows = rows_of(output)
     assert rows["several"]["status"] == "ok"
     row = rows["alone"]
@@ -295,7 +295,7 @@ def test_a_reference_needs_the_grid_of_the_samples(tmp_path, capsys):
     )  # fmt: skip
     assert code == 4
     status = rows_of(tmp_path / "o")["a"]["status"]
-    assert "nothing tells the grid of the samples; put a NIfTI file" in status
+    assert "the grid of the samples is unknown; put a NIfTI file" in status
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
@@ -355,7 +355,7 @@ def test_cases_and_samples_that_are_not_taken_are_told(tmp_path, capsys):
     assert [path for (path,) in told.values()] == [str(tmp_path / "s/nrrd/1.nrrd")]
     status = {case: row["status"] for case, row in rows_of(tmp_path / "o").items()}
     assert status.pop("a") == "ok"
-    assert "3.nii.gz: a link to nowhere" in status.pop("b")
+    assert "3.nii.gz: a broken link" in status.pop("b")
     assert "nrrd: holds no .nii.gz" in status.pop("nrrd")
     assert "empty: holds no .nii.gz" in status.pop("empty")
     assert not status
@@ -612,7 +612,7 @@ def test_nothing_of_an_earlier_command_passes_for_this_one(tmp_path, capsys):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "interrupted; run again, which begins anew"
+    assert errors.splitlines()[-1] == "interrupted; run again, which starts over"
     for name in ("report.html", "run.json", "cases.csv", "cases.unfinished.csv"):
         assert not (output / name).exists()
     assert run(capsys, *flags)[0] == 0

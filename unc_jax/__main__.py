@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 # Name, module below unc_jax, purpose.
 COMMANDS = {
-    "main": ("main", "prepares, trains and evaluates one config: a run"),
-    "predict": ("predict", "segments scans by a run and lists which ones to review"),
-    "score": ("score", "the same list for samples that any other tool made"),
-    "compare": ("compare", "puts runs side by side: tables, figures, statistics"),
+    "main": ("main", "prepares data for one config, trains and evaluates a run"),
+    "predict": ("predict", "segments scans with a run and lists those to review"),
+    "score": ("score", "lists the cases to review from another tool's samples"),
+    "compare": ("compare", "compares runs: tables, figures, statistics"),
     "sensitivity": ("sensitivity", "evaluates one run under other settings"),
-    "dataset": ("data.dataset", "checks a data set and names every problem"),
+    "dataset": ("data.dataset", "checks a data set and lists every problem"),
 }
 
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if asked not in COMMANDS:
         print(
-            f"error: no command {asked!r}; there are {', '.join(COMMANDS)}",
+            f"error: no command {asked!r}; commands are {', '.join(COMMANDS)}",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -1,6 +1,6 @@
-"""Python interface: a run on an array, and measures of samples, all in memory.
+"""Python interface: segments an array with a run, and measures samples, in memory.
 
-The numbers are those of the commands `predict` and `score`; no file is written.
+It gives the same numbers as the commands `predict` and `score` and writes no files.
 """
 
 import math
@@ -20,19 +20,20 @@ from unc_jax.uncertainty.prediction import reduce_maps
 
 
 class Run(NamedTuple):
-    """A trained run, ready to segment arrays; its folder is only read."""
+    """A trained run, ready to segment arrays; its folder is never written to."""
 
     segmenter: Segmenter
-    warnings: tuple[str, ...] = ()  # of every case, where the run's measures fail
+    # Added to the warnings of every scan, if the run's measures do not rank its cases.
+    warnings: tuple[str, ...] = ()
 
     def segment(
         self, array: ArrayLike, affine: ArrayLike, *, organ: ArrayLike | None = None
     ) -> Segmentation:
-        """Segments one scan and returns what `predict` writes of it.
+        """Segments one scan and returns the results that `predict` writes.
 
         Args:
-          array: voxels (x, y, z) in any axis order, of a CT in Hounsfield units.
-          affine: 4x4, voxel -> mm in RAS+ space, as nibabel has it.
+          array: voxels (x, y, z) in any axis order; for CT in Hounsfield units.
+          affine: 4x4, voxel -> mm in RAS+ space, as in nibabel.
           organ: mask of the liver on the same grid, for a run that segments tumours.
 
         Returns:
@@ -40,9 +41,9 @@ class Run(NamedTuple):
           with its lower bound, reasons to review the case, warnings.
 
         Raises:
-          InputError: a scan or an affine that cannot be used, or no organ.
+          InputError: the scan or the affine cannot be used, or the organ is missing.
         """
-        # In the order of a file's voxels: rounding depends on the order in memory.
+        # Fortran order, as in a NIfTI file: rounding depends on the order in memory.
         voxels = np.asfortranarray(array)
         if voxels.dtype.kind == "f":
             voxels = voxels.astype(np.float32)
@@ -50,7 +51,10 @@ class Run(NamedTuple):
         if organ is not None:
             organ = np.asarray(organ, bool)
             if organ.shape != voxels.shape:
-                raise InputError(f"organ {organ.shape} on a scan of {voxels.shape}")
+                raise InputError(
+                    f"organ has the shape {organ.shape}, the scan {voxels.shape}; they "
+                    "must be equal"
+                )
             organ = to_canonical(organ, geometry)
         canonical = to_canonical(voxels, geometry)
         found = segment_scan.segment(canonical, geometry, self.segmenter, organ)
@@ -70,10 +74,10 @@ class Run(NamedTuple):
         )
 
     def network(self) -> tuple[Any, dict[str, Any]]:
-        """Returns the network, a linen module, and its variables.
+        """Returns the network, a flax.linen module, and its variables.
 
-        They are of the checkpoint that the run is evaluated by; of an ensemble, the
-        first member's.
+        The variables are those of the evaluated checkpoint; for an ensemble, of its
+        first member.
         """
         return self.segmenter.predictor.model, self.segmenter.predictor.networks[0]
 
@@ -81,11 +85,10 @@ class Run(NamedTuple):
 def load_run(path: str | Path, *, level: float = 0.9) -> Run:
     """Opens the folder of an evaluated run.
 
-    level: share of cases whose Dice is to lie above its lower bound.
+    level: of the lower bound, the least share of cases with a Dice above it. If the
+    calibration cases support only a lower level, the highest supported one is used.
 
-    Where the calibration cases support only a lower level, that is taken.
-
-    Raises InputError for a folder that is incomplete or broken.
+    Raises InputError for an incomplete or damaged folder.
     """
     opened = run_folder.open_run(Path(path))
     model = quality.of_run(opened)
@@ -95,30 +98,34 @@ def load_run(path: str | Path, *, level: float = 0.9) -> Run:
 
 
 def score(samples: ArrayLike) -> dict[str, float]:
-    """Returns the uncertainty measures of samples that any tool made, by their names.
+    """Returns the uncertainty measures of samples from any tool, by their names.
 
     Args:
       samples: (n, x, y, z), n >= 2: masks (bool, or 0 and 1) or foreground
-        probabilities. Masks have no `u_labelled` and no `u_labelled_binary`: both
-        would be 0 whatever the masks are.
+        probabilities. For masks `u_labelled` and `u_labelled_binary` are NaN, because
+        they would always be 0.
 
     Returns:
-      One number per entry of `unc_jax.uncertainty.measures.MEASURES`, as `score`
-      writes it into cases.csv; NaN where it is undefined.
+      One number per entry of `unc_jax.uncertainty.measures.MEASURES`, as in the
+      cases.csv of the command `score`; NaN where undefined.
 
     Raises:
       InputError: another shape, or values outside 0 ... 1.
     """
     samples = np.asarray(samples)
     if samples.ndim != 4 or len(samples) < 2:
-        raise InputError(f"samples of shape {samples.shape}; (n, x, y, z), n >= 2")
+        raise InputError(
+            f"samples of shape {samples.shape}; (n, x, y, z) with n >= 2 is needed"
+        )
     return measure_all(reduce_maps(_checked(sample) for sample in samples))
 
 
 def _checked(sample: np.ndarray) -> np.ndarray:
     # The comparison is false for NaN too.
     if not np.all((sample >= 0) & (sample <= 1)):
-        raise InputError("a sample has values outside 0 ... 1; probabilities?")
+        raise InputError(
+            "a sample has values outside 0 ... 1; give masks or probabilities"
+        )
     return sample.astype(np.float32 if sample.dtype.kind == "f" else bool)
 
 
@@ -130,6 +137,6 @@ def _geometry(voxels: np.ndarray, affine: ArrayLike) -> Geometry:
             "(x, y, z) and (4, 4) are needed"
         )
     if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) == 0:
-        raise InputError("the affine spans no volume")
+        raise InputError("the affine is singular or not finite")
     x, y, z = voxels.shape
     return Geometry((x, y, z), matrix)

@@ -1,4 +1,4 @@
-"""Checks of the values of a run's configuration: one readable error per field."""
+"""Checks of the values in a run's configuration: one readable error per field."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -58,7 +58,7 @@ _FRACTIONS = ("model.dropout_rate", "train.average_decay")  # in [0, 1)
 
 
 def check_config(config: Config) -> None:
-    """Raises one InputError that names every wrong field of `config`."""
+    """Raises one InputError that names every invalid field of `config`."""
     check_fields(config)
     errors = [*_wrong_values(config), *_wrong_shapes(config)]
     if errors:
@@ -91,8 +91,8 @@ def _wrong_values(config: Config) -> Iterator[str]:
         yield f"data.fold is {fold}, must be one of 0 to {folds - 1}, or -1 for no fold"
     if fold >= 0 and config.data.split_file:
         yield (
-            f"data.fold is {fold} and data.split_file {config.data.split_file!r}: the "
-            "file is a split of its own, leave out one of them"
+            f"data.fold is {fold} and data.split_file {config.data.split_file!r}: both "
+            "define a split, leave out one of them"
         )
     window = config.data.window_hu
     if window and not (len(window) == 2 and window[0] < window[1]):
@@ -113,7 +113,7 @@ def _wrong_values(config: Config) -> Iterator[str]:
     if not fit.get(source, True):
         yield (
             f"evaluate.members names {counted(members, 'run')}; evaluate.source "
-            '"ensemble" needs two or more, "dropout" may have them, "flips" has none'
+            '"ensemble" needs two or more, "dropout" none or two or more, "flips" none'
         )
     train = config.train
     for name in ("steps", "validate_every_steps", "checkpoint_every_steps"):

@@ -1,6 +1,6 @@
 """Command lines of all commands: shared flags, one-line errors, exit codes.
 
-Exit codes: 0 done, 1 a fault of the program (with its traceback), 2 wrong input,
+Exit codes: 0 done, 1 error in the program (with a traceback), 2 wrong input,
 3 training diverged, 4 some cases failed, 130 interrupted, 141 output closed by its
 reader.
 """
@@ -19,17 +19,18 @@ from unc_jax.data.label_names import LARGEST
 from unc_jax.errors import InputError, line_of
 
 USER_ERROR, DIVERGED, SOME_FAILED, INTERRUPTED, OUTPUT_CLOSED = 2, 3, 4, 130, 141
-_KEPT = "interrupted; what is finished is kept"
-BEGINS_ANEW = "interrupted; run again, which begins anew"
+_KEPT = "interrupted; finished cases are kept"
+BEGINS_ANEW = "interrupted; run again, which starts over"
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser of one command: its --debug, its example in --help, one-line mistakes."""
+    """Parser of one command: adds --debug and an example, prints errors in one line."""
 
     def __init__(self, module: str, description: str, *, example: str) -> None:
-        """Makes the parser of `python -m MODULE`.
+        """Builds the parser of `python -m MODULE`.
 
-        --help shows `description`, line by line, and MODULE with the flags `example`.
+        --help shows `description` with its line breaks, and an example: MODULE with the
+        flags `example`.
         """
         super().__init__(
             prog=f"python -m {module}",
@@ -48,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Prints a mistake in the flags in one line and exits with 2."""
+        """Prints an error in the flags in one line and exits with code 2."""
         print(f"error: {message}; --help lists the flags", file=sys.stderr)
         sys.exit(USER_ERROR)
 
@@ -64,9 +65,9 @@ def _output(text: str) -> Path:
 
 
 def labels(text: str) -> tuple[tuple[int | str, ...], ...]:
-    """Returns the structures of "3,liver+tumour", each its numbers or names.
+    """Parses --label, e.g. "3,liver+tumour": a tuple of numbers or names per structure.
 
-    Raises ArgumentTypeError, for numbers that are no label too: below 1, above 32767.
+    Raises ArgumentTypeError for an empty part, and for numbers outside 1 ... 32767.
     """
     found = tuple(
         tuple(_number(part) if part.isdecimal() else part for part in parts)
@@ -74,13 +75,13 @@ def labels(text: str) -> tuple[tuple[int | str, ...], ...]:
     )
     if any("" in one or 0 in one for one in found):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: numbers from 1 to {LARGEST}, or names"
+            f"{text!r}: labels are numbers from 1 to {LARGEST}, or names"
         )
     return found
 
 
 def _number(text: str) -> int:
-    """Returns a label; 0, which is none, for one that is too large."""
+    """Returns the label as an integer; 0, which is not a label, if it is too large."""
     short = text.lstrip("0")[: len(str(LARGEST)) + 1] or "0"
     return int(short) if int(short) <= LARGEST else 0
 
@@ -92,10 +93,10 @@ def run_command(
     *,
     interrupted: str = _KEPT,
 ) -> NoReturn:
-    """Parses the flags, calls `function` with them and exits with what it returns.
+    """Parses the flags, calls `function` with them and exits with its exit code.
 
-    argv: None reads the command line. None as a result is exit code 0. interrupted:
-    what is said when the user stops the command.
+    argv: arguments; None reads the command line. A result of None is exit code 0.
+    interrupted: message when the user stops the command.
     """
     arguments = parser.parse_args(argv)
     logging.use_absl_handler()
@@ -116,14 +117,16 @@ def run_guarded(
     output: Path | None = None,
     interrupted: str = _KEPT,
 ) -> NoReturn:
-    """Exits with what `function` returns; errors that a user can mend are one line.
+    """Exits with the code that `function` returns, or with an error in one line.
 
-    A command that a signal ended leaves without Python's own end (`runtime.leave`).
+    InputError, OSError and FloatingPointError, which a user can correct, are printed
+    in one line; other exceptions keep their traceback. A command ended by a signal
+    exits by `runtime.leave`, without Python's own shutdown.
 
     Args:
-      debug: let the traceback of such an error through.
-      output: folder that the message names when an error of the system names no file.
-      interrupted: what is said when the user stops the command.
+      debug: raise such an error with its traceback instead.
+      output: folder that the message names when an OSError names no file.
+      interrupted: message when the user stops the command.
     """
     try:
         code = function() or 0

@@ -1,11 +1,11 @@
-"""Tables 1 and 2, Figures 1 and 2 and all statistics of several finished runs.
+"""Writes the paper's tables and figures, and all statistics, of several finished runs.
 
-The runs of all folds of a training (data.fold) are joined to one, of all test cases.
+The runs of all folds of a training (data.fold) are joined into one with all test cases.
 
-Needs RUN/config.json and RUN/cases.csv; Figure 1 also RUN/panels, and calibration of
-voxels RUN/voxels.json. What the numbers were computed from is copied to
-OUTPUT/runs/NAME, so that anyone can compute them again; runs whose folders have one
-name are told apart by a number.
+Needs RUN/config.json and RUN/cases.csv; Figure 1 also needs RUN/panels, and the
+calibration of voxels RUN/voxels.json. The source files of the numbers are copied to
+OUTPUT/runs/NAME, so that anyone can recompute them; runs whose folders have the same
+name are numbered.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from unc_jax.study.grouping import Model
 from unc_jax.study.statistics import RESAMPLES, SEED
 from unc_jax.study.tables import Table
 
-# Of a run, small enough for a repository.
+# Files of a run that are copied; they are small enough for a repository.
 _KEPT = ("config.json", "cases.csv", "evaluation.json", "voxels.json", "metrics.jsonl")
 # The smallest p is 2 / resamples; corrected for all claims it has to get below 0.05.
 _FEWEST_RESAMPLES = 1000
@@ -48,8 +48,8 @@ def compare(
     if resamples < _FEWEST_RESAMPLES:
         raise InputError(f"--resamples is {resamples}; give at least 1000")
     for path in (folder / name for folder in folders for name in _KEPT):
-        if path.is_symlink():  # its copy would hold a file of elsewhere
-            raise InputError(f"{path} is a link; put the file itself there")
+        if path.is_symlink():  # its copy would hold a file from outside the run
+            raise InputError(f"{path} is a link; replace it by the file itself")
     grouped = grouping.group([run_folder.open_run(path) for path in folders])
     statistics = comparison.compare(
         grouped, policy=policy, resamples=resamples, seed=seed
@@ -61,7 +61,7 @@ def compare(
     _keep_runs(grouped, output / "runs")
     shown = [one for listed in written.values() for one in listed]
     report.write_study_report(output, shown)
-    # Last, so that its presence says that all of it was written.
+    # Written last, so that its presence shows that all files were written.
     files.write_json(output / "statistics.json", statistics)
     for name in _NAMES.values():
         if written[name]:
@@ -75,9 +75,9 @@ def compare(
 
 
 def _write_tables(statistics: dict[str, Any], output: Path) -> dict[str, list[Table]]:
-    """Returns the tables by the name of their file.
+    """Writes the tables and returns them by the name of their file.
 
-    A table that these runs do not have is removed: it is of an earlier comparison.
+    A table that these runs do not have is removed, as a rest of an earlier comparison.
     """
     present = {model["target"] for model in statistics["models"]}
     written = {
@@ -111,7 +111,8 @@ def _write_or_remove(path: Path, text: str | list) -> None:
 def _write_figures(
     statistics: dict[str, Any], grouped: Sequence[Model], output: Path, policy: str
 ) -> None:
-    # Figure 1 has room for the paper's models, so an ensemble stands in it alone.
+    # Figure 1 has room for the paper's models only; it shows ensembles only where
+    # there are no single networks.
     single = [model for model in grouped if not model.is_ensemble] or grouped
     if not figures.save(figures.figure1_of_models(single), output / "figure1.png"):
         print("figure1.png not drawn: the runs have no panels/ of common test cases")
@@ -130,11 +131,11 @@ def _write_figures(
 def _keep_runs(grouped: Sequence[Model], folder: Path) -> None:
     runs = [run for model in grouped for run in model.runs]
     paths = [part.path.resolve() for run in runs for part in run.parts]
-    # Runs that are such copies themselves stay as they are.
+    # Runs that are copies in this folder already stay as they are.
     taken = {path.name.casefold() for path in paths if path.parent == folder.resolve()}
     for path in (path for path in paths if path.parent != folder.resolve()):
         names = [path.name, *(f"{path.name}-{n}" for n in range(2, len(paths) + 2))]
-        # Some file systems do not tell Run from run.
+        # Some file systems do not distinguish Run from run.
         kept = next(name for name in names if name.casefold() not in taken)
         taken.add(kept.casefold())
         for name in _KEPT:
@@ -158,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 2 and one line when the input is wrong."""
     parser = Parser(
         "unc_jax.compare",
-        "Tables, figures and statistics of several evaluated runs.",
+        "Writes tables, figures and statistics of several evaluated runs.",
         example="runs/liver_large_wcc runs/liver_large_dice --output results",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
@@ -167,12 +168,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--empty-cases",
         choices=run_folder.EMPTY_CASES,
         default="exclude",
-        help="what an empty mask leaves undefined is left out, or counts as 0",
+        help="exclude values that an empty mask leaves undefined, or count them as 0",
     )
     parser.add_argument(
-        "--resamples", type=int, default=RESAMPLES, help="of the bootstrap"
+        "--resamples",
+        type=int,
+        default=RESAMPLES,
+        help="number of bootstrap resamples (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=SEED, help="of the bootstrap")
+    parser.add_argument(
+        "--seed", type=int, default=SEED, help="seed of the bootstrap (%(default)s)"
+    )
     run_command(_run, parser, argv)
 
 

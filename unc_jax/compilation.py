@@ -1,4 +1,4 @@
-"""Compiled programs cached on disk, and the compiler's memory given back."""
+"""Compiled programs cached on disk, and the compiler's free memory released."""
 
 import contextlib
 import ctypes
@@ -17,15 +17,15 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
-_LONG_S = 0.5  # from here on a compilation leaves memory worth returning
-_ROOM = 100e6  # bytes; the programs of a run take some
+_LONG_S = 0.5  # after compilations longer than this, free memory is returned
+_ROOM = 100e6  # bytes that must be free on disk for a cache
 _FOLDER = "jax_compilation_cache_dir"
-# Every program is kept, however small: a start compiles some hundred small ones, and
-# the programs of a whole run take a few megabytes.
+# Every program is cached, however small: a start compiles about a hundred small ones,
+# and the programs of a whole run take a few megabytes.
 _SETTINGS = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
-    # These would put the folder's name into every key: a moved run would miss.
+    # XLA's caches would put the folder's name into every key: a moved run would miss.
     "jax_persistent_cache_enable_xla_caches": "none",
 }
 
@@ -35,12 +35,12 @@ def cache_compilations(folder: Path) -> Iterator[None]:
     """Caches the programs that its `with` block compiles in folder/.cache/jax.
 
     This is JAX's own cache, keyed by program, versions and device; an entry that
-    cannot be read or written (a full disk) costs a compilation. A cache that the user
-    named (JAX_COMPILATION_CACHE_DIR) is used instead. Memory: see `returning_memory`.
+    cannot be read or written (a full disk) is compiled instead. If the user set
+    JAX_COMPILATION_CACHE_DIR, that cache is used. Memory: see `returning_memory`.
 
-    Cached programs are machine code. Those that came with a folder from elsewhere are
-    never run: the place of one's own follows from a secret of this account. On a disk
-    that is nearly full there is no cache, which would take the room of results.
+    Cached programs are machine code. Programs in a folder that was copied from another
+    account are never run, because the path of the cache is derived from a secret of
+    this account. On a nearly full disk nothing is cached, to leave room for results.
     """
     changed, secret = {}, _secret()
     path = folder / ".cache" / "jax" / _digest(_cpu() + secret)[:12]
@@ -61,11 +61,11 @@ def cache_compilations(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def returning_memory() -> Iterator[None]:
-    """Gives free memory back to Linux after each long compilation in its `with` block.
+    """Returns free memory to Linux after each long compilation in its `with` block.
 
-    The compiler's threads leave hundreds of megabytes in their pools of glibc, from
-    which the program's arrays never take: without this the peak of sampling
-    128x128x128 voxels at full width is 1087 MB instead of 843.
+    The compiler's threads leave hundreds of megabytes in glibc's per-thread arenas,
+    which arrays of the program do not use: without this the peak memory of sampling
+    128x128x128 voxels with 32 features is 1087 MB instead of 843.
     """
     linux = sys.platform == "linux"
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if linux else None
@@ -85,11 +85,11 @@ def _configure(settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
     if settings:
-        compilation_cache.reset_cache()  # JAX looks at the folder's name only once
+        compilation_cache.reset_cache()  # JAX reads the folder's name only once
 
 
 def _secret() -> str:
-    """Returns a random word kept in the user's cache folder; "" where none can be."""
+    """Returns a random secret stored in the user's cache folder; "" if impossible."""
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         path = Path(home, "unc_jax", "secret")
@@ -103,10 +103,10 @@ def _secret() -> str:
 
 
 def _cpu() -> str:
-    """Returns what tells this kind of CPU from others.
+    """Returns a description that distinguishes this CPU model from others.
 
-    JAX's key knows a CPU only as "cpu", but its programs use the instructions of the
-    one they were compiled on: a run folder carried to another must not bring them.
+    JAX's cache key contains only "cpu", but programs use the instruction set of the CPU
+    they were compiled on; another CPU must not load them from a copied run folder.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

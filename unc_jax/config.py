@@ -1,6 +1,6 @@
-"""A run's configuration: its fields as JSON, and a stored one read back.
+"""Conversion of a run's configuration to JSON and back, across versions.
 
-The fields, with their defaults and meanings, are those of configs/base.py.
+configs/base.py defines the fields with their defaults and meanings.
 """
 
 import json
@@ -13,29 +13,29 @@ from ml_collections import ConfigDict
 from configs import base
 from unc_jax.errors import InputError
 
-# A ConfigDict, whose fields no type checker can know.
+# A ConfigDict, whose fields a type checker does not know.
 Config: TypeAlias = Any
 
-# Of run folders, in their config.json; those without one are older. It rises when an
-# older program would read a folder wrongly.
+# Format of run folders, stored in config.json; folders without one are older. Increase
+# it when older programs would read new folders wrongly.
 FORMAT = 1
-# Fields of earlier versions; run folders that hold them stay readable.
+# Removed fields of earlier versions; run folders that contain them stay readable.
 _DELETED = ("evaluate.halo",)
-# Fields that earlier versions lack, at the value that they stood for.
+# Fields that earlier versions lack, with the value that those versions used.
 _ADDED = {
     "model.name": "unet3d",
     "data.split_shares": [63, 13, 55],
     "data.fold": -1,
     "data.folds": 5,
 }
-# Seeds of their own, for which earlier versions used the run's.
+# Separate seeds, for which earlier versions used the run's seed.
 _SEEDS = ("data.split_seed", "data.phantom_seed")
-# Values of earlier versions, and what stands for them.
+# Values of earlier versions, and their replacements.
 _DELETED_VALUES = {("train.residence", "sharded"): "auto"}
 
 
 def flat_config(config: Config) -> dict[str, Any]:
-    """Returns dotted field names with their JSON values, e.g. {"train.batch": 8}."""
+    """Returns the fields as {"train.batch": 8, ...}: dotted names and JSON values."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, ConfigDict):
@@ -46,14 +46,14 @@ def flat_config(config: Config) -> dict[str, Any]:
 
 
 def stored_config(config: Config) -> dict[str, Any]:
-    """Returns the fields of a config.json: the format and the flat config."""
+    """Returns the content of config.json: the format and the flat config."""
     return {"format": FORMAT, **flat_config(config)}
 
 
 def check_format(fields: dict[str, Any], path: object) -> None:
-    """Raises InputError for stored fields of a newer format; `path` names their file.
+    """Raises InputError for stored fields of a newer format; older formats pass.
 
-    Those of an older format, or without one, pass.
+    path: file of the fields, for the message.
     """
     found = fields.get("format", 0)
     if not isinstance(found, int) or found > FORMAT:
@@ -64,16 +64,18 @@ def check_format(fields: dict[str, Any], path: object) -> None:
 
 
 def read_config(path: Path) -> Config:
-    """Reads a run's config.json over the defaults; lists become tuples again.
+    """Reads a run's config.json; missing fields get defaults, lists become tuples.
 
-    Raises InputError when it is missing or no config of this version.
+    Raises InputError when the file is missing or not a config of this version.
     """
     if path.exists() and not path.is_file():  # a pipe would never end
         raise InputError(f"{path}: no file, but a folder, a pipe or a device")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"no {path}: it is no run of unc_jax.main") from None
+        raise InputError(
+            f"no {path}: its folder is not a run of unc_jax.main"
+        ) from None
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is no config of this version: {reason}") from None
@@ -81,9 +83,10 @@ def read_config(path: Path) -> Config:
 
 
 def from_flat(fields: dict[str, Any], path: Path) -> Config:
-    """Returns the config of stored fields over the defaults; `path` names their file.
+    """Returns the config of stored fields; missing fields get their defaults.
 
-    Raises InputError when they are none of this version.
+    path: file of the fields, for messages. Raises InputError when they are not fields
+    of this version.
     """
     config = base.get_config()
     if isinstance(fields, dict):
@@ -100,7 +103,7 @@ def from_flat(fields: dict[str, Any], path: Path) -> Config:
 
 
 def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns stored fields of any version under the names and values of this one."""
+    """Converts stored fields of any version to names and values of this version."""
     aside = ("format", *_DELETED)
     kept = {name: value for name, value in fields.items() if name not in aside}
     kept = {**_ADDED, **dict.fromkeys(_SEEDS, kept.get("seed", 0)), **kept}
@@ -111,7 +114,7 @@ def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Returns "field: old -> new" of every field that differs, by name."""
+    """Returns "field: old -> new" for every field that differs, sorted by name."""
     return [
         f"{name}: {_word(old, name)} -> {_word(new, name)}"
         for name in sorted(old.keys() | new.keys())

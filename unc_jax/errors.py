@@ -1,20 +1,20 @@
-"""Errors that a user can mend, and those of the operating system, in one line each."""
+"""One-line messages of errors that a user can correct, and of the operating system."""
 
 import errno
 from pathlib import Path
 
 
 class InputError(ValueError):
-    """Wrong input, said in one line: what is wrong, where, and how to mend it.
+    """Wrong input. The message is one line: what is wrong, where, how to correct it.
 
-    The entry points print the message without a traceback and exit with code 2.
+    The commands print the message without a traceback and exit with code 2.
     """
 
 
 def printable(text: object) -> str:
-    """Returns text in one line that cannot steer a terminal.
+    """Returns text in one line without control characters for the terminal.
 
-    Control characters, and bytes of file names that are no UTF-8, become escapes.
+    Unprintable characters, and bytes of file names that are not UTF-8, are escaped.
     """
     kept = " ".join(str(text).split())
     return "".join(
@@ -29,16 +29,16 @@ def counted(number: int, noun: str) -> str:
 
 
 def line_of(error: Exception, folder: Path) -> str:
-    """Returns the error in one line; for one of the system, also where and what to do.
+    """Returns an error in one line; of an OSError also the path and what to do.
 
-    folder: named when an error of the system names no file.
+    folder: path that the line names when an OSError has no file name.
     """
     text = printable(error)
     if not isinstance(error, OSError):
         return text
     where = printable(error.filename or folder)
-    # Windows knows no quota.
+    # Windows has no EDQUOT.
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
-        return f"{where}: no space left; free some and run again, what is done is kept"
+        return f"{where}: no space left; free some and run again, finished work is kept"
     refused = error.strerror or text
     return f"{where}: {refused}; name a folder that can be read and written"

@@ -7,9 +7,10 @@ _PURPOSES = ("init", "patches", "dropout", "flips", "monte_carlo")
 
 
 def key_for(seed: int, purpose: str) -> Array:
-    """Returns the typed key of one purpose, to fold step, case, sample or window in.
+    """Returns the typed key of one purpose; fold step, case, sample or window into it.
 
-    Streams of different purposes never meet, and no key is ever stored: a run resumed
-    at step k draws what an uninterrupted one drew. An unknown purpose is a ValueError.
+    Keys of different purposes are independent, and no key is stored: a run resumed at
+    step k draws the same numbers as an uninterrupted one. Raises ValueError for an
+    unknown purpose.
     """
     return jax.random.fold_in(jax.random.key(seed), _PURPOSES.index(purpose))

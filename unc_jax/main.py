@@ -1,15 +1,16 @@
-"""Prepares, trains and evaluates one config: from a folder of scans to a table row.
+"""Prepares data for one config, trains its network and evaluates it.
 
 python -m unc_jax.main --config configs/liver_large_wcc.py [--workdir W]
     [--stage all|plan|prepare|train|evaluate] [--config.field=value ...]
     [--replace-rows] [--distributed] [--debug]
 
-A command that cannot go on with what the run folder holds is refused and changes
-nothing there. Rows of an evaluation under other settings are kept unless --replace-rows
-asks for new ones.
+A command that conflicts with the content of the run folder is refused and changes
+nothing there. Rows of an evaluation under other settings are replaced only with
+--replace-rows.
 
 With --distributed the same command, started on every host, is one run on the devices of
-all; workdir and data must be folders that all see. See `unc_jax.runtime.initialize`.
+all hosts; workdir and data must be on a shared file system. See
+`unc_jax.runtime.initialize`.
 """
 
 import signal
@@ -30,7 +31,7 @@ from unc_jax.segmentation.fit import Stopped
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of the run.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "", "Run folder; runs/<config name> if empty."
+    "workdir", "", "Run folder; runs/NAME of the config if empty."
 )
 _STAGE = flags.DEFINE_enum(
     "stage",
@@ -43,14 +44,16 @@ _REPLACE_ROWS = flags.DEFINE_bool(
 )
 _DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks of errors in the input.")
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes, on as many hosts, of one run."
+    "distributed", False, "This process is one of several, one per host, of one run."
 )
 
 
 def run(argv: list[str]) -> int:
     """Runs the stages asked for and returns the exit code."""
     if len(argv) > 1:
-        raise InputError(f"stray argument {argv[1]!r}; fields are --config.field=value")
+        raise InputError(
+            f"stray argument {argv[1]!r}; set fields by --config.field=value"
+        )
     config = _CONFIG.value
     check_config(config)
     workdir = _workdir()
@@ -84,9 +87,9 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command and exits: errors that a user can mend are one line.
+    """Runs the command and exits; errors that a user can correct are one line.
 
-    SIGTERM ends any stage with 143, SIGINT with 130; what is finished is kept.
+    SIGTERM ends any stage with exit code 143, SIGINT with 130; finished work is kept.
     """
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
@@ -119,7 +122,7 @@ def _prepared(config: Config) -> Cohort:
 
 
 def _check_same_command(config: Config, workdir: Path) -> None:
-    """Raises InputError when the processes would wait for each other for ever."""
+    """Raises InputError when commands differ, which would deadlock the processes."""
     own = [_STAGE.value, str(workdir.resolve()), flat_config(config)]
     first = runtime.broadcast(own)
     with runtime.shared_errors():
@@ -152,7 +155,7 @@ def _run_name() -> str:
 
 
 def _located(word: str) -> str:
-    """Returns a word with configs/NAME.py as the installed file, if none is here."""
+    """Replaces configs/NAME.py by the installed file when the path does not exist."""
     flag, folder, rest = word.partition("configs/")
     name = rest.partition(":")[0]
     installed = Path(base.__file__).with_name(name) if name else Path()
@@ -163,9 +166,9 @@ def _located(word: str) -> str:
 
 
 def _config_first(argv: list[str]) -> list[str]:
-    """Returns the command line with --config before its fields, wherever it stands.
+    """Returns the command line with --config moved before the --config.field flags.
 
-    Raises OSError when there is none, or one that names no file.
+    Raises OSError when --config is missing or names no existing file.
     """
     names, rest = [], []
     left = iter(argv[1:])
@@ -174,7 +177,7 @@ def _config_first(argv: list[str]) -> list[str]:
             name = word[len("--config=") :] if "=" in word else next(left, "")
             if not Path(name.partition(":")[0]).is_file():
                 what = f"no config file {name}" if name else "--config names no file"
-                raise OSError(f"{what}; those at hand are in configs/")
+                raise OSError(f"{what}; the available ones are in configs/")
             names.append(f"--config={name}")
         else:
             rest.append(word)
@@ -184,7 +187,7 @@ def _config_first(argv: list[str]) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    """Returns what is wrong with the flags, one line."""
+    """Returns the reason of an error in the flags, in one line."""
     # ml_collections wraps a KeyError, whose text is its argument in quotes.
     inner = next(iter(error.args), None)
     text = str(inner.args[0] if isinstance(inner, KeyError) else error)
@@ -198,7 +201,7 @@ def _reason(error: Exception) -> str:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; exits with one line and code 2 on a mistake in them."""
+    """Parses the flags; on an error prints one line and exits with code 2."""
     try:
         flags.mark_flags_as_required(["config"])
         # ml_collections looks for the fields in sys.argv itself.

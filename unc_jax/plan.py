@@ -1,7 +1,8 @@
-"""Plan of a run: memory, disk and time, before anything heavy runs.
+"""Estimates of the memory, disk and time that a run needs, before it is started.
 
-Memory is XLA's own analysis of the programs, compiled for the shapes of the config;
-time is that of a short run on zeros. Of the data set only the list of cases is read.
+Memory comes from XLA's analysis of the programs, compiled for the shapes of the config;
+time is measured in a short run on zeros. Only the list of cases of the data set is
+read.
 """
 
 import math
@@ -29,18 +30,17 @@ from unc_jax.uncertainty.sampling import sample_windows
 
 _PAPERS_CASES = 131
 _PAPERS_TUMOUR_SHAPE = (284, 256, 133)
-_STORED_BYTES = 3  # of a prepared voxel: float16 and a label
+_STORED_BYTES = 3  # per prepared voxel: float16 image and uint8 label
 _CHECKPOINTS = 3.5  # two latest, the best, and room for the next
-# Volumes beside those of the samples: the image, its windows' count, five sums, and two
-# of a half of the samples.
+# Float32 volumes besides the samples: the image, the count of its windows, five sums,
+# and two sums of a half of the samples.
 _VOLUMES = 9
-# The demo's are of results/demo, the others of benchmarks/mask_luck.py, as
-# docs/statistics.md has them.
+# Numbers of results/demo, and of benchmarks/mask_luck.py in docs/statistics.md.
 _UNKNOWN = (
     "whether N samples are enough is known after evaluation; with N = 10 and the same "
     "masks for all cases the demo's measures have reliabilities of 0.89 (CV), 0.89 "
-    "(D_pw) and 0.97 (U_labelled); with masks of each case's own an earlier demo's had "
-    "0.25, 0.38 and 0.60"
+    "(D_pw) and 0.97 (U_labelled); with separate masks for each case an earlier demo's "
+    "had 0.25, 0.38 and 0.60"
 )
 
 
@@ -48,11 +48,11 @@ class Work(NamedTuple):
     """Amount of work, from the config and the list of cases."""
 
     cases: int
-    known: str  # where the number of cases comes from
+    known: str  # source of the number of cases
     train_cases: int
-    volume: tuple[int, ...]
-    window: tuple[int, ...]
-    windows: int  # of a volume
+    volume: tuple[int, ...]  # voxels (x, y, z)
+    window: tuple[int, ...]  # voxels (x, y, z)
+    windows: int  # per volume
 
     @property
     def voxels(self) -> int:
@@ -60,9 +60,9 @@ class Work(NamedTuple):
 
 
 def plan(config: Config, workdir: Path) -> Iterator[str]:
-    """Yields lines on what the run needs and what is there, as they become known.
+    """Yields lines on the resources that the run needs and those available.
 
-    Raises InputError, naming the field to change, for what cannot fit.
+    Raises InputError, naming the field to change, when they do not suffice.
     """
     work = work_of(config)
     yield f"cases:    {work.cases} ({work.known}), {work.train_cases} of them to train"
@@ -77,7 +77,7 @@ def plan(config: Config, workdir: Path) -> Iterator[str]:
 
 
 def work_of(config: Config) -> Work:
-    """Returns the work of a run; a set that is not there counts as the paper's."""
+    """Returns the work of a run; without the data set, that of the paper's set."""
     data = config.data
     count, known = _PAPERS_CASES, f"assumed: no data at {data.root}"
     if data.root == "phantom":
@@ -99,7 +99,7 @@ def work_of(config: Config) -> Work:
 
 
 def _disk(config: Config, work: Work, workdir: Path) -> Iterator[str]:
-    """Yields the needs of the two folders; on one disk they add up."""
+    """Yields the disk space needed in both folders; on the same disk it adds up."""
     state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(_state(config)))
     preparing = bytes_needed(work.volume, work.cases, work.cases)
     yield (
@@ -189,15 +189,15 @@ def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
         f"          about {duration(a_case)} a case, {duration(a_case * work.cases)} "
         f"for all, after {found.compile_s:.0f} s to compile"
     )
-    if jax.default_backend() != "cpu":  # whose memory thin windows suit better
+    if jax.default_backend() != "cpu":  # on a CPU thin windows need less memory
         yield from _whole_volume(config, work, there)
 
 
 def _whole_volume(config: Config, work: Work, there: int) -> Iterator[str]:
-    """Yields what one window as large as the volume needs and saves, if it suits.
+    """Yields the memory and savings of one window as large as the volume, if possible.
 
-    It stays the user's choice: samples by other windows are other samples, and a run's
-    must not depend on the machine.
+    The window is not chosen automatically: other windows give other samples, which must
+    not depend on the machine.
     """
     factor = 2 ** (config.model.depth - 1)
     if work.windows == 1 or any(side % factor for side in work.volume):
@@ -214,7 +214,7 @@ def _whole_volume(config: Config, work: Work, there: int) -> Iterator[str]:
 
 
 def _reliability(workdir: Path) -> Iterator[str]:
-    """Yields how far luck of the samples is known to limit the measures."""
+    """Yields the reliability of the measures at the run's number of samples."""
     try:
         measures = files.read_json(workdir / "summary.json")["test"]["measures"]
     except (OSError, ValueError, LookupError):
@@ -230,7 +230,7 @@ def _state(config: Config) -> Any:
 
 
 def _monte_carlo(config: Config, shape: tuple[int, ...], chunk: int):
-    """Returns the program of a batch of windows, and the shapes of its arguments."""
+    """Returns the function that samples a batch of windows, and its argument shapes."""
     settings = {"mask_scope": config.evaluate.mask_scope, "chunk": chunk}
 
     def run(*arrays):
@@ -252,11 +252,11 @@ def _gb(size: float) -> str:
 
 
 class Footprint(NamedTuple):
-    """Needs of a compiled program on one device.
+    """Resources that a compiled program needs on one device.
 
-    memory: bytes of arguments, results and temporaries together; 0 where XLA does not
-    tell. compile_s: seconds to compile. seconds(): duration of a run on zeros, the
-    faster of two.
+    memory: bytes of arguments, results and temporaries together; 0 if XLA does not
+    report them. compile_s: seconds to compile. seconds(): duration of a run on zeros,
+    the faster of two.
     """
 
     memory: int
@@ -269,7 +269,8 @@ def footprint(
 ) -> Footprint:
     """Compiles `function` for the shapes of `arguments`, without running it.
 
-    arguments: a tuple of trees of jax.ShapeDtypeStruct. donate: see jax.jit.
+    arguments: a tuple of pytrees of jax.ShapeDtypeStruct. donate: `donate_argnums` of
+    jax.jit.
     """
     started = time.perf_counter()
     options = devices.compiler_options()

@@ -1,10 +1,10 @@
 """Segments a user's own scans and lists those that a human should review first.
 
-PATH is a NIfTI file, a folder of them, of DICOM series, or a Decathlon or nnU-Net set.
-Writes DIR/cases.csv (worst first), report.html, run.json, and per case
-CASE/{mask,mean,uncertainty}.nii.gz and a picture. Finished cases are not segmented
-again. Until all are done, the rows lie in DIR/cases.unfinished.csv. Exit codes: 0 done,
-2 wrong input, 4 some cases failed (their rows say why).
+--input is a NIfTI file, a folder of NIfTI files or DICOM series, or a Decathlon or
+nnU-Net set. Writes --output/cases.csv (worst first), report.html, run.json, and per
+case CASE/{mask,mean,uncertainty}.nii.gz and a picture. Finished cases are not segmented
+again. Until all cases are done, their rows are in cases.unfinished.csv. Exit codes: 0
+done, 2 wrong input, 4 some cases failed (their rows say why).
 """
 
 import argparse
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     own_files.check(parts, _read(arguments, found, request, compared))
     flags = worklist.flags_of(arguments)
     if runtime.is_main():
-        print(bounds, file=sys.stderr)  # now: it may make the wait pointless
+        print(bounds, file=sys.stderr)  # before the work: users may want to stop here
         passed_over.say(found.passed_over)
     segmenter = _segmenter(trained, model, wanted.level, arguments.liver_run)
     segment_case.check(request, segmenter)
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _read(
     arguments: argparse.Namespace, found: Found, request: Request, compared: References
 ) -> list[Path | None]:
-    """Returns the files that the command reads beside those of the run."""
+    """Returns the files that the command reads, without those of the run."""
     read: list[Path | None] = [path for scan in found.scans for path in scan.files()]
     read += compared.files(found.scans)
     read += [request.liver_mask(scan.case) for scan in found.scans]
@@ -113,15 +113,15 @@ def _read(
 def _known_quality(
     trained: Run, arguments: argparse.Namespace
 ) -> tuple[list[Row], Quality | None]:
-    """Returns cases with a known Dice, and the quality map calibrated with them."""
+    """Returns cases with a known Dice, and the quality map calibrated on them."""
     known, model = trained.rows, quality.of_run(trained)
     if arguments.calibrate:
         seen = {str(row["case"]) for row in trained.rows if row["split"] == "train"}
         known = worklist.read_known(arguments.calibrate, seen)
         if len({row["structure"] for row in known}) > 1:
             raise InputError(
-                f"{arguments.calibrate}: rows of several structures; keep those of the "
-                "one that the run segments"
+                f"{arguments.calibrate}: rows of several structures; keep only those "
+                "of the structure that the run segments"
             )
         worklist.check_samples(arguments.calibrate, known, trained.rows)
         measures = by_structure.fit_measures(known, trained.rows)
@@ -144,9 +144,9 @@ def _segmenter(
 def _segmented(
     found: Sequence[Scan], segmenter: Segmenter, request: Request, compared: References
 ) -> Iterator[Row]:
-    """Yields the rows of this process's share of the scans, as they come.
+    """Yields the row of each scan in this process's share, with its Dice.
 
-    With predicted and known Dice.
+    The row has the predicted Dice and, where a reference is known, the true one.
     """
     share = found[runtime.process_index() :: runtime.process_count()]
     progress = Progress("predict", len(share), "case")
@@ -185,7 +185,7 @@ def _facts(arguments: argparse.Namespace, found: Found) -> dict[str, str]:
 
 
 def _details(segmenter: Segmenter, request: Request, found: Found) -> dict[str, object]:
-    """Returns what run.json holds beside the facts of the report."""
+    """Returns the fields of run.json that the report does not show."""
     return {
         "config": segmenter.run.config,
         "steps": segmenter.predictor.steps,
@@ -203,26 +203,43 @@ def _parser() -> Parser:
         "Segments scans and lists those that a human should review first.",
         example="--run runs/liver --input scans --output review --target-dice 0.9",
     )
-    parser.add_argument("--run", type=Path, required=True, help="trained run")
-    parser.add_argument("--input", type=Path, required=True, help="scan or folder")
+    parser.add_argument(
+        "--run", type=Path, required=True, help="folder of an evaluated run"
+    )
+    parser.add_argument(
+        "--input", type=Path, required=True, help="scan, or folder of scans"
+    )
     parser.add_output()
     parser.add_argument(
         "--references",
         type=Path,
-        help="folder of CASE.nii.gz, for the Dice; a labelled set needs none",
+        help="folder of masks CASE.nii.gz, to compute the Dice; a labelled data set as "
+        "--input needs none",
     )
-    parser.add_argument("--liver-masks", type=Path, help="folder of CASE.nii.gz")
-    parser.add_argument("--liver-run", type=Path, help="run that finds the liver")
     parser.add_argument(
-        "--samples-too", action="store_true", help="also CASE/samples/NN.nii.gz"
+        "--liver-masks",
+        type=Path,
+        help="folder of liver masks CASE.nii.gz, for a run that segments tumours",
+    )
+    parser.add_argument(
+        "--liver-run",
+        type=Path,
+        help="run that segments the liver, for a run that segments tumours",
+    )
+    parser.add_argument(
+        "--samples-too",
+        action="store_true",
+        help="also write the samples, CASE/samples/NN.nii.gz",
     )
     parser.add_argument(
         "--dicom-seg",
         action="store_true",
-        help="of DICOM series also CASE/{mask,mean,uncertainty}.dcm",
+        help="also write CASE/{mask,mean,uncertainty}.dcm for DICOM series",
     )
     parser.add_argument(
-        "--distributed", action="store_true", help="one of several processes of a run"
+        "--distributed",
+        action="store_true",
+        help="this process is one of several that share the scans",
     )
     worklist.add_flags(parser)
     return parser

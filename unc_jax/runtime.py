@@ -1,11 +1,12 @@
 """Several processes as one run.
 
-All processes run the same program on the same arguments and speak through JAX's own
-collectives, in the same order. Process 0 is the main one: it alone writes records and
-prints. A process on its own is a run of one, so callers need no case of their own.
+All processes run the same program with the same arguments and communicate by JAX's
+collectives, which they must call in the same order. Only process 0, the main one,
+writes records and prints. With a single process all functions return at once, so that
+callers need no special case.
 
-A process that fails or is killed ends the others: at once where they wait for it in a
-collective of the CPU, else after `HEARTBEAT_S` seconds by JAX's heartbeats.
+A process that fails or is killed ends the others: at once if they wait for it in a CPU
+collective, otherwise after `HEARTBEAT_S` seconds by JAX's heartbeats.
 """
 
 import contextlib
@@ -27,29 +28,29 @@ from unc_jax.errors import InputError, line_of
 
 HEARTBEAT_S = 60
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-# A preparation may take hours, while the others wait for the main process; the
-# collectives of the CPU would give up after half an hour.
+# The other processes wait for the main one while it prepares the data, perhaps for
+# hours; by default, CPU collectives time out after half an hour.
 _PATIENCE = "--xla_cpu_collective_timeout_seconds=604800"
-# The main process serves the heartbeats of all, so it leaves last: the others have this
-# long to print the error that all of them raised.
+# The main process hosts the coordination service, so it exits last: the others have
+# this long to print the error that all of them raised.
 _GRACE_S = 3.0
-# Words of the errors that a collective raises when another process is gone; their
-# types differ.
+# Words in the errors that a collective raises when another process has ended; the
+# types of these errors differ.
 _CONNECTION = ("Gloo ", "NCCL ", "coordination service")
 
 
 def initialize(*, wait_s: int = 300) -> None:
     """Connects this process to the others of its run, before anything else uses JAX.
 
-    By the variables JAX_COORDINATOR_ADDRESS (host:port of process 0),
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID where they are set; otherwise as JAX finds out
-    by itself (Slurm, Open MPI, Cloud TPU, Kubernetes). Raises InputError when neither
-    tells; when the others are not there after `wait_s` seconds, one line and exit
-    code 2.
+    Uses the variables JAX_COORDINATOR_ADDRESS (host:port of process 0),
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID if they are set; otherwise JAX detects the
+    cluster (Slurm, Open MPI, Cloud TPU, Kubernetes). Raises InputError when neither
+    works. If the other processes have not connected after `wait_s` seconds, prints one
+    line and exits with code 2.
     """
     arguments = _from_environment()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # It would swallow SIGTERM; training agrees on its end by itself (`all_max`).
+    # The service would catch SIGTERM; training stops all processes itself (`all_max`).
     jax.config.update("jax_enable_preemption_service", False)
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_PATIENCE}".strip()
     too_late = threading.Timer(wait_s, _give_up, [wait_s, arguments])
@@ -71,8 +72,8 @@ def initialize(*, wait_s: int = 300) -> None:
 
 
 def process_count() -> int:
-    """Returns the number of processes of the run, 1 for a process on its own."""
-    # Asking JAX starts its devices, which a run on its own may not need yet.
+    """Returns the number of processes of the run, 1 without --distributed."""
+    # jax.process_count() initialises the devices, which may not be needed yet.
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
@@ -87,13 +88,13 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
-    """Waits until all processes are here."""
+    """Waits until all processes have called this function."""
     if process_count() > 1:
         multihost_utils.sync_global_devices("unc_jax")
 
 
 def broadcast(value: Any = None, *, source: int = 0) -> Any:
-    """Returns the JSON value of process `source`; what the others give is ignored."""
+    """Returns the JSON value of process `source`; values of the others are ignored."""
     return all_gather(value if process_index() == source else None)[source]
 
 
@@ -103,7 +104,7 @@ def all_gather(value: Any) -> list[Any]:
         return [value]
     text = json.dumps(value, default=lambda number: number.item()).encode()
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
-    # A power of two, because every size of array compiles a program of its own.
+    # Padded to a power of two, because every array size compiles another program.
     padded = np.zeros(1 << int(lengths.max()).bit_length(), np.uint8)
     padded[: len(text)] = np.frombuffer(text, np.uint8)
     rows = multihost_utils.process_allgather(padded)
@@ -124,7 +125,8 @@ def all_max(value: int) -> int:
 def shared_errors() -> Iterator[None]:
     """Raises an InputError or OSError of one process on all of them, as one line.
 
-    All must enter and leave the block, and nothing in it may wait for another process.
+    All processes must enter and leave the block, and code in it must not wait for
+    another process.
     """
     own: Exception | None = None
     try:
@@ -143,7 +145,7 @@ def shared_errors() -> Iterator[None]:
 
 
 def on_main(function: Callable[[], Any]) -> Any:
-    """Returns on all processes the JSON value of `function`, called by the main one."""
+    """Calls `function` on the main process and returns its JSON value on all."""
     value = None
     with shared_errors():
         if is_main():
@@ -152,18 +154,18 @@ def on_main(function: Callable[[], Any]) -> Any:
 
 
 def exit_all(line: str, code: int) -> NoReturn:
-    """Ends this process, and thereby the run: `line` to standard error, exit `code`."""
+    """Prints `line` to standard error and exits with `code`, which ends the run."""
     print(line, file=sys.stderr, flush=True)
     if process_count() == 1:
         sys.exit(code)
-    # Not sys.exit: JAX would wait for the others, which may wait for this process.
+    # Not sys.exit: JAX would wait for the other processes, which may wait for this one.
     leave(code)
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process at once, with what it printed, whatever its threads are doing.
+    """Flushes the output and ends this process at once, without stopping its threads.
 
-    Python's own end would crash in those that compile or run a program of JAX.
+    Python's own shutdown would crash in threads that compile or run a JAX program.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # a pipe that its reader closed
@@ -174,14 +176,14 @@ def leave(code: int) -> NoReturn:
 
 
 def fail(error: Exception) -> NoReturn:
-    """Ends the run by an error that nobody expected; on its own, raises it."""
+    """Ends the run after an unexpected error; with a single process, raises it."""
     if process_count() == 1:
         raise error
     reason = " ".join(str(error).split())
     if any(word in reason for word in _CONNECTION):
         exit_all(
-            f"error: process {process_index()} lost another process of the run; see "
-            f"what that one printed ({reason[:120]})",
+            f"error: process {process_index()} lost the connection to another process "
+            f"of the run; see the output of that process ({reason[:120]})",
             1,
         )
     traceback.print_exception(error)
@@ -196,7 +198,9 @@ def _from_environment() -> dict[str, Any]:
     if len(missing) == len(_VARIABLES):
         return {}
     if missing:
-        raise InputError(f"--distributed: {', '.join(missing)} not set beside the rest")
+        raise InputError(
+            f"--distributed: {', '.join(missing)} not set, but the other variables are"
+        )
     address, count, index = given.values()
     if not (count.isdecimal() and index.isdecimal()):
         raise InputError(
@@ -211,7 +215,7 @@ def _from_environment() -> dict[str, Any]:
 
 
 def _give_up(wait_s: int, arguments: dict[str, Any]) -> None:
-    # JAX itself would abort the process, with a stack trace and no exception.
-    line = f"error: --distributed: not all processes met within {wait_s} s"
+    # JAX itself would abort the process with a stack trace instead of an exception.
+    line = f"error: --distributed: not all processes connected within {wait_s} s"
     print(f"{line} ({arguments})", file=sys.stderr, flush=True)
     os._exit(2)

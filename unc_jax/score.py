@@ -1,8 +1,9 @@
-"""Measures samples that any tool made and lists the cases to review first.
+"""Measures samples made by any tool and lists the cases to review first.
 
-DIR/CASE/*.nii.gz are the N masks or probability maps of a case, unless --pattern says
-otherwise; a file may hold several. Writes what `predict` writes; with --references also
-study/. Exit codes: 0 done, 2 wrong input, 4 some cases failed (their rows say why).
+--samples/CASE/*.nii.gz are the N masks or probability maps of a case, unless --pattern
+says otherwise; a file may hold several samples. Writes the files that `predict` writes;
+with --references also study/. Exit codes: 0 done, 2 wrong input, 4 some cases failed
+(their rows say why).
 """
 
 import argparse
@@ -102,14 +103,15 @@ def run(arguments: argparse.Namespace) -> int:
 def _judge(
     rows: list[Row], known: Sequence[Row], wanted: Rule
 ) -> tuple[list[Row], Rule, list[str]]:
-    """Returns the rows with predicted Dice and flags, worst first.
+    """Returns the rows with predicted Dice and flags, worst first, rule and notes.
 
-    Also the rule, at a level that the known cases support, and sentences on both.
+    The returned rule has the level that the known cases support; the notes are
+    sentences of the report on the predictions and the rule.
     """
     models, notes = {}, []
     try:
         models = by_structure.fit(known, rows) if known else {}
-    except InputError as error:  # of the known cases alone: the rows are worth having
+    except InputError as error:  # too few known cases: the rows are still useful
         notes.append(f"No predicted Dice: {error}.")
     notes += by_structure.bound_words(models, wanted.level)
     if models:
@@ -147,13 +149,15 @@ def _score(found: Found, request: score_case.Request) -> score_case.Scored:
 
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.target_dice is not None and not arguments.calibrate:
-        raise InputError("--target-dice needs --calibrate, cases with a known Dice")
+        raise InputError(
+            "--target-dice needs --calibrate CASES_CSV, a table of cases with Dice"
+        )
     for name in ("references", "images"):
         folder = getattr(arguments, name)
         if folder is not None and not folder.is_dir():
             raise InputError(f"--{name} {folder}: no such folder")
     if not arguments.window[0] < arguments.window[1]:
-        raise InputError("--window takes a lower and an upper value")
+        raise InputError("--window needs a lower value and a higher one")
 
 
 def _wanted(arguments: argparse.Namespace) -> Wanted:
@@ -168,7 +172,7 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
 
 
 def _details(wanted: Wanted, found: Found) -> dict[str, Any]:
-    """Returns what run.json holds beside the facts."""
+    """Returns the fields of run.json that the report does not show."""
     values = {} if wanted.single else {"structures": map_values(wanted.listed)}
     return {**values, "passed_over": passed_over.reasons(found.passed_over)}
 
@@ -190,7 +194,7 @@ def _facts(
 def _parser() -> Parser:
     parser = Parser(
         "unc_jax.score",
-        "Measures samples of any tool and lists the cases to review first.",
+        "Measures samples from any tool and lists the cases to review first.",
         example="--samples folds --pattern 'fold_{sample}/{case}' --output review",
     )
     samples = parser.add_mutually_exclusive_group(required=True)
@@ -199,31 +203,40 @@ def _parser() -> Parser:
         "--nnunet-folds",
         type=Path,
         metavar="FOLDER",
-        help="of predictions fold_0, fold_1, ... of an nnU-Net",
+        help="folder with the predictions fold_0, fold_1, ... of an nnU-Net",
     )
     parser.add_output()
     parser.add_argument(
         "--pattern",
         default=DEFAULT_PATTERN,
-        help="path of a sample below it, with {case}, {sample} and * (%(default)s); "
-        "without {sample}, of a file of all samples",
+        help="path of a sample in --samples, with {case}, {sample} and * (default "
+        "%(default)s); without {sample} a file holds all samples of a case",
     )
     parser.add_argument(
         "--label",
         type=cli.labels,
         default=(),
-        help="structures: numbers, or names in dataset.json, e.g. spleen,1+2; or all",
+        help="structures: label numbers, or names in dataset.json, e.g. spleen,1+2; "
+        "or all",
     )
-    parser.add_argument("--names", type=Path, help="JSON file of the labels' names")
-    parser.add_argument("--references", type=Path, help="folder of CASE.nii.gz")
-    parser.add_argument("--images", type=Path, help="folder of scans, for the pictures")
+    parser.add_argument(
+        "--names", type=Path, help='JSON file with names of labels, as {"1": "liver"}'
+    )
+    parser.add_argument(
+        "--references",
+        type=Path,
+        help="folder of masks CASE.nii.gz, to compute the Dice",
+    )
+    parser.add_argument(
+        "--images", type=Path, help="folder of scans CASE.nii.gz, for the pictures"
+    )
     parser.add_argument(
         "--window",
         type=float,
         nargs=2,
         default=pictures.WINDOW_HU,
         metavar=("LOW", "HIGH"),
-        help="of the images, %(default)s",
+        help="grey values of the pictures, default %(default)s",
     )
     worklist.add_flags(parser)
     return parser
@@ -235,11 +248,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 class _CallableModule(types.ModuleType):
-    """This module, which the package's function of the same name would hide."""
+    """Makes this module callable: unc_jax.score is both a command and a function."""
 
     def __call__(self, samples: ArrayLike) -> dict[str, float]:
-        """Returns `unc_jax.api.score(samples)`: unc_jax.score is this module."""
-        from unc_jax import api  # the network's modules, which the command needs not
+        """Returns `unc_jax.api.score(samples)`."""
+        from unc_jax import api  # imports the network, which the command does not need
 
         return api.score(samples)
 

@@ -1,13 +1,13 @@
-"""Sensitivity of a trained run's correlations to the choices of its evaluation.
+"""Evaluates how the correlations of a trained run depend on its evaluation settings.
 
 python -m unc_jax.sensitivity RUN --output DIR [--members RUN RUN ...]
     [--only GROUP ...] [--replace-rows]
 
-Evaluates the test cases of RUN again with another mask scope, number of samples,
-dropout rate or kind, overlap or window, or source of samples (flips; an ensemble
-of --members, runs of other seeds), one at a time. Writes DIR/sensitivity.{md,json},
-DIR/{samples,windows}.png and DIR/VARIANT/cases.csv. Finished cases are kept. Exit
-codes: 0 done, 2 wrong input.
+Evaluates the test cases of RUN again, changing one setting at a time: mask scope,
+number of samples, dropout rate or kind, overlap or window, or the source of samples
+(flips, or an ensemble of --members, which are runs with other seeds). Writes
+DIR/sensitivity.{md,json}, DIR/{samples,windows}.png and DIR/VARIANT/cases.csv. Finished
+cases are not evaluated again. Exit codes: 0 done, 2 wrong input.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def evaluated(
     output: Path,
     replace: bool = False,
 ) -> list[Row]:
-    """Returns the rows of the test cases, evaluated as the variant says."""
+    """Returns the rows of the test cases, evaluated with the variant's settings."""
     changed = with_fields(config, variant.fields)
     same = changed.evaluate.members == config.evaluate.members
     steps = run_folder.evaluated_steps(workdir) if same else []
@@ -116,19 +116,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 2 and one line on wrong input."""
     parser = Parser(
         "unc_jax.sensitivity",
-        "Evaluates the test cases of a run again, one choice changed at a time.",
+        "Evaluates the test cases of a run again, changing one setting at a time.",
         example="runs/liver --output sensitivity --only 'samples N'",
     )
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_output()
-    parser.add_argument("--members", type=Path, nargs="+", default=[], metavar="RUN")
+    parser.add_argument(
+        "--members",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs that differ only in the seed, also evaluated as an ensemble",
+    )
     parser.add_argument(
         "--replace-rows",
         dest="replace",
         action="store_true",
-        help="replace rows that were made with something else",
+        help="replace rows that were made with other settings, data or weights",
     )
-    parser.add_argument("--only", nargs="+", metavar="GROUP", help="e.g. 'samples N'")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="GROUP",
+        help="groups of settings to change, e.g. 'samples N'; all if not given",
+    )
     run_command(run, parser, argv)
 
 

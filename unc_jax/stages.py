@@ -1,4 +1,4 @@
-"""Stages of a run: prepare, train, evaluate. They share nothing but files."""
+"""Stages of a run: prepare, train, evaluate. They communicate only through files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,13 +44,13 @@ _ORIGIN = (
 
 
 def prepare(config: Config) -> Cohort:
-    """Verifies, splits and prepares `config.data`; returns at once when done.
+    """Verifies, splits and prepares `config.data`; a finished cohort is only opened.
 
     Raises InputError with the full list of problems before anything is prepared,
     unless data.skip_bad_cases leaves the refused cases out.
     """
     data = config.data
-    # Scans without labels take no part, so their faults must not stop anything.
+    # Scans without labels are not used, so their faults must not stop the preparation.
     task = dataset.read_task(data_root(config))._replace(test=())
     recipe = Recipe(**{name: data[name] for name in Recipe._fields})
     target = label_names.find_target(
@@ -92,9 +92,9 @@ def check_run(
     evaluating: bool,
     replace: bool,
 ) -> None:
-    """Raises InputError for what would be refused in a run folder; only reads.
+    """Raises InputError if a stage would conflict with the run folder; only reads.
 
-    training, evaluating: the stages to come. replace: old rows may be removed.
+    training, evaluating: stages that will run. replace: old rows may be removed.
     """
     step = None
     if not config.evaluate.members:
@@ -102,19 +102,19 @@ def check_run(
         step = check_resumable(config, cohort, workdir, to_train=training)
     elif training:
         raise InputError(
-            "an ensemble is not trained: run its members, then this one "
-            "with --stage evaluate"
+            "an ensemble is not trained: train its members, then run this command with "
+            "--stage evaluate"
         )
-    members.seeds_of(config, prepared.fingerprint)  # refuses what is no ensemble
+    members.seeds_of(config, prepared.fingerprint)  # raises for unfit members
     if not evaluating or replace:
         return
     chosen = chosen_checkpoints(config, workdir)
     partial_tables.check_rows(workdir, made_with(config, prepared, **chosen))
     if training and step != config.train.steps and partial_tables.has_rows(workdir):
         raise InputError(
-            f"{workdir} has rows of the weights of step {step}, and training would go "
-            f"on to step {config.train.steps}; choose another --workdir, or replace "
-            "them by --replace-rows"
+            f"{workdir} has rows made with the weights of step {step}, but training "
+            f"would continue to step {config.train.steps}; choose another --workdir, "
+            "or replace the rows by --replace-rows"
         )
 
 
@@ -123,11 +123,13 @@ def evaluate_run(
 ) -> str:
     """Evaluates all cases; returns the Markdown table and the verdict on the measures.
 
-    Several processes share the cases; the main one alone sums up, the others return "".
+    Several processes share the cases; the main one writes the summary, the others
+    return "".
 
-    Writes cases.csv, voxels.json, summary.json, table.md, figures/ and what review
-    needs in `workdir`, and predictions/ when asked. Finished cases are not segmented
-    again; rows made with something else are refused, unless they may be replaced.
+    Writes cases.csv, voxels.json, summary.json, table.md, figures/ and the files that
+    review needs into `workdir`, and predictions/ with evaluate.save_predictions.
+    Finished cases are not segmented again. Raises InputError for rows made with other
+    settings, data or weights; replace: they are replaced instead.
     """
     predictor = load_predictor(config, workdir, prepared.images.shape[1:])
     root = Path(runtime.on_main(lambda: str(data_root(config))))
@@ -172,7 +174,7 @@ def evaluate_run(
 def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str:
     """Writes summary.json, figures, table.md and report.html.
 
-    Returns the table, and how reliable the measures are.
+    Returns the table and sentences on the reliability of the measures.
     """
     summary = appraisal.summarise(rows, resamples=config.evaluate.bootstrap)
     files.write_json(workdir / "summary.json", summary)
@@ -195,9 +197,9 @@ def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str
 
 
 def data_root(config: Config) -> Path:
-    """Returns the folder of the data set; draws the synthetic cohort when asked for.
+    """Returns the folder of the data set; for "phantom" draws the synthetic cohort.
 
-    Raises InputError, saying where the real set comes from, when it is not there.
+    Raises InputError, which says where to get the data, when the folder is missing.
     """
     data = config.data
     if data.root != "phantom":
@@ -230,7 +232,7 @@ def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
     if bad and not config.data.skip_bad_cases:
         raise InputError(
             f"refused: {len(bad)} of {counted(len(task.training), 'case')}: "
-            f"{'; '.join(errors)}; mend them, or leave them out by "
+            f"{'; '.join(errors)}; repair them, or leave them out by "
             "--config.data.skip_bad_cases=True"
         )
     return task._replace(training=tuple(c for c in task.training if c.id not in bad))
@@ -241,9 +243,9 @@ def made_with(
 ) -> dict[str, Any]:
     """Returns the content of evaluation.json: all that the rows of cases.csv depend on.
 
-    steps, checkpoints: of each network; the latter are digests.
+    steps, checkpoints: step and SHA-256 of the checkpoint of each network.
 
-    Raises InputError for members of an ensemble that do not fit (`members.seeds_of`).
+    Raises InputError for unfit members of an ensemble (`members.seeds_of`).
     """
     names = ("seed", "model.", "evaluate.", "train.patch_shape")
     settings = {
