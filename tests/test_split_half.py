@@ -75,18 +75,18 @@ def test_reliability_in_words():
     unknown = {name: {"reliability": None} for name in PAPER_MEASURES}
     (words,) = split_half.sentences({**unknown, "d_pw": {"reliability": found}})
     assert words == (
-        "At N = 10 samples the reliability of D_pw is 0.38 (95 % 0.11 to 0.59): by "
-        "more than about 0.62 it is not expected to correlate with Dice. For a "
+        "At N = 10 samples the reliability of D_pw is 0.38 (95 % 0.11 to 0.59): its "
+        "correlation with Dice is not expected to exceed about 0.62. For a "
         "reliability of 0.8 take N = 66."
     )
     enough = {"reliability": split_half.describe(Estimate(0.9, draws), 10)}
     luck = {"reliability": split_half.describe(Estimate(0.0, draws), 10)}
     first, second = split_half.sentences({**unknown, "cv": luck, "d_pw": enough})
     assert "of CV is 0.00" in first
-    assert "is luck" in first
-    assert second.endswith("0.95 it is not expected to correlate with Dice.")
+    assert "is random" in first
+    assert second.endswith("is not expected to exceed about 0.95.")
     (of_cv,) = split_half.sentences({**unknown, "cv": {"reliability": found}})
-    assert of_cv.endswith("with Dice. More samples hardly raise it.")
+    assert of_cv.endswith("exceed about 0.62. More samples hardly raise it.")
     (nothing,) = split_half.sentences(unknown)
     assert "was not measured" in nothing
 

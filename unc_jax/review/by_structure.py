@@ -1,7 +1,7 @@
-"""Quality, failures and statistics of each structure by itself.
+"""Quality, failures and statistics of each structure separately.
 
-Dice of a gallbladder is no Dice of a liver: every structure has its own quality map and
-its own bounds, from known cases of that structure.
+The Dice of a gallbladder is not comparable to that of a liver: every structure has its
+own quality map and bounds, from known cases of that structure.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _FEWEST = 3  # cases that can be ranked
 
 
 class Summary(NamedTuple):
-    """A structure in all its cases, of a review with references or without."""
+    """Summary of a structure over all its cases, with or without references."""
 
     structure: str
     cases: int
@@ -45,9 +45,9 @@ class Summary(NamedTuple):
 
 
 def group(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Returns the rows of each structure, structures in the order of their rows.
+    """Groups rows by structure, in the order of the rows.
 
-    Among others the rows without a structure are left out: of cases that failed whole.
+    With several structures, rows without one are left out: those of failed cases.
     """
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -58,7 +58,7 @@ def group(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def picture_name(case: str, structure: str) -> str:
-    """Returns the path of a picture below the folder of pictures."""
+    """Returns the path of a picture, relative to the folder of pictures."""
     return f"{case}/{_quoted(structure)}.png" if structure else f"{case}.png"
 
 
@@ -68,12 +68,12 @@ def unseen(rows: Sequence[Row]) -> list[Row]:
 
 
 def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
-    """Fits predicted Dice to the known cases of each structure.
+    """Fits the quality map of each structure to its known cases.
 
-    By the measures fit to judge its `rows` too, or, without any yet, all. A structure
-    with too few known cases has no map. Where neither side has more than one, and one
-    of them has but a number or no name, they are the same, under the name of `rows`.
-    Raises InputError when no structure has enough.
+    Only measures that are comparable between `known` and `rows` are used; all, if
+    `rows` is empty. A structure with too few known cases has no map. If both sides have
+    a single structure and one of the two has no name, they are taken as the same, under
+    the name in `rows`. Raises InputError when no structure has enough known cases.
     """
     ours, theirs = group(rows), group(known)
     if len(ours) == len(theirs) == 1 and not all(map(_is_named, (*ours, *theirs))):
@@ -104,9 +104,9 @@ def _is_named(structure: str) -> bool:
 
 
 def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:
-    """Returns the measures by which `known` cases can judge the others.
+    """Returns the measures that are comparable between `known` and `rows`.
 
-    Says which are left out.
+    Prints the reason for each of the others.
     """
     unfit = unfit_measures(known, rows)
     for name, reason in unfit.items():
@@ -115,11 +115,11 @@ def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:
 
 
 def unfit_measures(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
-    """Returns the measures by which `known` cases cannot judge the others, and why.
+    """Returns the measures that are not comparable between both sides, with reasons.
 
-    They are measures that no case on one side has (masks have no U_labelled), and CV
-    when the two sides were measured on voxels of another size: it counts voxels, so it
-    has another scale on the grid of a scan than on a run's prepared grid.
+    These are measures that no case on one side has (masks have no U_labelled), and CV
+    if the voxel sizes differ: it is in voxels, so that its scale on the grid of a scan
+    differs from that on a run's prepared grid.
     """
     unfit = {}
     for name in PAPER_MEASURES:
@@ -132,9 +132,9 @@ def unfit_measures(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
 
 
 def same_voxels(known: Sequence[Row], rows: Sequence[Row]) -> bool:
-    """Tells whether both were measured on voxels of one size, within a factor of 2.
+    """Tells whether both were measured on voxels of equal size, within a factor of 2.
 
-    True where a size cannot be told.
+    Returns True if a size is unknown.
     """
     one, other = _voxel_ml(known), _voxel_ml(rows)
     return one is None or other is None or 0.5 <= one / other <= 2
@@ -160,7 +160,7 @@ def with_estimate(row: Row, models: dict[str, Quality], level: float) -> Row:
 
 
 def bound_words(models: dict[str, Quality], level: float) -> list[str]:
-    """Returns what the bounds rest on, a sentence for the structures that share it."""
+    """Returns sentences on the bounds, one for all structures that share it."""
     said: dict[str, list[str]] = {}
     for structure, model in models.items():
         said.setdefault(quality.bound_words(model, level), []).append(structure)
@@ -173,7 +173,8 @@ def bound_words(models: dict[str, Quality], level: float) -> list[str]:
 def summarise(rows: Sequence[Row], target: float) -> list[Summary]:
     """Returns a summary of each structure, in the order of their names.
 
-    target: a Dice below it is a failure. What the references tell is of `unseen` cases.
+    target: a Dice below it is a failure. Numbers from references are over the `unseen`
+    cases.
     """
     found = []
     for structure, own in sorted(group(rows).items()):
@@ -203,9 +204,9 @@ def summarise(rows: Sequence[Row], target: float) -> list[Summary]:
 
 
 def presence_notes(components: Sequence[Row]) -> list[str]:
-    """Returns what presence in the samples tells of lesions, a sentence for each kind.
+    """Returns sentences on how well presence in the samples identifies true lesions.
 
-    components: rows of components.csv; of several structures the tumours count.
+    components: rows of components.csv; with several structures only tumours are used.
     """
     groups, notes = group(components), []
     for structure, own in groups.items():
@@ -218,8 +219,8 @@ def presence_notes(components: Sequence[Row]) -> list[str]:
 def write_study(rows: Sequence[Row], folder: Path) -> None:
     """Writes the statistics of a study whose test cases are the `unseen` cases.
 
-    Others are training cases in it. Of several structures each has a folder of its
-    name, if a rank correlation is possible.
+    All others are its training cases. With several structures each one is written to a
+    folder of its name, if it has enough cases for a rank correlation.
     """
     groups = group(rows)
     for structure, own in groups.items():
@@ -241,9 +242,9 @@ def write_study(rows: Sequence[Row], folder: Path) -> None:
 
 
 def _quoted(name: str) -> str:
-    """Returns a name that can be a file's: "left/right" is left%2Fright.
+    """Returns a safe file name: "left/right" becomes left%2Fright.
 
-    No name leads out of its folder or is too long; a digest sets a long one apart.
+    It cannot leave its folder; a name that is too long is cut and ends with a digest.
     """
     kept = urllib.parse.quote(name, safe=" ").replace(".", "%2E")
     if len(kept) <= _LONGEST:

@@ -1,4 +1,4 @@
-"""Cases of a report: what is said of each, and which of its structures are shown."""
+"""Cases of a report: texts on each case, and which of its structures are shown."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -64,7 +64,7 @@ def group_cases(
 
 
 def components_of(components: Sequence[Row]) -> Callable[[Row], list[str]]:
-    """Returns a function that says of a row what its components are."""
+    """Returns a function from a row to lines on its components."""
     parts: dict[tuple, list[Row]] = {}
     for one in components:
         parts.setdefault((one["case"], one["structure"]), []).append(one)
@@ -77,7 +77,7 @@ def components_of(components: Sequence[Row]) -> Callable[[Row], list[str]]:
 
 
 def is_failed(row: Row) -> bool:
-    """Tells whether a case went wrong; its status says how."""
+    """Tells whether a case failed; its status gives the reason."""
     return str(row["status"]).startswith(FAILED)
 
 
@@ -91,7 +91,7 @@ def _verdict(row: Row) -> tuple[str, str]:
 
 
 def _reason(row: Row) -> str:
-    """Returns why a human should look; "" when there is no reason to."""
+    """Returns the reason to review a case; "" without any."""
     # "failed: what went wrong" says more than the word alone.
     if is_failed(row):
         return str(row["status"])

@@ -38,7 +38,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--largest-component",
         action="store_true",
-        help="keep only the largest component of each mask; the row says what went",
+        help="keep only the largest component of each mask; the row says what was "
+        "removed",
     )
     parser.add_argument(
         "--calibrate",

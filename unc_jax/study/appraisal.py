@@ -139,10 +139,10 @@ def appraise(tests: Sequence[list[Row]], name: str) -> dict[str, Any]:
 
 
 def measures_table(content: dict[str, Any]) -> Table:
-    """Returns every measure of every model as a ranking of the test cases.
+    """Returns a table of every measure of every model as a ranking of the test cases.
 
-    content: of statistics.json. Of several seeds also how alike Dice itself ranks the
-    cases in two trainings.
+    content: content of statistics.json. With several seeds a row gives the correlation
+    of Dice itself between two trainings.
     """
     header = (
         *("model", "measure", "n", "AUGRC", "AURC", "E-AURC", "rho", "95 %"),
@@ -164,25 +164,26 @@ def measures_table(content: dict[str, Any]) -> Table:
         header,
         rows,
         "Measures as rankings of the n test cases where they are defined, means over "
-        "seeds; numbers of other n are of other cases. Areas under the "
+        "seeds; rows with different n are over different cases. Areas under the "
         "curve of generalised risk (AUGRC; risk: 1 - Dice), under the risk-coverage "
         "curve (AURC), and that over the best possible one (E-AURC): lower is better. "
-        "rho: Spearman's with Dice; reliability: of the measure with itself, in two "
-        "draws of N samples of one network, by halves of the samples (95 %); beyond "
-        "its square root no rho is expected; between seeds: in two trainings; given "
-        "volume: partial, given the reference's volume; "
-        f"Dice > {_FLOOR}: over the cases above it, so that a few failures do not make "
-        f"the result. AUROC: of failures, Dice below {_FAILURE} (number per seed; 0.5 "
-        f"is chance), of at least {FEWEST_FAILURES} failures and as many others. "
-        "Referral gain: what sending the least certain cases to a human gains in mean "
-        "Dice of the others, 0 as at random, 1 as by an oracle.",
+        "rho: Spearman's with Dice. Reliability: correlation of the measure between "
+        "two draws of N samples of one network, from halves of the samples (95 %); "
+        "rho is not expected to exceed its square root. Between seeds: correlation of "
+        "the measure between two trainings. Given volume: partial rho, given the "
+        f"reference's volume. Dice > {_FLOOR}: rho over the cases above it, so that a "
+        "few failures do not determine the result. AUROC: for failures, Dice below "
+        f"{_FAILURE} (number per seed; 0.5 is chance), with at least "
+        f"{FEWEST_FAILURES} failures and as many others. Referral gain: increase of "
+        "the mean Dice of the other cases when the least certain are referred to a "
+        "human, 0 as at random, 1 as by an oracle.",
     )
 
 
 def failures_cell(found: dict[str, Any]) -> str:
-    """Returns the AUROC of failures, or that there are too few to have one.
+    """Formats the AUROC of failures, or "too few" below FEWEST_FAILURES.
 
-    found: a mean over seeds, beside it "failures" and "others", their numbers per seed.
+    found: the mean over seeds, with "failures" and "others", their numbers per seed.
     """
     counts = ", ".join(map(str, found["failures"]))
     if min(found["failures"], default=0) < FEWEST_FAILURES:
@@ -195,9 +196,9 @@ def failures_cell(found: dict[str, Any]) -> str:
 def between(columns: Sequence[np.ndarray]) -> float | None:
     """Returns the mean of Spearman's rho over the pairs of runs.
 
-    It tells whether trainings order cases alike. What differs between trainings is
-    noise, which weakens the tie of a measure to Dice (Spearman, 1904). None for one
-    run, or when a pair has no correlation.
+    It shows whether trainings rank the cases alike. Differences between trainings are
+    noise, which lowers the correlation of a measure with Dice (Spearman, 1904). None
+    for one run, or if a pair has no correlation.
     """
     pairs = combinations(columns, 2)
     return spread(statistics.spearman(*pair).rho for pair in pairs)["mean"]

@@ -89,11 +89,11 @@ def judge(
     paired: Callable[[Cell, Cell], Pair],
     claims: Sequence[Claim] = CLAIMS,
 ) -> list[dict[str, Any]]:
-    """Returns a verdict on each claim, in order; cells without a value take no part.
+    """Returns a verdict on each claim, in order; cells without a value are left out.
 
     supported: the contrast is above 0 with Holm's p < 0.05; not supported: it is below
-    0 with the same certainty; undecided: anything else. "not tested" where no pair of
-    cells was run; those do not count in the correction.
+    0 with Holm's p < 0.05; undecided: otherwise; not tested: no pair of cells was
+    evaluated, and the claim does not count in the correction.
 
     paired: from `strength.build_paired`. Each: claim (its text), verdict, value, ci95
     and p_bootstrap of the contrast, p_holm (over all claims tested), pairs (their
@@ -146,7 +146,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def claims_table(content: dict[str, Any]) -> Table:
-    """Returns the verdicts in statistics.json, a sentence each."""
+    """Returns the verdicts in statistics.json as sentences."""
     beside = ""
     if any(model["source"] for model in content["models"]):
         beside = (
@@ -156,9 +156,9 @@ def claims_table(content: dict[str, Any]) -> Table:
     return Table(
         "The paper's claims",
         caption=(
-            "Compared is strength: Spearman's rho with Dice, its sign turned for CV "
-            "and U_labelled, so that a measure that works is positive. p is corrected "
-            f"for all claims together (Holm, 1979).{beside}"
+            "Strength is compared: Spearman's rho with Dice, with the sign reversed "
+            "for CV and U_labelled, so that useful measures are positive. p is "
+            f"corrected for all claims together (Holm, 1979).{beside}"
         ),
         notes=[claim["sentence"] for claim in content["claims"]],
         closing=content["scope"],

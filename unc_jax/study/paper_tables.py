@@ -67,13 +67,13 @@ def run_table(
     target: str,
     name: str = "this run",
 ) -> Table:
-    """Returns a run's row in the paper's columns, and that of the paper's same model.
+    """Returns a run's row in the paper's columns, and the paper's row of that model.
 
     summary: content of summary.json. Correlations are Spearman's with Dice over the
-    test cases, p values in brackets; n counts the cases with both values defined,
-    smallest over the measures. The paper prints no n: its test set has 55 cases, and
-    how many of them were defined is not said. The last column has the reliability of
-    each measure (`split_half`). What is undefined or absent reads n/a.
+    test cases, p values in brackets; n is the number of cases with both values,
+    smallest over the measures. The paper gives no n: its test set has 55 cases, of
+    which some may be undefined. The last column has the reliability of each measure
+    (`split_half`). Undefined or missing values are n/a.
     """
     test, train = summary.get("test"), summary.get("train")
     line: Line = {name: (None, None) for name in _SIGNS}
@@ -98,10 +98,10 @@ def run_table(
 def paper_table(statistics: Statistics, target: str) -> Table:
     """Returns Table 1 (target "liver") or 2 ("tumor").
 
-    Each row of the paper has a measured line and the paper's own below; models that the
-    paper does not have follow. A row that was not given reads "not run". Best per
-    column is bold (largest Dice, strongest correlation of the sign that a working
-    measure has), of the measured and of the paper's rows apart.
+    Each of the paper's models has a measured row, "not run" if missing, followed by the
+    paper's row; other models follow. The best value per column is bold (largest Dice,
+    strongest correlation of the expected sign), separately for measured rows and for
+    the paper's.
     """
     models = [m for m in statistics["models"] if m["target"] == target]
     paper = {key[1:]: line for key, line in PAPER.items() if key[0] == target}
@@ -140,9 +140,9 @@ def paper_table(statistics: Statistics, target: str) -> Table:
         "(Dice), test data. In brackets 95 % bootstrap intervals over cases"
         f"{seeds if several else ''}.{once if ensembles else ''} n: test cases with "
         "both values defined (the paper's test set has 55; it prints no n)."
-        f"{folds} Reliability: what of a measure's order of the cases is not the luck "
-        "of its N samples, 0 to 1; beyond its square root no rho is expected. Best per "
-        "column in bold. "
+        f"{folds} Reliability: expected correlation of a measure with the same measure "
+        "of N other samples, 0 to 1; rho is not expected to exceed its square root. "
+        "Best per column in bold. "
         f"Empty cases: {statistics['empty_cases_policy']}.",
         "Empty cases (first seed):" if notes else "",
         notes,
@@ -205,10 +205,9 @@ def _cells(line: Line, best: dict[str, float] | None = None) -> list[Cell]:
 
 
 def _best(lines: Sequence[Line]) -> dict[str, float]:
-    """Returns the largest value per column, of a working measure's sign.
+    """Returns the best value per column, signed so that higher is better.
 
-    A single line is not best of anything, and the least wrong of useless measures is
-    not marked.
+    A column has none with a single line, or if no value has the expected sign.
     """
     best = {}
     for name, sign in _SIGNS.items():
@@ -220,7 +219,7 @@ def _best(lines: Sequence[Line]) -> dict[str, float]:
 
 
 def _empty_notes(statistics: Statistics, names: set[str]) -> list[str]:
-    """Returns what the policy of empty cases does to each model that has such cases."""
+    """Returns a note on each model with empty cases: numbers under both policies."""
     notes = []
     for one in statistics["empty_cases"]:
         if one["name"] not in names:

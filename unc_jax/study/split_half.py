@@ -145,10 +145,10 @@ def _sentence(name: str, found: Mapping[str, Any]) -> str:
         f"{found['value']:.2f} (95 % {interval(found['ci95'])})"
     )
     if found["samples_needed"] is None:
-        return f"{start}: its order of the cases is luck; more samples may show one."
+        return f"{start}: its ranking of the cases is random; try more samples."
     words = (
-        f"{start}: by more than about {found['ceiling']:.2f} it is not expected to "
-        "correlate with Dice."
+        f"{start}: its correlation with Dice is not expected to exceed about "
+        f"{found['ceiling']:.2f}."
     )
     if found["value"] < found["wanted"] and name in _GAINS_LITTLE:
         words += " More samples hardly raise it."
