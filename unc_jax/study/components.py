@@ -1,7 +1,7 @@
-"""Connected components (lesions) of a mask, and of the samples behind it.
+"""Connected components (lesions) of a mask, and of its samples.
 
-Voxels are connected by faces, edges and corners. Work is in the voxels that a sample
-marks, so that an organ, or a voxel far from it, costs what it has, not its box.
+Voxels are connected by faces, edges and corners. Time and memory depend on the number
+of voxels that a sample marks, not on the size of their bounding box.
 """
 
 from itertools import combinations
@@ -48,11 +48,11 @@ class Component(NamedTuple):
 
 
 class Lesions(NamedTuple):
-    """A mask against the components of its reference.
+    """Comparison of a mask with the components of its reference.
 
     Attributes:
-      count: components of the reference.
-      found: those with a voxel in the mask.
+      count: number of components of the reference.
+      found: number of these with a voxel in the mask.
       false_positives: components of the mask without a voxel in the reference.
       dice: mean over the reference's components of their Dice with those of the mask
         that they share a voxel with, 0 where none does; NaN without any.
@@ -71,11 +71,11 @@ def find_components(
     *,
     most: int,
 ) -> tuple[list[Component], int]:
-    """Returns the components of the mask, largest first, then those of samples alone.
+    """Finds the components of the mask, then those that only samples have.
 
-    affine: 4x4, voxel -> RAS mm; reference: mask (x, y, z). The latter ones come by
-    presence, then volume. Returns `most` of them at most, and how many there are. No
-    voxel in any sample: none.
+    The former are sorted by volume, the latter by presence, then volume, in descending
+    order. Returns at most `most` components, and their total number; none if no sample
+    has a voxel. affine: 4x4, voxel -> RAS mm; reference: mask (x, y, z).
     """
     union = np.bitwise_or.reduce(prediction.masks, axis=0)
     places = places_of(np.unpackbits(union, axis=-1, count=prediction.mean.shape[2]))
@@ -124,7 +124,7 @@ def compare_lesions(mask: np.ndarray, reference: np.ndarray) -> Lesions:
     ours, here = _labels_at(mask, shared_places)
     theirs, there = _labels_at(reference, shared_places)
     sizes, count = np.bincount(ours), int(theirs.max(initial=0))
-    # A pair as one number: rows would be sorted twenty times as slowly.
+    # A pair is coded as one number: sorting rows would be twenty times as slow.
     codes, shared = np.unique(here * (count + 1) + there, return_counts=True)
     own, of = np.divmod(codes, count + 1)
     overlap = _count(of, count, shared)
@@ -139,7 +139,7 @@ def compare_lesions(mask: np.ndarray, reference: np.ndarray) -> Lesions:
 
 
 def outside_largest(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Returns the mask of all but its largest component, and how many they are."""
+    """Returns the components other than the largest as a mask, and their number."""
     places = places_of(mask)
     labels = label(places)
     sizes = _count(labels, int(labels.max(initial=0)))
@@ -159,7 +159,7 @@ def label(places: np.ndarray) -> np.ndarray:
 def diameter_mm(places: np.ndarray, spacing_mm: np.ndarray) -> float:
     """Returns the longest diameter of voxels (m, 3) in one slice across z, mm.
 
-    From edge to edge: of one voxel it is its diagonal.
+    Measured between outer edges: for a single voxel it is its diagonal.
     """
     order = np.lexsort((places[:, 1], places[:, 0], places[:, 2]))
     columns = places[order]
@@ -175,10 +175,10 @@ def diameter_mm(places: np.ndarray, spacing_mm: np.ndarray) -> float:
 
 
 def _compact(places: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Returns a small grid (bool) of voxels (m, 3), and where each of them is in it.
+    """Returns a small grid (bool) of voxels (m, 3), and their positions in it.
 
-    Of planes without any voxel, one is kept between others: neighbours stay neighbours,
-    and what is apart stays apart.
+    Each run of planes without voxels is reduced to a single plane, which preserves
+    which voxels are neighbours.
     """
     at = []
     for own in places.T:

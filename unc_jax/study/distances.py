@@ -1,9 +1,9 @@
 """Distances between the surfaces of two masks, as "Metrics reloaded" defines them.
 
 Maier-Hein et al., Nature Methods 21, 2024. The surface of a mask is the set of its
-boundary voxels, those with a face (one of six) towards the outside, beyond the grid
-included; each counts as one point, at its centre. d(a, B) is the Euclidean distance of
-a point to the nearest one of the other surface.
+boundary voxels, those with at least one of six faces towards the outside (outside the
+grid included); each counts as one point, at its centre. d(a, B) is the Euclidean
+distance from a point to the nearest point of the other surface.
 """
 
 from collections.abc import Sequence
@@ -47,8 +47,9 @@ def surface_distances(
 ) -> Distances:
     """Returns HD95, average surface distance and surface Dice of two masks (x, y, z).
 
-    spacing_mm: voxel size along x, y, z. Two empty masks: all NaN; one empty mask: the
-    distances are NaN, NSD is 0. Raises ValueError when the shapes differ.
+    spacing_mm: voxel size along x, y, z. For two empty masks all three are NaN; for one
+    empty mask the distances are NaN and NSD is 0. Raises ValueError when the shapes
+    differ.
     """
     predicted, true = (
         np.asarray(one).astype(bool, copy=False) for one in (prediction, reference)
@@ -76,7 +77,7 @@ def surface_distances(
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """Returns the boundary voxels of a mask: it less its erosion by six neighbours."""
+    """Returns the boundary voxels of a mask: mask minus erosion by six neighbours."""
     inner = mask.copy()
     for axis in range(mask.ndim):
         # Views with that axis in front.
@@ -90,7 +91,7 @@ def boundary(mask: np.ndarray) -> np.ndarray:
 def near_boundary(label: ArrayLike) -> np.ndarray:
     """Returns the voxels within NEAR_VOXELS of the boundary of a mask, bool (x, y, z).
 
-    The border of the volume is no boundary.
+    The border of the volume does not count as boundary.
     """
     mask = np.asarray(label) != 0
     near = np.zeros(mask.shape, bool)
@@ -123,8 +124,8 @@ def _nearest(
 ) -> np.ndarray:
     """Returns the distance of each of `points` to the nearest of `others`, bool maps.
 
-    By a tree of the few voxels that are on a surface: ten times as fast as a distance
-    transform of the box around a liver. Points of both are at 0 and need no search.
+    A k-d tree of the few surface voxels is ten times as fast as a distance transform of
+    the box around a liver. Points in both have distance 0 and are not searched.
     """
     found = np.zeros(np.count_nonzero(points))
     apart = places_of(points & ~others) * spacing_mm
@@ -136,5 +137,5 @@ def _nearest(
 
 
 def places_of(mask: np.ndarray) -> np.ndarray:
-    """Returns the places of the voxels of a mask, int (m, 3), in their order."""
+    """Returns the coordinates of the voxels of a mask, int (m, 3), z fastest."""
     return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), axis=1)

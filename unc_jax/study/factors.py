@@ -1,6 +1,6 @@
-"""Factors of a study: models that differ in a setting, beside the one they vary.
+"""Factors of a study: compares models that differ in a setting with their base model.
 
-The base is the model whose settings most models share. Content is that of
+The base is the model whose settings most models share. `content` is that of
 statistics.json.
 """
 
@@ -30,10 +30,10 @@ _LABELS = " / ".join(MEASURES[name].label for name in PAPER_MEASURES)
 
 
 def groups(content: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
-    """Returns the models of each target, loss and patch that differ in a setting.
+    """Groups the models of each target, loss and patch that differ in a setting.
 
-    The base comes first, the others by name and value of the setting. Ensembles take no
-    part, nor do models without another to be compared with.
+    The base comes first, the others by name and value of the setting. Ensembles and
+    models without another one in their group are left out.
     """
     by_name: dict[tuple, list[dict[str, Any]]] = {}
     for model in content["models"]:
@@ -66,7 +66,7 @@ def label(model: Mapping[str, Any], base: Mapping[str, Any]) -> str:
 
 
 def factors_tables(content: Mapping[str, Any]) -> list[Table]:
-    """Returns a table per group: rho of each measure, and what bounds it."""
+    """Returns a table per group: rho of each measure, and its reliability."""
     header = (
         *("setting", "seeds", "Dice (sd of cases)"),
         *(f"rho {MEASURES[name].label} (95 %)" for name in PAPER_MEASURES),
@@ -131,10 +131,10 @@ def _short(name: str) -> str:
 
 
 def factors_figure(content: Mapping[str, Any]) -> Figure | None:
-    """Draws strength and interval of each measure by setting; None without groups.
+    """Plots strength and interval of each measure by setting; None without groups.
 
-    Strength: rho with its sign turned, so that a measure that works is to the right of
-    0. A tick marks the most that the measure's reliability allows.
+    Strength is rho, with the sign reversed where its expected sign is negative. A tick
+    marks the largest value that the measure's reliability allows.
     """
     found = groups(content)
     if not found:

@@ -1,6 +1,6 @@
-"""Variants of an evaluation: one trained run under other choices.
+"""Variants of an evaluation: one trained run with other evaluation settings.
 
-Each variant changes one thing of how a run was evaluated; nothing is trained again.
+Each variant changes one setting of a run's evaluation; nothing is trained again.
 """
 
 import math
@@ -52,7 +52,7 @@ Described = tuple["Variant", dict[str, Any]]  # and what `describe` found
 
 
 class Variant(NamedTuple):
-    """`fields` over the run's own config; none of the first, the run as it is."""
+    """A variant: `fields` that replace those of the run's config; {} for the run."""
 
     group: str
     name: str
@@ -64,10 +64,10 @@ class Variant(NamedTuple):
 
 
 def variants(config: dict[str, Any], members: Sequence[str] = ()) -> list[Variant]:
-    """Lists the run as evaluated, then every other value of each choice.
+    """Lists the run as evaluated, followed by every other value of each setting.
 
-    config: flat, of the run; what it cannot choose as an ensemble is left out.
-    members: run folders of an ensemble; two or more add it.
+    config: flat config of the run; settings that an ensemble lacks are left out.
+    members: run folders of an ensemble; with two or more the ensemble is a variant.
     """
     listed = [Variant("as evaluated", "", {})]
     without = _OF_ONE_NETWORK if config.get("evaluate.members") else ()
@@ -107,7 +107,7 @@ def _window_variants(config: dict[str, Any]) -> list[Variant]:
 def work(
     volume_shape: Sequence[int], window: Sequence[int], overlap: Sequence[float]
 ) -> float:
-    """Returns the voxels that the network computes for one voxel of the volume."""
+    """Returns the voxels that the network computes per voxel of the volume."""
     count = len(patches.window_corners(volume_shape, window, overlap))
     return count * math.prod(window) / math.prod(volume_shape)
 
@@ -148,9 +148,9 @@ def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
 
 
 def table(run: str, described: Sequence[Described]) -> Table:
-    """Returns a row per variant, with a caption that says how to read it.
+    """Returns a table with one row per variant, and an explanatory caption.
 
-    described: of each variant what `describe` returns, and its `work`.
+    described: each variant with the result of `describe` and its `work`.
     """
     areas = [(area, name) for area in ("augrc", "aurc") for name in PAPER_MEASURES]
     header = ["choice", "value", "Dice"]
@@ -221,9 +221,9 @@ def samples_figure(described: Sequence[Described]) -> Figure | None:
 
 
 def windows_figure(described: Sequence[Described]) -> Figure | None:
-    """Draws a line per way to cut windows, cheapest first: mean Dice, rho with Dice.
+    """Plots mean Dice and rho with Dice for each kind of windows, the cheapest first.
 
-    Bars as in `samples_figure`. None when there is but one way.
+    Bars as in `samples_figure`. Returns None for a single kind.
     """
     listed = [one for one in described if one[0].group in _WINDOW_GROUPS]
     if len(listed) < 2:
