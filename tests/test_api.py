@@ -6,9 +6,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
 import pytest
+from samples import probability_maps
 
 import unc_jax
 from unc_jax import __main__ as commands
@@ -66,6 +68,41 @@ def test_score_can_be_called_whatever_was_imported_before(first):
         f"{first}; import unc_jax, numpy; print(unc_jax.score(numpy.ones([2, 1, 1, 1]))"
     )
     assert "'d_pw': 1.0" in run_python("-c", f"{code})").stdout
+
+
+def test_score_takes_the_half_precision_of_jax():
+    samples = jnp.asarray(probability_maps(), jnp.bfloat16)
+    wide = unc_jax.score(np.asarray(samples.astype(jnp.float32)))
+    assert unc_jax.score(samples) == wide
+    assert 0 < wide["u_labelled"] < 1
+
+
+def test_masks_among_probabilities_make_masks_of_all():
+    """A mask has no entropy: among probabilities it would lower the mean."""
+    samples = probability_maps(n=4)
+    masks = samples >= 0.5
+    mixed = samples.copy()
+    mixed[1] = masks[1]
+    assert unc_jax.score(mixed) == pytest.approx(unc_jax.score(masks), nan_ok=True)
+    assert np.isnan(unc_jax.score(mixed)["u_labelled"])
+    mixed[1] = 0  # an empty sample is a mask and a probability map
+    assert unc_jax.score(mixed)["u_labelled"] > 0
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (np.stack([1 - probability_maps(n=1)[0], probability_maps(n=1)[0]]), "softmax"),
+        (probability_maps().astype(object), "object; an array of numbers"),
+        (probability_maps().astype(complex), "complex64|complex128"),
+        (np.ma.masked_less(probability_maps(), 0.5), "a masked array"),
+        ([np.ones((2, 2, 2)), np.ones((2, 2, 3))], "samples: no array"),
+        (np.ones((3, 0, 4, 4)), r"shape \(3, 0, 4, 4\)"),
+    ],
+)
+def test_score_refuses_what_are_no_samples(samples, said):
+    with pytest.raises(InputError, match=said):
+        unc_jax.score(samples)
 
 
 def test_score_takes_bool_and_lists():

@@ -71,6 +71,24 @@ def test_a_case_of_another_number_of_samples_has_no_bound():
     assert quality.with_estimate(other, found, 0.8) == other
 
 
+@pytest.mark.parametrize(
+    ("change", "unlike", "bound"),
+    [
+        ({}, "", True),
+        ({"u_labelled": None}, "missing measures", False),
+        ({"unlike": "identical samples"}, "identical samples", False),
+        ({"unlike": "volume_ml"}, "volume_ml", False),
+        ({"unlike": "cv"}, "cv", True),
+    ],
+)
+def test_no_bound_for_what_no_calibration_case_is(change, unlike, bound):
+    row = new_row(REVIEW_COLUMNS, case="a", status="ok", d_pw=0.4, cv=0.6)
+    row |= {"u_labelled": 0.6, **change}
+    found = quality.with_estimate(row, quality.fit(TRAIN + HELD_OUT), 0.8)
+    assert (found["unlike"], found["dice_lower"] is not None) == (unlike, bound)
+    assert found["predicted_dice"] is not None
+
+
 def test_a_map_without_calibration_has_no_bound_and_says_so():
     found = quality.without_calibration(quality.fit(TRAIN + HELD_OUT))
     predicted = quality.predict(found, case(0, 0.4), 0.8)

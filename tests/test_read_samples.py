@@ -9,7 +9,12 @@ from unc_jax.data import nifti
 from unc_jax.data.geometry import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review.find_samples import find_samples
-from unc_jax.review.read_samples import Unplaced, read_samples, same_grid
+from unc_jax.review.read_samples import (
+    Unplaced,
+    read_mask,
+    read_samples,
+    same_grid,
+)
 from unc_jax.review.structures import Structure
 
 
@@ -142,6 +147,26 @@ def test_pipes_are_no_samples(tmp_path):
     os.mkfifo(tmp_path / "c" / "2.npz")
     (paths,) = find_samples(tmp_path).samples.values()
     assert [path.name for path in paths] == ["1.npz"]
+
+
+def test_version_1_of_nnunet_calls_its_classes_softmax(tmp_path):
+    liver = probability_maps(n=1)[0]
+    classes = np.stack([1 - liver, liver]).transpose(0, 3, 2, 1)  # (c, z, y, x)
+    np.savez(tmp_path / "1.npz", softmax=classes)
+    found = read_sample(tmp_path / "1.npz", Structure("liver", (1,)))
+    np.testing.assert_allclose(found.array, liver, atol=1e-6)
+
+
+def test_a_mask_of_an_organ_has_one_label_or_those_of_the_organ(tmp_path):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:5], labels[6:8] = 1, 2
+    path = tmp_path / "mask.nii.gz"
+    write(path, labels)
+    assert read_mask(path, [1, 2]).array.sum() == (labels > 0).sum()
+    with pytest.raises(InputError, match=r"has the labels 1, 2; .* labels of 1, 3"):
+        read_mask(path, [1, 3])
+    write(path, np.where(labels == 1, 255, 0).astype(np.uint8))
+    assert read_mask(path, [1, 2]).array.sum() == (labels == 1).sum()
 
 
 def touch(root, *names):

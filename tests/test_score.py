@@ -192,6 +192,47 @@ def test_one_bad_case_never_ends_the_run(tmp_path, capsys):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("labels", [(), ("--label", "all")])
+def test_classes_are_no_samples(tmp_path, capsys, labels):
+    """(x, y, z, class), as some tools write it, would score the background too."""
+    maps = write_cases(tmp_path / "s", ("good",), hard=bool(labels))["good"]
+    for number, sample in enumerate(maps):
+        both = np.stack([1 - sample, sample], axis=-1)
+        folder = tmp_path / "s" / "classes"
+        folder.mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(both, AFFINE), folder / f"{number}.nii.gz")
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", *labels]
+    assert run(capsys, *flags)[0] == 4
+    rows = rows_of(tmp_path / "o")
+    assert rows["good"]["status"] == "ok"
+    assert "as the classes of a softmax do" in rows["classes"]["status"]
+
+
+def test_copies_of_one_sample_have_no_bound(tmp_path, capsys):
+    cases = [f"c{number}" for number in range(12)]
+    maps = write_cases(tmp_path / "s", cases)
+    for case in cases:
+        write(tmp_path / "truth" / f"{case}.nii.gz", maps[case][0] >= 0.5)
+    first = tmp_path / "first"
+    flags = ["--references", tmp_path / "truth"]
+    run(capsys, "--samples", tmp_path / "s", "--output", first, *flags)
+    for number in range(4):
+        write(tmp_path / "new" / "copies" / f"{number}.nii.gz", maps["c0"][0])
+        mask = maps["c1"][number] if number else maps["c1"][0] >= 0.5
+        write(tmp_path / "new" / "mixed" / f"{number}.nii.gz", mask)
+    flags = ["--calibrate", first / "cases.csv", "--output", tmp_path / "o"]
+    assert run(capsys, "--samples", tmp_path / "new", *flags)[0] == 0
+    rows = rows_of(tmp_path / "o")
+    assert rows["copies"]["unlike"] == "identical samples"
+    assert rows["copies"]["reason"].startswith("its samples are copies of one")
+    assert rows["mixed"]["unlike"] == "missing measures"
+    assert "some samples are masks" in rows["mixed"]["warnings"]
+    for row in rows.values():
+        assert row["predicted_dice"] is not None
+        assert row["dice_lower"] is None
+        assert row["flag"] == "yes"
+
+
 def test_a_name_that_is_too_long_ends_no_run(tmp_path, capsys):
     """A folder can have such a name, its picture cannot."""
     long = "a" * 252

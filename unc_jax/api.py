@@ -7,12 +7,18 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from unc_jax.data.geometry import Geometry, to_canonical, to_scan_order
+from unc_jax.data.geometry import (
+    Geometry,
+    spans_volume,
+    to_canonical,
+    to_scan_order,
+)
 from unc_jax.errors import InputError
-from unc_jax.review import quality, segment_scan, verdict
+from unc_jax.review import channels, quality, segment_scan, verdict
 from unc_jax.review.segment_scan import Segmentation, Segmenter
 from unc_jax.study import run_folder
 from unc_jax.uncertainty.measures import measure_all
@@ -44,18 +50,12 @@ class Run(NamedTuple):
           InputError: the scan or the affine cannot be used, or the organ is missing.
         """
         # Fortran order, as in a NIfTI file: rounding depends on the order in memory.
-        voxels = np.asfortranarray(array)
+        voxels = np.asfortranarray(_numbers(array, "the scan"))
         if voxels.dtype.kind == "f":
             voxels = voxels.astype(np.float32)
         geometry = _geometry(voxels, affine)
         if organ is not None:
-            organ = np.asarray(organ, bool)
-            if organ.shape != voxels.shape:
-                raise InputError(
-                    f"organ has the shape {organ.shape}, the scan {voxels.shape}; they "
-                    "must be equal"
-                )
-            organ = to_canonical(organ, geometry)
+            organ = to_canonical(_mask(organ, voxels.shape), geometry)
         canonical = to_canonical(voxels, geometry)
         found = segment_scan.segment(canonical, geometry, self.segmenter, organ)
         mask, mean, uncertainty = (
@@ -112,12 +112,14 @@ def score(samples: ArrayLike) -> dict[str, float]:
     Raises:
       InputError: another shape, or values outside 0 ... 1.
     """
-    samples = np.asarray(samples)
-    if samples.ndim != 4 or len(samples) < 2:
+    samples = _numbers(samples, "samples")
+    if samples.ndim != 4 or len(samples) < 2 or not samples.size:
         raise InputError(
             f"samples of shape {samples.shape}; (n, x, y, z) with n >= 2 is needed"
         )
-    return measure_all(reduce_maps(_checked(sample) for sample in samples))
+    outcome = reduce_maps(_checked(sample) for sample in samples)
+    channels.check_not_classes(outcome, "the samples")
+    return measure_all(outcome)
 
 
 def _checked(sample: np.ndarray) -> np.ndarray:
@@ -129,14 +131,45 @@ def _checked(sample: np.ndarray) -> np.ndarray:
     return sample.astype(np.float32 if sample.dtype.kind == "f" else bool)
 
 
+def _numbers(array: ArrayLike, what: str) -> np.ndarray:
+    """Returns an array of NumPy's own numbers, bfloat16 and others of JAX as float32.
+
+    Raises InputError, naming `what`, for anything but numbers and for masked arrays,
+    whose masks would be lost.
+    """
+    try:
+        found = np.asarray(array)
+    except ValueError as error:  # lists of lists of different lengths
+        raise InputError(f"{what}: no array ({error})") from None
+    if found.dtype.kind not in "biuf" and jnp.issubdtype(found.dtype, jnp.floating):
+        found = found.astype(np.float32)
+    if found.dtype.kind not in "biuf" or isinstance(array, np.ma.MaskedArray):
+        kind = "a masked array" if found.dtype.kind in "biuf" else str(found.dtype)
+        raise InputError(f"{what}: {kind}; an array of numbers is needed")
+    return found
+
+
+def _mask(organ: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    organ = _numbers(organ, "organ")
+    if organ.shape != shape:
+        raise InputError(
+            f"organ has the shape {organ.shape}, the scan {shape}; they must be equal"
+        )
+    if not np.isin(organ, (0, 1)).all():
+        raise InputError("organ: a mask is needed, bool or 0 and 1")
+    return organ.astype(bool)
+
+
 def _geometry(voxels: np.ndarray, affine: ArrayLike) -> Geometry:
-    matrix = np.asarray(affine, float)
+    matrix = _numbers(affine, "the affine").astype(float)
     if voxels.ndim != 3 or matrix.shape != (4, 4):
         raise InputError(
             f"an array of shape {voxels.shape} and an affine of {matrix.shape}; "
             "(x, y, z) and (4, 4) are needed"
         )
-    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) == 0:
-        raise InputError("the affine is singular or not finite")
+    if not spans_volume(matrix):
+        raise InputError(
+            "the affine spans no volume, is not finite, or its last row is not 0 0 0 1"
+        )
     x, y, z = voxels.shape
     return Geometry((x, y, z), matrix)

@@ -10,6 +10,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
 _TILT_DEGREES = 0.1  # smaller shears are within rounding
+_LEAST_VOLUME = 1e-4  # of the box of three unit vectors along the axes
 
 # Header values that define the grid. They are kept verbatim, because deriving them from
 # the affine would round each time.
@@ -89,6 +90,15 @@ def to_scan_order(array_ras: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Returns a view in scan order of an array (x, y, z, ...) in RAS+ order."""
     ras = np.array([[0, 1], [1, 1], [2, 1]])
     return apply_orientation(array_ras, ornt_transform(ras, geometry.orientation))
+
+
+def spans_volume(affine: np.ndarray) -> bool:
+    """Tells whether a 4x4 affine is finite, and its three axes span a volume."""
+    with np.errstate(all="ignore"):
+        sides = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        solid = abs(np.linalg.det(sides)) > _LEAST_VOLUME
+    placed = np.array_equal(affine[3], [0, 0, 0, 1])
+    return bool(np.isfinite(affine).all() and solid and placed)
 
 
 def geometry_notes(geometry: Geometry) -> Iterator[str]:

@@ -17,6 +17,7 @@ from unc_jax.data.geometry import (
     Geometry,
     header_fields,
     in_mm,
+    spans_volume,
     to_canonical,
     to_scan_order,
 )
@@ -201,9 +202,7 @@ def _read_header(path: Path, several: bool = False) -> tuple[Any, Geometry, int]
         _shorten_quaternion(header)
         with np.errstate(all="ignore"):
             affine = in_mm(header.get_best_affine(), header)
-            sides = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-            solid = np.isfinite(affine).all() and abs(np.linalg.det(sides)) > 1e-4
-        if not solid:
+        if not spans_volume(affine):
             raise InputError(
                 f"{path}: its affine is singular (it spans no volume); correct sform "
                 "or qform"

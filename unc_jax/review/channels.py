@@ -12,9 +12,26 @@ import numpy as np
 
 from unc_jax.errors import InputError
 from unc_jax.review.structures import Structure
+from unc_jax.uncertainty.prediction import SPARSE, Prediction
 
 TOLERANCE = 1e-3  # of probabilities beyond 0 ... 1, which interpolation leaves
 _SOFTMAX_TOLERANCE = 0.02  # of a sum over classes, each rounded to float16
+
+
+def check_not_classes(outcome: Prediction, what: str) -> None:
+    """Raises InputError, naming `what`, if the samples are classes of one softmax.
+
+    Classes add up to the same number at every voxel; samples of a structure do not,
+    because it has an outside.
+    """
+    mean = np.asarray(outcome.mean[::SPARSE, ::SPARSE, ::SPARSE])
+    low, high = float(mean.min()), float(mean.max())
+    if high - low <= _SOFTMAX_TOLERANCE < low and high < 1 - _SOFTMAX_TOLERANCE:
+        raise InputError(
+            f"{what}: the {len(outcome.volumes)} samples add up to the same number at "
+            "every voxel, as the classes of a softmax do; give probabilities of one "
+            "structure, or channels as an .npz with the array `probabilities`"
+        )
 
 
 def channels_of(

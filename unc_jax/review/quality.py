@@ -26,8 +26,10 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 _FEWEST = 3
 _FOLDS = 10
-_SAMPLES = "number of samples"
-_NO_BOUND = {"features", "intensities", cases_table.LEAKED, _SAMPLES}  # in `unlike`
+_SAMPLES, _MISSING = "number of samples", "missing measures"
+# In `unlike`: what no calibration case is.
+_NO_BOUND = {"features", "intensities", "volume_ml", cases_table.LEAKED}
+_NO_BOUND |= {cases_table.IDENTICAL, _SAMPLES, _MISSING}
 
 Values = dict[str, Any]  # a row of a table, or one value per measure
 
@@ -165,15 +167,17 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
 def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
     """Returns a review's row with predicted Dice and lower bound, where defined.
 
-    A scan whose features or intensities are unlike the training cases has no bound. A
-    case with another number of samples than the calibration cases has none either, and
-    "number of samples" is added to its `unlike`.
+    A scan whose features, intensities or volume are unlike the training cases has no
+    bound, nor has a case whose samples are copies. A case with another number of
+    samples than the calibration cases, or without a measure that each of these has, has
+    none either, which is added to its `unlike`.
     """
     if quality is None or not cases_table.is_usable(row):
         return row
-    unlike = [
-        one for one in str(row["unlike"]).split(", ") if one not in ("", _SAMPLES)
-    ]
+    own = ("", _SAMPLES, _MISSING)
+    unlike = [one for one in str(row["unlike"]).split(", ") if one not in own]
+    if any(row[name] is None for name in quality.map.reference):
+        unlike.append(_MISSING)
     if quality.samples and row["n_samples"] not in quality.samples:
         unlike.append(_SAMPLES)
     found = predict(quality, row, level)

@@ -2,10 +2,10 @@
 
 A NIfTI file holds one sample (labels, or probabilities of one structure) or a stack of
 them along its 4th axis; an .npy file, and an .npz file of one array, one (x, y, z) or a
-stack (n, x, y, z). An array of an .npz called `probabilities` is one sample: (x, y, z),
-or (channels, z, y, x) as nnU-Net writes them. The grid of an array is that of the
-NIfTI file of the same name beside it, or of the 4x4 array `affine` (voxel -> RAS mm) of
-the .npz; without either it is `Unplaced`.
+stack (n, x, y, z). An array of an .npz called `probabilities` or `softmax` is one
+sample: (x, y, z), or (channels, z, y, x) as nnU-Net writes them. The grid of an array
+is that of the NIfTI file of the same name beside it, or of the 4x4 array `affine`
+(voxel -> RAS mm) of the .npz; without either it is `Unplaced`.
 """
 
 import os
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unc_jax.data import files, nifti
+from unc_jax.data.geometry import spans_volume
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review.channels import (
@@ -28,6 +29,8 @@ from unc_jax.review.channels import (
 )
 from unc_jax.review.structures import ANY, Structure
 
+# Arrays of an .npz with channels, as nnU-Net versions 2 and 1 call them.
+_OF_CHANNELS = ("probabilities", "softmax")
 # Share of the smallest voxel side. Headers of the same grid differ by less, even at the
 # far corner of a CT: by 1e-4 mm from float32, by up to 0.01 mm from quaternions.
 _GRID_SHARE = 0.05
@@ -70,9 +73,19 @@ def read_samples(
             yield Sample(found, geometry, value)
 
 
-def read_mask(path: Path) -> Sample:
-    """Reads a mask of all voxels that are not 0, e.g. a liver with its tumours."""
+def read_mask(path: Path, labels: Sequence[int]) -> Sample:
+    """Reads a mask of an organ with its tumours: all voxels that are not 0.
+
+    They have one value, or several of `labels`. Raises InputError that names the file
+    if they have others too, which are perhaps other organs.
+    """
     array, geometry = nifti.read(path, labels=True)
+    found = np.flatnonzero(np.bincount(array.ravel(order="K"))[1:]) + 1
+    if len(found) > 1 and not np.isin(found, labels).all():
+        raise InputError(
+            f"{path}: has the labels {', '.join(map(str, found[:6]))}; a mask of the "
+            f"organ is needed, or only labels of {', '.join(map(str, labels))}"
+        )
     return Sample(array != 0, geometry)
 
 
@@ -99,7 +112,7 @@ def read_arrays(path: Path) -> Iterator[nifti.Scan]:
             f"{path}: {stack.dtype} of shape {stack.shape}; needed are numbers (x, y, "
             "z), (n, x, y, z) for n samples, or probabilities (channels, z, y, x)"
         )
-    if stack.ndim == 4 and name == "probabilities":
+    if stack.ndim == 4 and name in _OF_CHANNELS:
         yield nifti.Scan(stack, _grid_of(path, affine, stack.shape[:0:-1]))
         return
     geometry = _grid_of(path, affine, stack.shape[-3:])
@@ -120,8 +133,7 @@ def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
             return stored, "", None
         with stored:
             names = [n for n in stored.files if n != "affine"]
-            if "probabilities" in names:
-                names = ["probabilities"]
+            names = [one for one in names if one in _OF_CHANNELS] or names
             affine = stored["affine"] if "affine" in stored.files else None
             if len(names) < 2:
                 return np.asarray(stored[names[0]]), names[0], affine
@@ -224,7 +236,7 @@ def _finite_range(array: np.ndarray, path: Path) -> tuple[float, float]:
 def _grid_of(path: Path, affine: np.ndarray | None, shape: tuple[int, ...]) -> Geometry:
     x, y, z = shape
     if affine is not None:
-        if affine.shape != (4, 4) or not np.abs(np.linalg.det(affine[:3, :3])) > 0:
+        if affine.shape != (4, 4) or not spans_volume(affine):
             raise InputError(f"{path}: its affine is not an invertible 4x4 matrix")
         return Geometry((x, y, z), np.asarray(affine, float))
     sibling = beside(path.parent, path.name.removesuffix(path.suffix))

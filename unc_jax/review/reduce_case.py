@@ -9,6 +9,7 @@ import numpy as np
 from unc_jax.data.geometry import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.errors import InputError
+from unc_jax.review.channels import check_not_classes
 from unc_jax.review.read_samples import (
     Unplaced,
     beside,
@@ -74,6 +75,7 @@ def reduce_one(
                 yield one.array
 
     outcome = reduce_maps(maps())
+    check_not_classes(outcome, str(paths[0]))
     truth = None
     if reference is not None:
         known = read_truth(reference, structure.values)
@@ -104,7 +106,12 @@ def reduce_several(
     def found() -> Iterator[Found]:
         for one in structures:
             parts = [sample.part(one) for sample in samples]
-            yield _reduce(one, parts, truth.part(one) if truth else None, bool(truth))
+            reduced = _reduce(
+                one, parts, truth.part(one) if truth else None, bool(truth)
+            )
+            if reduced.mask.shape == samples[0].geometry.canonical_shape:
+                check_not_classes(reduced.outcome, str(paths[0]))
+            yield reduced
 
     return samples[0].geometry, found()
 

@@ -164,6 +164,8 @@ def reasons(row: Row, rule: Rule) -> list[str]:
     found = []
     if row["unlike"] == cases_table.LEAKED:
         found.append("leaked: networks of its samples were trained on it")
+    elif row["unlike"] == cases_table.IDENTICAL:
+        found.append("its samples are copies of one")
     elif row["unlike"]:
         found.append(f"unlike the training cases: {row['unlike']}")
     if rule.target_dice is not None and rule.release_level is None:

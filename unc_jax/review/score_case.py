@@ -1,7 +1,7 @@
 """Scores one case: measures its structures, compares them, writes maps and pictures."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,9 @@ from unc_jax.study.components import (
     find_components,
     outside_largest,
 )
+from unc_jax.uncertainty.prediction import Prediction
 
+_LARGE = 1000  # voxels that no two networks or dropout masks segment alike
 _DRAWN = 6  # structures with a picture, those whose samples agree least; 0.5 s each
 
 
@@ -152,8 +154,6 @@ def _measure(
     """Returns the row of a structure and those of its components."""
     removed = _leave_largest(one, geometry) if request.largest else []
     mask, known, some = one.mask, {}, len(one.outcome.volumes) > 1
-    # One network asked again and again, without its dropout, gives identical samples.
-    identical = "all samples are identical" if one.outcome.identical else ""
     affine = cropped_affine(geometry.canonical_affine, one.box)
     found, count = find_components(
         one.outcome, affine, one.reference, most=component_rows.MOST
@@ -166,16 +166,12 @@ def _measure(
             **cases_table.measure_distances(mask, one.reference, geometry.spacing_mm),
             **_lesions(compare_lesions(mask, one.reference)),
         }
-    warnings = [*removed, identical, image.warning, more if count > len(found) else ""]
+    warnings = [*removed, *_notes(one.outcome, geometry), image.warning]
+    warnings.append(more if count > len(found) else "")
     where = ""
     if some and not isinstance(geometry, Unplaced):
         spread = one.outcome.uncertainty
         where = describe_uncertainty(mask, spread, geometry.spacing_mm)
-    if isinstance(geometry, Unplaced):
-        warnings.append(
-            "nothing tells the size of a voxel and the directions of the axes: no ml "
-            "and mm, and pictures and maps have voxels of 1 mm"
-        )
     row = cases_table.new_row(
         REVIEW_COLUMNS,
         case=case,
@@ -183,10 +179,29 @@ def _measure(
         status=(OK if some else ONE_SAMPLE) if mask.any() else EMPTY,
         **cases_table.measure(one.outcome, geometry.voxel_ml),
         **known,
+        unlike=cases_table.IDENTICAL if _are_copies(one.outcome, mask) else "",
         warnings="; ".join(filter(None, warnings)),
         uncertain_where=where,
     )
     return row, component_rows.rows_of(case, one.structure.name, found)
+
+
+def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
+    if outcome.identical:
+        yield "all samples are identical"
+    if outcome.mixed:
+        yield "some samples are masks: all count as masks, so there is no U_labelled"
+    if isinstance(geometry, Unplaced):
+        yield (
+            "nothing tells the size of a voxel and the directions of the axes: no ml "
+            "and mm, and pictures and maps have voxels of 1 mm"
+        )
+
+
+def _are_copies(outcome: Prediction, mask: np.ndarray) -> bool:
+    """Tells whether all samples are one; masks of a small structure may agree."""
+    least = _LARGE if outcome.hard else 1
+    return outcome.identical and np.count_nonzero(mask) >= least
 
 
 def _lesions(found: Lesions) -> dict[str, float]:

@@ -160,7 +160,7 @@ def _liver(
     path = request.liver_mask(scan.case)
     if path is None:
         raise InputError(f"{folder}: no {scan.case}.nii.gz or {scan.case}.nii")
-    mask = read_samples.read_mask(path)
+    mask = read_samples.read_mask(path, segmenter.preparation.liver_labels)
     if not read_samples.same_grid(geometry, mask.geometry):
         raise InputError(f"{path}: is not on the grid of {scan.path}")
     return mask.array

@@ -132,6 +132,7 @@ OK, EMPTY, NO_LIVER = "ok", "empty", "no_liver"
 ONE_SAMPLE = "one_sample"  # no spread, so no measures
 FAILED = "failed: "  # and the reason
 
+IDENTICAL = "identical samples"  # in "unlike": copies of one file, or no dropout
 LEAKED = "leaked"  # in "unlike": the network of a sample was trained on the case
 
 Row = dict[str, str | int | float | None]
@@ -210,8 +211,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
 
     Columns that older tables lack (`_OPTIONAL`) are None or "" in every row. Raises
     InputError, naming file and line, for another separator, a second row of a case,
-    missing or additional fields, values that are not finite numbers, and a Dice outside
-    0 ... 1.
+    missing or additional fields, values that are not finite numbers, and a Dice or
+    D_pw outside 0 ... 1.
     """
     try:
         with opened(path) as file:
@@ -231,7 +232,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
             for fields in reader:
                 place = f"{path}, line {reader.line_num}"
                 row = _from_fields(dict.fromkeys(absent, "") | fields, columns, place)
-                key = row["case"], row["structure"]
+                key = str(row["case"]).strip(), row["structure"]
                 if key in rows:
                     raise InputError(f"{place}: case {row['case']} has several rows")
                 rows[key] = row
@@ -283,9 +284,10 @@ def _from_fields(fields: dict[str, str], columns: Sequence[str], place: str) -> 
                 f"{place}: {name} is {fields[name]!r}, not a number; correct or "
                 "delete the line"
             ) from None
-    dice = row.get("dice")
-    if dice is not None and not 0 <= float(dice) <= 1:
-        raise InputError(f"{place}: dice is {dice:g}, must lie in 0 ... 1")
+    for name in ("dice", "d_pw"):
+        value = row.get(name)
+        if value is not None and not 0 <= float(value) <= 1:
+            raise InputError(f"{place}: {name} is {value:g}, must lie in 0 ... 1")
     return row
 
 

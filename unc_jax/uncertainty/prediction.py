@@ -55,7 +55,8 @@ class Prediction(NamedTuple):
         "expected_entropy", "predictive_entropy" (the binary entropy of `mean`) and
         "mutual_information" (their difference, at least 0); nats, NaN where the mask is
         empty and, for the first two, where the samples are masks.
-      hard: whether every sample is a mask.
+      hard: whether the samples are masks.
+      mixed: whether some were masks and others probabilities; all count as masks then.
       identical: whether there are two samples or more, all the same up to rounding.
       halves: labelled "uncertainty" of the first and of the second half of the samples
         (`HalfSums.means`); () if it was not computed.
@@ -73,6 +74,7 @@ class Prediction(NamedTuple):
     hard: bool
     identical: bool
     halves: tuple[float, ...] = ()
+    mixed: bool = False
 
     def on_host(self) -> "Prediction":
         """Returns the prediction with all arrays in host memory.
@@ -156,15 +158,17 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
     """Reduces samples (x, y, z) on the host: bool, or float32 probabilities.
 
-    A map of zeros and ones counts as a mask, whatever its type. Memory: four float32
-    volumes for probabilities, two for masks, and three bits per voxel and sample. The
-    returned maps have the memory order of the first sample (x fastest in a NIfTI file),
-    because reading a full-size volume in another order takes ten times as long.
+    A map of zeros and ones counts as a mask, whatever its type. Masks have no entropy,
+    so among masks a probability map counts as its mask; a map of zeros alone is both.
+    Memory: four float32 volumes for probabilities, two for masks, and three bits per
+    voxel and sample. The returned maps have the memory order of the first sample (x
+    fastest in a NIfTI file), because reading a full-size volume in another order takes
+    ten times as long.
 
     Raises ValueError without any sample, and for samples of different shapes.
     """
     total, sums, masks, volumes, sparse, seen = np.empty(0), None, [], [], [], set()
-    back = np.arange(3)
+    back, some_masks = np.arange(3), False
     for sample, back in _as_they_lie(maps):
         if not masks:
             total = np.zeros(sample.shape, np.float32)
@@ -176,6 +180,7 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         sparse.append(kept.transpose(back))
         total += sample
         hard = np.array_equal(sample, mask)
+        some_masks |= hard and volumes[-1] > 0
         content = masks[-1] if hard else sample
         seen.add(hashlib.sha256(content.data).digest())
         if not hard:
@@ -183,6 +188,10 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
             _add_entropies(*sums, sample)
     if not masks:
         raise ValueError("no sample")
+    mixed = some_masks and sums is not None
+    if mixed:
+        total, sums = _votes(masks, total.shape, back), None
+        sparse = [(one >= THRESHOLD).astype(np.float16) for one in sparse]
     count = np.float32(len(masks))
     total /= count
     if sums is None:
@@ -203,7 +212,19 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         _means_inside(total, uncertainty, expected, hard=sums is None),
         hard=sums is None,
         identical=len(seen) == 1 < len(masks),
+        mixed=mixed,
     )
+
+
+def _votes(
+    masks: Sequence[np.ndarray], shape: Sequence[int], back: np.ndarray
+) -> np.ndarray:
+    """Returns the number of packed masks at each voxel, float32, axes as they lie."""
+    votes = np.zeros(shape, np.float32)
+    for mask in masks:
+        whole = np.unpackbits(mask, axis=2, count=shape[back[2]])
+        votes += whole.transpose(np.argsort(back))
+    return votes
 
 
 def _as_they_lie(
