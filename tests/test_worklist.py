@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from samples import write
 
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import by_structure, quality, worklist
 from unc_jax.review.references import References
@@ -74,6 +75,36 @@ def row_of(references, tmp_path, name="a"):
     scan = Scan("case_a", tmp_path / "imagesTr" / f"{name}.nii.gz")
     row = cases_table.new_row(REVIEW_COLUMNS, case="case_a", status="ok")
     return references.with_dice(row, scan, tmp_path / "mask.nii.gz")
+
+
+@pytest.mark.parametrize("place", ["set", "set/labelsTr"])
+def test_labels_are_those_that_the_set_gives_the_name_of_the_target(tmp_path, place):
+    """AMOS has the spleen where Decathlon has the liver."""
+    names = {"0": "background", "1": "spleen", "6": "liver"}
+    scan, label = "imagesTr/a.nii.gz", "labelsTr/a.nii.gz"
+    entry = {"image": f"./{scan}", "label": f"./{label}"}
+    content = {"labels": names, "numTraining": 1, "training": [entry], "test": []}
+    truth = SCAN * 6
+    truth[0] = 1
+    write(tmp_path / "set" / scan, SCAN)
+    write(tmp_path / "set" / label, truth)
+    write(tmp_path / "mask.nii.gz", SCAN)
+    files.write_json(tmp_path / "set" / "dataset.json", content)
+    folder = tmp_path / place if place != "set" else None
+    run = Run(tmp_path, {"data.target": "liver", "data.liver_labels": []}, [])
+    references = References(run, tmp_path / "set", folder)
+    assert references.values == (6,)
+    row = references.with_dice(
+        cases_table.new_row(REVIEW_COLUMNS, case="a", status="ok"),
+        Scan("a", tmp_path / "set" / scan),
+        tmp_path / "mask.nii.gz",
+    )
+    assert row["dice"] == 1.0
+    del names["6"]
+    files.write_json(tmp_path / "set" / "dataset.json", content)
+    row = row_of(References(run, tmp_path / "set", folder), tmp_path / "set")
+    assert "no Dice: " in row["warnings"]
+    assert "names no liver among 1 spleen" in row["warnings"]
 
 
 def test_dice_against_a_folder(tmp_path):

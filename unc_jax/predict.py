@@ -91,7 +91,11 @@ def run(arguments: argparse.Namespace) -> int:
                 rows,
                 title=f"Review: {arguments.input}",
                 facts=_facts(arguments, found),
-                details={"flags": flags, **_details(segmenter, request, found)},
+                details={
+                    "flags": flags,
+                    "reference_labels": list(compared.values),
+                    **_details(segmenter, request, found),
+                },
                 known=known,
                 wanted=wanted,
                 notes=[*notes, bounds],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.data import dataset, nifti
+from unc_jax.data import dataset, label_names, nifti
 from unc_jax.errors import InputError
 from unc_jax.review.read_samples import beside, same_grid
 from unc_jax.review.scans import Scan
@@ -21,7 +21,9 @@ _LABELS = {"liver_labels": (1, 2), "tumor_labels": (2,)}
 class References:
     """References of the scans of one command.
 
-    They are CASE.nii.gz of a folder, or the labels of a set with dataset.json.
+    They are CASE.nii.gz of a folder, or the labels of a set with dataset.json. The
+    label values are those that the config names; else those of the target's name in
+    the dataset.json of the set, or in or above the folder; else those of the run.
     """
 
     def __init__(self, run: Run, source: Path, folder: Path | None):
@@ -32,11 +34,14 @@ class References:
         """
         if folder is not None and not folder.is_dir():
             raise InputError(f"--references {folder}: no such folder")
-        name = "liver_labels" if run.target == "liver" else "tumor_labels"
-        stored = run.preparation or {}
-        values = run.config[f"data.{name}"] or stored.get(name) or _LABELS[name]
-        self._values = tuple(values)
         self._folder = folder
+        self._problem = ""
+        self.values = _values_of(run)
+        if not run.config[_field_of(run)]:
+            try:
+                self.values = _named_values(run, folder or source) or self.values
+            except InputError as error:
+                self._problem = str(error)
         self._of_set: dict[Path, Path] = {}
         if folder is None and (source / "dataset.json").exists():
             training = dataset.read_task(source).training
@@ -53,7 +58,9 @@ class References:
             path = self._path(scan)
             if path is None:
                 return row
-            known = compare(mask, path, self._values, strict=self._folder is not None)
+            if self._problem:
+                raise InputError(self._problem)
+            known = compare(mask, path, self.values, strict=self._folder is not None)
         except InputError as error:
             words = filter(None, [str(row["warnings"]), f"no Dice: {error}"])
             return {**row, "warnings": "; ".join(words)}
@@ -77,6 +84,28 @@ class References:
         if not found:
             raise InputError(f"{self._folder}: no {scan.case}.nii.gz or .nii")
         return found[0]
+
+
+def _field_of(run: Run) -> str:
+    return "data.liver_labels" if run.target == "liver" else "data.tumor_labels"
+
+
+def _values_of(run: Run) -> tuple[int, ...]:
+    field = _field_of(run)
+    name = field.removeprefix("data.")
+    stored = run.preparation or {}
+    return tuple(run.config[field] or stored.get(name) or _LABELS[name])
+
+
+def _named_values(run: Run, place: Path) -> tuple[int, ...]:
+    """Returns the values of the target's name at `place`; () without a dataset.json."""
+    folders = [one for one in (place, place.parent) if (one / "dataset.json").exists()]
+    if not folders:
+        return ()
+    file = folders[0] / "dataset.json"
+    names = dataset.read_names(folders[0])
+    found = label_names.find_target(names, run.target, file)
+    return found.liver if run.target == "liver" else found.tumor
 
 
 def compare(
