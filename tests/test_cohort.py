@@ -320,6 +320,12 @@ def test_what_cannot_be_prepared_is_said(task, tmp_path, change, message):
         prepare(task, SPLIT, tmp_path / "out", TUMOR._replace(**change))
 
 
+def test_a_target_that_no_training_case_has_is_refused(task, tmp_path):
+    recipe = TUMOR._replace(tumor_labels=(9,))
+    with pytest.raises(InputError, match=r"no training case .* \(labels 9\)"):
+        prepare(task, SPLIT, tmp_path / "out", recipe)
+
+
 def test_a_split_of_other_cases_is_refused(task, tmp_path):
     with pytest.raises(InputError, match=r"not in .*'c9'"):
         prepare(task, Split(("c0",), ("c1",), ("c9",)), tmp_path / "out", TUMOR)

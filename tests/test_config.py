@@ -1,5 +1,6 @@
 import importlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -93,10 +94,27 @@ WRONG = {
     "data.fold": 5,
     "data.folds": 1,
     "loss.wcc_weights": ((1.0, 1.0, 1.0), (1.0, 1.0)),
+    "seed": 2**32,
+    "data.phantom_size": (96, 96),
 }
+WRONG_KINDS = [
+    ("data.liver_labels", (1.5,)),  # would be prepared as label 1 without a voxel
+    ("data.liver_labels", (0,)),
+    ("data.tumor_labels", (300,)),
+    ("data.liver_labels", ("liver",)),
+    ("data.window_hu", ("a", "b")),
+    ("data.window_hu", (-math.inf, math.inf)),
+    ("data.outside_hu", math.nan),
+    ("evaluate.overlap", ("a", 0.2, 0.2)),
+    ("train.learning_rate", math.nan),
+    ("train.clip_norm", math.nan),
+    ("loss.wcc_weights", ((math.nan, 1.0), (3.0, 3.0))),
+    ("loss.wcc_weights", ((0.0, 0.0), (0.0, 0.0))),
+    ("loss.wcc_weights", (1.0, 3.0)),
+]
 
 
-@pytest.mark.parametrize(("field", "value"), WRONG.items(), ids=WRONG)
+@pytest.mark.parametrize(("field", "value"), [*WRONG.items(), *WRONG_KINDS])
 def test_a_wrong_field_is_named(field, value):
     config = base.get_config()
     config.update_from_flattened_dict({field: value})

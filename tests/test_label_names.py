@@ -67,6 +67,19 @@ def test_values_that_are_given_go_before_names():
     assert values({"1": "liver", "2": "cancer"}, liver=(1,))[0] == (1,)
 
 
+def test_the_organ_of_tumours_includes_them():
+    """Voxels outside the organ are erased: there they would mark the tumours."""
+    names = {"1": "liver", "2": "cancer"}
+    assert values(names, "tumor", liver=(1,), tumor=(2,)) == ((1, 2), (2,))
+
+
+def test_a_value_that_no_label_has_is_refused():
+    with pytest.raises(InputError, match=r"no label has the value 7, .* 1 liver"):
+        values({"0": "background", "1": "liver"}, liver=(7,))
+    with pytest.raises(InputError, match="must map values to names"):
+        values({"background": 0, "liver": 1.7})
+
+
 def test_what_is_ignored_is_no_target_even_if_asked_for():
     with pytest.raises(InputError, match="label 2 is to be ignored"):
         values({"background": 0, "liver": 1, "ignore": 2}, liver=(1, 2))

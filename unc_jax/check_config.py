@@ -1,9 +1,12 @@
 """Checks of the values in a run's configuration: one readable error per field."""
 
+import math
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
-from unc_jax.config import Config, check_fields
+from unc_jax.config import Config, check_fields, flat_config
+from unc_jax.data.label_names import LARGEST_TRAINED
 from unc_jax.errors import InputError, counted
 from unc_jax.segmentation.feed import RESIDENCES
 from unc_jax.segmentation.losses import LOSSES
@@ -54,13 +57,22 @@ _AT_LEAST = {
     "evaluate.chunk": 0,
     "evaluate.bootstrap": 100,
 }
+_SEEDS = ("seed", "data.phantom_seed", "data.split_seed")
+_LARGEST_SEED = 2**32 - 1
+_LABELS = ("data.liver_labels", "data.tumor_labels")
+# Tuples of numbers. data.shape may also be "auto".
+_NUMBERS = ("data.window_hu", "data.split_shares", "data.phantom_size", *_LABELS)
+_NUMBERS += ("loss.wcc_weights", "train.patch_shape", "train.flip_axes")
+_NUMBERS += ("evaluate.overlap", "evaluate.window_shape")
+_SMALLEST_PHANTOM = 16  # voxels along each axis
 _FRACTIONS = ("model.dropout_rate", "train.average_decay")  # in [0, 1)
 
 
 def check_config(config: Config) -> None:
     """Raises one InputError that names every invalid field of `config`."""
     check_fields(config)
-    errors = [*_wrong_values(config), *_wrong_shapes(config)]
+    errors = [*_no_numbers(config)]
+    errors = errors or [*_wrong_values(config), *_wrong_shapes(config)]
     if errors:
         raise InputError("config: " + "; ".join(errors))
 
@@ -71,6 +83,25 @@ def _value(config: Config, path: str):
     return config
 
 
+def _no_numbers(config: Config) -> Iterator[str]:
+    """Yields the fields that hold NaN, an infinity, or text in place of numbers."""
+    for path, value in flat_config(config).items():
+        leaves = [*_leaves(value)]
+        numbers = [one for one in leaves if isinstance(one, Real)]
+        if path in _NUMBERS and len(numbers) < len(leaves):
+            yield f"{path} is {value}, must hold numbers"
+        elif not all(map(math.isfinite, numbers)):
+            yield f"{path} is {value}, must be finite"
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _leaves(one)
+    else:
+        yield value
+
+
 def _wrong_values(config: Config) -> Iterator[str]:
     for path, choices in _CHOICES.items():
         if (value := _value(config, path)) not in choices:
@@ -78,6 +109,15 @@ def _wrong_values(config: Config) -> Iterator[str]:
     for path, least in _AT_LEAST.items():
         if (value := _value(config, path)) < least:
             yield f"{path} is {value}, must be at least {least}"
+    for path in _SEEDS:
+        if (value := _value(config, path)) > _LARGEST_SEED:
+            yield f"{path} is {value}, must be at most {_LARGEST_SEED}"
+    for path in _LABELS:
+        labels = _value(config, path)
+        if not all(isinstance(n, int) and 1 <= n <= LARGEST_TRAINED for n in labels):
+            yield (
+                f"{path} is {labels}, must be whole numbers from 1 to {LARGEST_TRAINED}"
+            )
     for path in _FRACTIONS:
         if not 0 <= (value := _value(config, path)) < 1:
             yield f"{path} is {value}, must lie in [0, 1)"
@@ -98,8 +138,18 @@ def _wrong_values(config: Config) -> Iterator[str]:
     if window and not (len(window) == 2 and window[0] < window[1]):
         yield f"data.window_hu is {window}, must be (low, high) or ()"
     weights = config.loss.wcc_weights
-    if [len(row) for row in weights] != [2, 2] or min(map(min, weights)) < 0:
-        yield f"loss.wcc_weights is {weights}, must be a 2x2 table of numbers >= 0"
+    square = [len([*_leaves(row)]) for row in weights] == [2, 2]
+    if not square or min(_leaves(weights)) < 0 or not max(_leaves(weights)):
+        yield (
+            f"loss.wcc_weights is {weights}, must be a 2x2 table of numbers >= 0, not "
+            "all 0"
+        )
+    size = config.data.phantom_size
+    if not _is_shape(size) or min(size) < _SMALLEST_PHANTOM:
+        yield (
+            f"data.phantom_size is {size}, must be three numbers of voxels, each at "
+            f"least {_SMALLEST_PHANTOM}"
+        )
     if config.model.norm == "group" and config.model.features % GROUP:
         yield (
             f"model.features is {config.model.features}, must be a multiple of {GROUP} "

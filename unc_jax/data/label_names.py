@@ -9,6 +9,7 @@ from unc_jax.errors import InputError
 
 Names = dict[str, tuple[int, ...]]  # name -> label values, including 0
 LARGEST = 32767  # largest label in a map of several structures, which is int16
+LARGEST_TRAINED = 255  # largest label in a training set, which is read as uint8
 
 _LIVER = {"liver", "livers", "hepatic"}
 _TUMOUR = {"tumor", "tumors", "tumour", "tumours", "cancer", "cancers", "lesion"}
@@ -47,7 +48,7 @@ def read_names(listed: Any, place: Path) -> Names:
                 names[value] = (*names.get(value, ()), int(key))
             else:
                 values = value if isinstance(value, list) else [value]
-                names[str(key)] = tuple(int(number) for number in values)
+                names[str(key)] = tuple(map(_whole, values))
     except (TypeError, ValueError):
         names = {}
     if not names:
@@ -55,6 +56,12 @@ def read_names(listed: Any, place: Path) -> Names:
             f'{place}: "labels" must map values to names, as {{"1": "liver"}}'
         )
     return names
+
+
+def _whole(number: Any) -> int:
+    if isinstance(number, float) and not number.is_integer():
+        raise ValueError(number)
+    return int(number)
 
 
 def by_value(names: Names) -> dict[int, str]:
@@ -76,9 +83,10 @@ def find_target(
 ) -> Target:
     """Finds the values of "liver" (with its tumours) and of "tumor" by their names.
 
-    The values `liver` and `tumor`, if given, have precedence over names. Raises
-    InputError that lists the names if none matches the target, or if a given value is
-    the ignored label.
+    The values `liver` and `tumor`, if given, have precedence over names; the organ of
+    the target "tumor" includes the tumours, as voxels outside it are erased. Raises
+    InputError that lists the names if none matches the target, or if a given value has
+    no name or is the ignored label.
     """
     listed = _listed(names, [value for value in by_value(names) if value])
     organs = [name for name in names if _is_organ(name)]
@@ -97,6 +105,13 @@ def find_target(
             f"{place}: names {what} among {listed or 'its labels'}; set the values of "
             f'the target by --config.data.{field}="(1,)"'
         )
+    if unnamed := {*liver, *tumor} - {*by_value(names)}:
+        raise InputError(
+            f"{place}: no label has the value {min(unnamed)}, so it cannot be in "
+            f"data.liver_labels or data.tumor_labels; there are {listed or 'no labels'}"
+        )
+    if target == "tumor":
+        found_liver = tuple(sorted({*found_liver, *found_tumor}))
     ignored = set(_values(names, [n for n in names if n.lower() == _IGNORED]))
     if wrong := ignored & {*found_liver, *found_tumor}:
         raise InputError(

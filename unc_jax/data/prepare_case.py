@@ -43,6 +43,11 @@ class Recipe(NamedTuple):
     tumor_labels: Sequence[int]
     normalisation: str
 
+    @property
+    def target_labels(self) -> Sequence[int]:
+        """Returns the label values of the target."""
+        return self.liver_labels if self.target == "liver" else self.tumor_labels
+
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON, the same for recipes that prepare the same."""
         outside = None if self.target == "liver" else self.outside_hu
@@ -85,8 +90,7 @@ def prepare_case(case: Case, recipe: Recipe) -> PreparedCase:
     if not np.isfinite(moments.squares):
         raise InputError(f"{case.image}: has NaN or infinite voxels; repair the scan")
     foreground, count = draw_foreground(prepared.target, case.id)
-    wanted = recipe.liver_labels if recipe.target == "liver" else recipe.tumor_labels
-    raw_voxels = np.count_nonzero(select(labels.array, wanted))
+    raw_voxels = np.count_nonzero(select(labels.array, recipe.target_labels))
     record = {
         "id": case.id,
         **_grids(scan.geometry, prepared.box, prepared.image.shape),

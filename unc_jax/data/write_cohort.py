@@ -138,6 +138,13 @@ def _write_arrays(
     statistics = _statistics(records, split, recipe)
     scales = [_scale(record, statistics) for record in records]
     shape = (len(cases), *map(int, recipe.shape))
+    width = max(r["foreground_count"] for r in records if r["id"] in split.train)
+    if not width:
+        raise InputError(
+            f"no training case has a voxel of the target (labels "
+            f"{', '.join(map(str, recipe.target_labels))}); set "
+            "data.liver_labels or data.tumor_labels"
+        )
     width = min(MAX_FOREGROUND, max(r["foreground_count"] for r in records))
     foreground = np.zeros((len(cases), width, 3), np.int16)
     with (
