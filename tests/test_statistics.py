@@ -120,13 +120,21 @@ def test_draws_are_scipys_rho_in_every_resample():
 
 
 def test_undefined_resamples_are_nan_and_left_out():
-    drawn = np.array([[0, 1, 2], [0, 0, 0], [0, 1, 3], [3, 3, 3]])
-    found = estimate_spearman([1, 2, 3, NAN], [1, 2, 3, 4.0], drawn)
+    drawn = np.array([[0, 1, 2], [0, 0, 0], [0, 1, 6], [6, 6, 6]])
+    x, y = [1, 2, 3, 4, 5, 6, NAN], [1, 2, 3, 4, 5, 6, 7.0]
+    found = estimate_spearman(x, y, drawn)
     assert found.draws[0] == pytest.approx(1.0)
     assert np.isnan(found.draws[1:]).all()
     assert finding(found)["ci95"] == pytest.approx([1.0, 1.0])
     mean = estimate_mean([1, 2, NAN], np.array([[0, 1, 2], [2, 2, 2]]))
     assert mean.draws == pytest.approx([1.5, NAN], nan_ok=True)
+
+
+def test_few_cases_have_no_interval_however_well_they_are_ordered():
+    x = np.arange(6.0)
+    assert finding(estimate_spearman(x, x, cases(ids=IDS[:6])))["ci95"] == [1.0, 1.0]
+    found = finding(estimate_spearman(x[:5], x[:5], cases(ids=IDS[:5])))
+    assert found["ci95"] is found["p_bootstrap"] is None
 
 
 def test_interval_of_a_mean_is_that_of_the_normal_distribution():

@@ -142,6 +142,16 @@ def test_samples_figure_shows_levels_and_correlations():
     assert variants.samples_figure(described[:1]) is None
 
 
+def test_an_unknown_group_is_refused(tiny_config, tmp_path, capsys):
+    files.write_json(tmp_path / "config.json", flat_config(tiny_config))
+    flags = ["--output", str(tmp_path / "out"), "--only", "samples"]
+    with pytest.raises(SystemExit) as done:
+        sensitivity.main([str(tmp_path), *flags])
+    assert done.value.code == 2
+    assert "'samples': no such group; there are " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
     tiny_config.train.steps = 2

@@ -67,6 +67,16 @@ def test_appraisal_of_nothing_is_undefined():
     assert found["saved"] == 0
 
 
+def test_five_test_cases_are_too_few_for_a_verdict():
+    rows = rows_of(1.0, noise=0.001)
+    test = [row for row in rows if row["split"] == "test"]
+    few = [row for row in rows if row not in test[5:]]
+    assert judge(few)["verdict"] == (
+        "It is unknown whether this run's measures rank its cases: 5 test cases."
+    )
+    assert judge([*few, test[5]])["verdict"].startswith("This run's measures rank")
+
+
 def test_measures_that_say_something_and_measures_that_say_nothing():
     good, bad = judge(rows_of(1.0)), judge(rows_of(0.0))
     assert good["verdict"].startswith("This run's measures rank its cases (rho ")

@@ -21,6 +21,7 @@ from unc_jax.cli import Parser, run_command
 from unc_jax.config import Config, flat_config, from_flat
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
+from unc_jax.errors import InputError
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import evaluate, figures, run_folder, tables, variants
 from unc_jax.study.cases_table import Row
@@ -35,7 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     members = [str(folder) for folder in arguments.members]
     listed = variants.variants(flat_config(config), members)
-    wanted = arguments.only or [one.group for one in listed]
+    groups = list(dict.fromkeys(one.group for one in listed if one.fields))
+    wanted = arguments.only or groups
+    if unknown := [name for name in wanted if name not in groups]:
+        raise InputError(
+            f"--only {unknown[0]!r}: no such group; there are {', '.join(groups)}"
+        )
     listed = [one for one in listed if one.group in wanted or not one.fields]
     prepared = stages.prepare(config)
     output = arguments.output

@@ -78,9 +78,9 @@ def group(runs: Sequence[Run]) -> list[Model]:
 
     The largest patch of a target is "large" and the smallest "small". A single patch
     size is small if it is nearer to a quarter than to half of the volume's width.
-    Raises InputError when two runs have the same config and seed, runs of one target
-    differ in cases, splits or references, folds are incomplete, or a run has too few
-    test cases.
+    Raises InputError when two runs have the same config and seed or weights, runs of
+    one target differ in cases, splits or references, folds are incomplete, or a run has
+    too few test cases.
     """
     runs = folds.join(runs)
     for run in runs:
@@ -94,6 +94,11 @@ def group(runs: Sequence[Run]) -> list[Model]:
                 raise InputError(
                     f"{other.path} and {run.path} are one config with one seed "
                     f"({run.seeds_text}); name each run once"
+                )
+            if _weights(run) and _weights(run) == _weights(other):
+                raise InputError(
+                    f"{other.path} and {run.path} have the same weights but other "
+                    "seeds in config.json; name a training once"
                 )
         same.append(run)
     patches = {}
@@ -112,6 +117,12 @@ def group(runs: Sequence[Run]) -> list[Model]:
     if not any(model.is_ensemble for model in models):
         return models
     return [model._replace(source=_source(model.runs[0])) for model in models]
+
+
+def _weights(run: Run) -> list[Any]:
+    """Returns the digests of a run's checkpoints; [] if one is unknown."""
+    found = [(part.evaluation or {}).get("checkpoints") for part in run.parts]
+    return found if all(found) else []
 
 
 def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
