@@ -97,7 +97,7 @@ def test_compare_writes_and_removes_them(tmp_path):
     assert "| steps 700 |" in (tmp_path / "out" / "factors.md").read_text()
     assert (tmp_path / "out" / "factors.png").exists()
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "under one changed setting" in page
+    assert "with one setting changed" in page
     command(folders[1], folders[2], "--output", tmp_path / "out")
     assert not (tmp_path / "out" / "factors.md").exists()
     assert not (tmp_path / "out" / "factors.png").exists()

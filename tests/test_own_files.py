@@ -124,9 +124,7 @@ def test_saved_samples_are_scored_into_another_output(tiny_run, patients, capsys
     flags = ("--samples", output, "--pattern", "{case}/samples/{sample}", "--output")
     capsys.readouterr()
     assert code_of(score.main, *flags, output) == 2
-    assert (
-        "what an earlier command wrote into --output is none" in capsys.readouterr().err
-    )
+    assert "wrote into --output are not samples: name" in capsys.readouterr().err
     assert contents(output) == before
     assert code_of(score.main, *flags, output.parent / "scored") == 0
     assert len(rows_of(output.parent / "scored")) == 2

@@ -205,7 +205,7 @@ def test_channels_that_do_not_are_regions_of_the_data_set(tmp_path):
     (tmp_path / "s" / "dataset.json").unlink()
     assert score_of(*flags, "--label", "all") == 4
     ((_, row),) = rows_of(tmp_path / "o").items()
-    assert "no regions are named, give a dataset.json of all 2" in row["status"]
+    assert "no regions are named; give a dataset.json that names all 2" in row["status"]
 
 
 def test_real_output_of_nnunet(real_data, tmp_path):
@@ -299,7 +299,7 @@ def test_the_statistics_of_a_study_are_of_cases_that_no_fold_was_trained_on(tmp_
     assert summary["test"]["dice"]["mean"] == pytest.approx(np.mean(fair))
     known = worklist.read_known(study / "cases.csv")
     assert {row["case"] for row in known} == set("efgh")
-    told = f"{np.mean(fair):.3f} (n = 4) over all cases but 4 that networks"
+    told = f"{np.mean(fair):.3f} (n = 4) over all cases except 4 on which networks"
     assert told in (tmp_path / "o" / "report.html").read_text()
 
 
