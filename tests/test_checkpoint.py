@@ -35,8 +35,8 @@ def flip_a_byte(folder, step):
 def test_latest_two_and_best_are_kept(tmp_path):
     folder = saved(tmp_path, {1: 0.1, 2: 0.9, 3: 0.5, 4: None, 5: None})
     with Checkpoints(folder) as checkpoints:
-        latest = checkpoints.restore_latest(state(0))
-        best = checkpoints.restore_best(state(0))
+        latest = checkpoints.restore(state(0))
+        best = checkpoints.restore(state(0), best=True)
     assert (latest.step, best.step) == (5, 2)
     np.testing.assert_array_equal(best.state["weights"], state(2)["weights"])
     assert latest.config == CONFIG
@@ -45,21 +45,21 @@ def test_latest_two_and_best_are_kept(tmp_path):
 
 def test_nothing_saved_is_none(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore_latest(state(0)) is None
-        assert checkpoints.restore_best(state(0)) is None
+        assert checkpoints.restore(state(0)) is None
+        assert checkpoints.restore(state(0), best=True) is None
 
 
 def test_best_is_latest_where_no_dice_was_saved(tmp_path):
     folder = saved(tmp_path, {1: None, 2: None})
     with Checkpoints(folder) as checkpoints:
-        assert checkpoints.restore_best(state(0)).step == 2
+        assert checkpoints.restore(state(0), best=True).step == 2
 
 
 def test_a_flipped_byte_falls_back_to_the_older_one(tmp_path):
     folder = saved(tmp_path, {1: 0.1, 2: None})
     flip_a_byte(folder, 2)
     with Checkpoints(folder) as checkpoints:
-        restored = checkpoints.restore_latest(state(0))
+        restored = checkpoints.restore(state(0))
     assert restored.step == 1
     np.testing.assert_array_equal(restored.state["weights"], state(1)["weights"])
 
@@ -71,14 +71,14 @@ def test_all_broken_is_an_error_never_a_silent_restart(tmp_path):
         Checkpoints(folder) as checkpoints,
         pytest.raises(InputError, match="no usable checkpoint"),
     ):
-        checkpoints.restore_latest(state(0))
+        checkpoints.restore(state(0))
 
 
 def test_saving_a_step_again_changes_nothing(tmp_path):
     folder = saved(tmp_path, {1: 0.5})
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(1, state(9), CONFIG, 0.7)
-        restored = checkpoints.restore_latest(state(0))
+        restored = checkpoints.restore(state(0))
     np.testing.assert_array_equal(restored.state["weights"], state(1)["weights"])
 
 
@@ -115,14 +115,14 @@ def test_a_broken_one_is_written_again(tmp_path):
     folder = saved(tmp_path, {1: 0.1, 2: None})
     flip_a_byte(folder, 2)
     with Checkpoints(folder) as checkpoints:
-        checkpoints.discard_after(checkpoints.restore_latest(state(0)).step)
+        checkpoints.discard_after(checkpoints.restore(state(0)).step)
         checkpoints.save(2, state(2), CONFIG, None)
-        assert checkpoints.restore_latest(state(0)).step == 2
+        assert checkpoints.restore(state(0)).step == 2
 
 
 def test_a_dice_known_later_is_added(tmp_path):
     folder = saved(tmp_path, {1: 0.5, 2: None, 3: None})
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(3, state(3), CONFIG, 0.7)
-        assert checkpoints.restore_best(state(0)).step == 3
-        assert checkpoints.restore_latest(state(0)).step == 3
+        assert checkpoints.restore(state(0), best=True).step == 3
+        assert checkpoints.restore(state(0)).step == 3

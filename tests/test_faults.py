@@ -69,7 +69,7 @@ def assert_no_leftovers(folder):
 
 def params_of(config, folder):
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        restored = checkpoints.restore_latest(create_state(config, build_model(config)))
+        restored = checkpoints.restore(create_state(config, build_model(config)))
         return restored.step, jax.tree.leaves(jax.device_get(restored.state))
 
 
@@ -105,12 +105,12 @@ def test_a_full_disk_leaves_the_older_checkpoint(disk, only, left, capfd):
             pytest.raises(InputError, match=rf"room .*{disk}/run.*again to resume"),
         ):
             checkpoints.save(2, state(2), {}, 0.6)
-        assert checkpoints.restore_latest(state(0)).step == 1
+        assert checkpoints.restore(state(0)).step == 1
     assert contents(disk / "run") == before
     with Checkpoints(disk / "run") as checkpoints:
         checkpoints.save(2, state(2), {}, 0.6)
         np.testing.assert_array_equal(
-            checkpoints.restore_latest(state(0)).state["w"], state(2)["w"]
+            checkpoints.restore(state(0)).state["w"], state(2)["w"]
         )
     assert_no_leftovers(disk)
     assert "Traceback" not in capfd.readouterr().err

@@ -149,7 +149,7 @@ def test_flip_mirrors_images_and_labels_together():
 def params_of(config, folder):
     with Checkpoints(folder / "checkpoints") as checkpoints:
         like = create_state(config, build_model(config))
-        restored = checkpoints.restore_latest(like)
+        restored = checkpoints.restore(like)
         return restored.step, jax.device_get(restored.state)
 
 
@@ -226,7 +226,7 @@ def test_a_signal_within_a_validation_saves_at_once(tiny_config, tmp_path):
     ]
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         like = create_state(tiny_config, build_model(tiny_config))
-        assert checkpoints.restore_best(like).step == 4
+        assert checkpoints.restore(like, best=True).step == 4
 
 
 def test_validation_gives_up_between_cases(tiny_config):

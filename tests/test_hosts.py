@@ -289,7 +289,7 @@ def wait_for_step(folder, step, processes):
 
 def params_of(config, folder):
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        restored = checkpoints.restore_latest(empty_state(config, build_model(config)))
+        restored = checkpoints.restore(empty_state(config, build_model(config)))
         return restored.step, jax.device_get(restored.state)
 
 

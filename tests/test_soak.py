@@ -67,7 +67,7 @@ def kept(config, folder):
     """Step and leaves of the latest and of the best checkpoint."""
     like = create_state(config, build_model(config))
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        found = checkpoints.restore_latest(like), checkpoints.restore_best(like)
+        found = checkpoints.restore(like), checkpoints.restore(like, best=True)
     return [(r.step, jax.tree.leaves(jax.device_get(r.state))) for r in found]
 
 

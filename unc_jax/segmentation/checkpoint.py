@@ -168,22 +168,6 @@ class Checkpoints:
             steps.insert(0, first)
         return steps
 
-    def restore_step(self, like: Any, step: int) -> Restored | None:
-        """Restores the checkpoint of one step; InputError if missing or damaged."""
-        return self._restore(like, [step])
-
-    def restore_latest(self, like: Any) -> Restored | None:
-        """Restores the newest checkpoint with a valid checksum, shaped like `like`.
-
-        A damaged one is skipped with a warning in favour of an older one. Returns None
-        if nothing was ever saved; raises InputError if all checkpoints are damaged.
-        """
-        return self._restore(like, self._order(best=False))
-
-    def restore_best(self, like: Any) -> Restored | None:
-        """Restores the checkpoint with the best validation Dice, else the latest."""
-        return self._restore(like, self._order(best=True))
-
     def _check_room(self, state: Any) -> None:
         if _is_remote(self.folder):
             return
@@ -195,10 +179,18 @@ class Checkpoints:
                 f"{needed / 1e6:.1f} MB needed; free some and run again to resume"
             )
 
-    def _restore(self, like: Any, steps: list[int]) -> Restored | None:
+    def restore(
+        self, like: Any, *, step: int | None = None, best: bool = False
+    ) -> Restored | None:
+        """Returns the newest checkpoint whose checksum holds, in the shapes of `like`.
+
+        A broken one is skipped with a warning in favour of an older one. best: that of
+        the best validation Dice comes first. step: that one and no other. None when
+        nothing was ever saved; InputError when nothing of it is whole.
+        """
+        reasons, steps = [], self._order(best=best) if step is None else [step]
         if not steps:
             return None
-        reasons = []
         for step in steps:
             restored, reason = None, "unreadable on another host"
             try:

@@ -64,7 +64,7 @@ def fit(
     folder = folder_of(workdir, config.train.checkpoints)
     with Checkpoints(folder) as checkpoints, _signals() as received:
         like = devices.replicate(empty_state(config, model))
-        restored = checkpoints.restore_latest(like)
+        restored = checkpoints.restore(like)
         if restored is None:
             state = devices.replicate(create_state(config, model))
         else:

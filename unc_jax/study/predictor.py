@@ -212,12 +212,8 @@ def _restore(config: Config, model: UNet3D, folder: Path, step: int | None) -> R
     with Checkpoints(where, read_only=True) as checkpoints:
         _check_network(config, checkpoints.started_under(), folder)
         like = devices.replicate(empty_state(config, model))
-        if step is not None:
-            restored = checkpoints.restore_step(like, step)
-        elif config.evaluate.checkpoint == "best":
-            restored = checkpoints.restore_best(like)
-        else:
-            restored = checkpoints.restore_latest(like)
+        best = config.evaluate.checkpoint == "best"
+        restored = checkpoints.restore(like, step=step, best=best)
     if restored is None:
         raise InputError(missing)
     return restored
