@@ -93,9 +93,9 @@ def barrier() -> None:
         multihost_utils.sync_global_devices("unc_jax")
 
 
-def broadcast(value: Any = None, *, source: int = 0) -> Any:
-    """Returns the JSON value of process `source`; values of the others are ignored."""
-    return all_gather(value if process_index() == source else None)[source]
+def broadcast(value: Any) -> Any:
+    """Returns the JSON value of the main process; what the others give is ignored."""
+    return all_gather(value if is_main() else None)[0]
 
 
 def all_gather(value: Any) -> list[Any]:

@@ -25,7 +25,8 @@ from unc_jax.errors import InputError
 
 ENDINGS = (".nii.gz", ".nii", ".hdr")
 _BLOCK_BYTES = 1 << 24
-_LONG_QUATERNION = 1.001  # largest length after rounding to three digits
+_LONG_QUATERNION = 1.001  # what rounding to three digits leaves
+_WHOLE = 1e-3  # of a label, off a whole number
 _LONGEST_SIDE = 32767  # int16 in the NIfTI-1 header that `write` makes
 
 
@@ -231,10 +232,10 @@ def _cast(block: np.ndarray, dtype: np.dtype, path: Path) -> np.ndarray:
     return values
 
 
-def _whole(values: np.ndarray, path: Path, tolerance: float = 1e-3) -> np.ndarray:
+def _whole(values: np.ndarray, path: Path) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         rounded = np.clip(np.rint(values), 0, 255)
-        wrong = ~(np.abs(values - rounded) <= tolerance)
+        wrong = ~(np.abs(values - rounded) <= _WHOLE)
     if wrong.any():
         raise InputError(f"{path}: label {values[wrong][0]} is not one of 0, 1, .. 255")
     return rounded

@@ -123,7 +123,6 @@ def draw_corners(
     patch_shape: Sequence[int],
     volume_shape: Sequence[int],
     foreground_fraction: float,
-    cases: Array | None = None,
 ) -> tuple[Array, Array]:
     """Draws the cases int32[b] and patch corners int32[b, 3] of one training step.
 
@@ -135,17 +134,13 @@ def draw_corners(
 
     Args:
       key: of purpose "patches".
-      step: index of the update; the result depends only on (key, step).
-      foreground: int16 (cases, m, 3), voxel coordinates, padded at the end.
-      foreground_counts: int32 (cases,), number of valid rows of the m.
-      batch: number of patches.
-      patch_shape, volume_shape: voxels (x, y, z).
-      foreground_fraction: share of patches centred on foreground.
-      cases: draw only from this many first cases; default all.
+      step: the update this batch belongs to; the result depends on (key, step) alone.
+      foreground: int16 (cases, m, 3), voxel coordinates, rows padded at the end.
+      foreground_counts: int32 (cases,), how many of the m rows hold.
+      batch, patch_shape, volume_shape, foreground_fraction: as named.
     """
-    drawn_from = foreground.shape[0] if cases is None else cases
     case_key, row_key, voxel_key = jax.random.split(jax.random.fold_in(key, step), 3)
-    case = jax.random.randint(case_key, (batch,), 0, drawn_from)
+    case = jax.random.randint(case_key, (batch,), 0, foreground.shape[0])
     count = foreground_counts[case]
     row = jax.random.randint(row_key, (batch,), 0, jnp.maximum(count, 1))
     on_foreground = foreground[case, row].astype(jnp.int32)

@@ -29,12 +29,11 @@ _FULL = tuple(
 
 
 class Restored(NamedTuple):
-    """A restored checkpoint with a valid checksum: step, state, SHA-256, config."""
+    """A checkpoint that passed its checksum: step, state, its digest."""
 
     step: int
     state: Any
     sha256: str
-    config: dict[str, Any]
 
 
 def folder_of(workdir: Path, elsewhere: str) -> epath.Path:
@@ -215,8 +214,7 @@ class Checkpoints:
         restored = self._manager.restore(step, args=args)
         if _digest(restored["state"]) != restored["meta"]["sha256"]:
             raise ValueError("its arrays do not match their checksum")
-        meta = restored["meta"]
-        return Restored(step, restored["state"], meta["sha256"], meta["config"])
+        return Restored(step, restored["state"], restored["meta"]["sha256"])
 
 
 def _is_remote(folder: epath.Path) -> bool:

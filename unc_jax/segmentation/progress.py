@@ -36,7 +36,7 @@ class Progress:
     ) -> None:
         self._name, self._total, self._unit = name, total, unit
         self._first, self._started = done, time.monotonic()
-        self._stream, self._shown, self._paused = stream, 0.0, 0.0
+        self._stream, self._shown = stream, 0.0
 
     def __call__(self, done: int, note: str = "") -> None:
         if not runtime.is_main():
