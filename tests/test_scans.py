@@ -4,7 +4,7 @@ import os
 import pytest
 
 from unc_jax.errors import InputError
-from unc_jax.review import own_files, scans
+from unc_jax.review import own_files, passed_over, scans
 from unc_jax.review.scans import safe_name
 
 UNREADABLE = "/proc/self/mem"
@@ -77,7 +77,7 @@ def test_every_file_passed_over_is_counted_and_named(tmp_path):
     found = scans.find_scans(folder)
     reasons = {
         reason: sorted(path.rpartition("/")[2] for path in paths)
-        for reason, paths in found.reasons().items()
+        for reason, paths in passed_over.reasons(found.passed_over).items()
     }
     assert reasons == {
         "a link to a folder": ["loop"],
@@ -90,7 +90,7 @@ def test_every_file_passed_over_is_counted_and_named(tmp_path):
     assert any(
         line.startswith("passed over 4 (neither NIfTI nor DICOM): ")
         and line.endswith("d.nrrd, ...")
-        for line in found.lines()
+        for line in passed_over.lines(found.passed_over)
     )
 
 
@@ -118,7 +118,9 @@ def test_refused_entries_of_a_set_are_named(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     found = scans.find_scans(tmp_path)
     assert [scan.case for scan in found.scans] == ["a"]
-    assert any("the case id 'b c'" in line for line in found.lines())
+    assert any(
+        "the case id 'b c'" in line for line in passed_over.lines(found.passed_over)
+    )
 
 
 def test_nested_folders_of_totalsegmentator(tmp_path):
@@ -129,7 +131,7 @@ def test_nested_folders_of_totalsegmentator(tmp_path):
     touch(tmp_path / "many", "one.nii", "two.nii")
     found = scans.find_scans(tmp_path)
     assert {scan.case for scan in found.scans} == {"s1", safe_name("s 2"), "s3"}
-    assert sorted(map(len, found.reasons().values())) == [2, 4]
+    assert sorted(map(len, passed_over.reasons(found.passed_over).values())) == [2, 4]
 
 
 def test_two_files_of_one_name_are_both_refused(tmp_path):
@@ -152,7 +154,7 @@ def test_a_finished_output_is_no_patient(tmp_path):
         tables.finish()
         found = scans.find_scans(folder)
         assert [scan.path for scan in found.scans] == [folder / "P1" / "portal.nii.gz"]
-    assert found.reasons()["an output"] == [str(folder / "out")]
+    assert passed_over.reasons(found.passed_over)["an output"] == [str(folder / "out")]
     touch(folder / "out" / "P7", "ct.nii.gz")  # one of the scans beside it
     assert len(find_scans(folder)) == 2
 

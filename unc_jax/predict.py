@@ -197,7 +197,7 @@ def _details(segmenter: Segmenter, request: Request, found: Found) -> dict[str, 
         "seed": segmenter.run.seed,
         "device": str(jax.devices()[0].device_kind),
         "sha256": {scan.case: scan.digest() for scan in found.scans},
-        "passed_over": found.reasons(),
+        "passed_over": passed_over.reasons(found.passed_over),
     }
 
 

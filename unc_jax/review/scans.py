@@ -70,14 +70,6 @@ class Found(NamedTuple):
     scans: tuple[Scan, ...]
     passed_over: tuple[PassedOver, ...]
 
-    def reasons(self) -> dict[str, list[str]]:
-        """Returns the files passed over by reason, in the order they were met."""
-        return passed_over.reasons(self.passed_over)
-
-    def lines(self) -> list[str]:
-        """Returns a line for each reason: how many files, and which are the first."""
-        return passed_over.lines(self.passed_over)
-
 
 def find_scans(source: Path) -> Found:
     """Returns all scans of `source`: a file, a set with dataset.json, or a folder.
@@ -122,7 +114,7 @@ def find_scans(source: Path) -> Found:
         problems = "; ".join(scan.problem for scan in result.scans[:_SHOWN])
         raise InputError(f"{source} holds no scan that can be read: {problems}")
     if not result.scans:
-        hint = "; ".join(result.lines()[:_SHOWN])
+        hint = "; ".join(passed_over.lines(passed)[:_SHOWN])
         kinds = ", ".join(ENDINGS)
         raise InputError(
             f"{source} holds no {kinds} or DICOM file; {hint}".rstrip("; ")
