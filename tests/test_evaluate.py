@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from folders import contents
 
 from unc_jax.data import nifti
 from unc_jax.errors import InputError
@@ -239,14 +240,6 @@ def test_rows_of_another_evaluation_are_kept_unless_asked(
         *("cases.csv", "evaluation.json"),
         *(f"panels/{case}.npz" for case in "def"),
     ]
-
-
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_rows_without_a_record_are_not_trusted(cohort, tmp_path):

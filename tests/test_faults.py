@@ -15,13 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from folders import state_of
 
 from unc_jax import predict, stages
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import Checkpoints
-from unc_jax.segmentation.models import build_model
-from unc_jax.segmentation.train import create_state
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS
 
@@ -65,12 +64,6 @@ def contents(folder):
 
 def assert_no_leftovers(folder):
     assert not [path for path in folder.rglob("*") if "tmp" in path.name]
-
-
-def params_of(config, folder):
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        restored = checkpoints.restore(create_state(config, build_model(config)))
-        return restored.step, jax.tree.leaves(jax.device_get(restored.state))
 
 
 @contextlib.contextmanager
@@ -132,7 +125,7 @@ def test_training_goes_on_when_there_is_room_again(tiny_config, tmp_path, disk):
         stages.train(tiny_config, cohort, folder)
     assert_no_leftovers(run)
     (step, resumed), (last, undisturbed) = (
-        params_of(tiny_config, folder) for folder in (run, tmp_path / "undisturbed")
+        state_of(tiny_config, folder) for folder in (run, tmp_path / "undisturbed")
     )
     assert step == last == tiny_config.train.steps
     jax.tree.map(np.testing.assert_array_equal, resumed, undisturbed)

@@ -4,13 +4,13 @@ import itertools
 import json
 import os
 import signal
-import time
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from folders import state_of, steps_saved, wait_for_step
 
 from unc_jax import stages
 from unc_jax.data import files
@@ -146,25 +146,6 @@ def test_flip_mirrors_images_and_labels_together():
     assert 0 < mirrored < 16
 
 
-def params_of(config, folder):
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        like = create_state(config, build_model(config))
-        restored = checkpoints.restore(like)
-        return restored.step, jax.device_get(restored.state)
-
-
-def wait_for_step(folder, step, process):
-    """Until a checkpoint of at least `step` is there; the process must still run."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        names = [p.name for p in (folder / "checkpoints").glob("step_????????")]
-        if any(int(name[5:]) >= step for name in names):
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError(f"no checkpoint of step {step}")
-
-
 def test_killed_and_resumed_is_bitwise_the_undisturbed_run(
     start_main, tiny_config, tmp_path
 ):
@@ -180,20 +161,20 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     stopped = start_main("--stage=train", **long)
-    wait_for_step(folder, max_step(folder) + 20, stopped)
+    wait_for_step(folder, max(steps_saved(folder)) + 20, stopped)
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=120)
     assert stopped.returncode == 128 + signal.SIGTERM
     assert "state saved" in errors
-    step = max_step(folder)
+    step = max(steps_saved(folder))
     train = tiny_config.train
     train.steps = train.validate_every_steps = step + 10
     train.checkpoint_every_steps = 10
     cohort = stages.prepare(tiny_config)
     for workdir in ("run", "undisturbed"):
         stages.train(tiny_config, cohort, tmp_path / workdir)
-    resumed = params_of(tiny_config, folder)
-    undisturbed = params_of(tiny_config, tmp_path / "undisturbed")
+    resumed = state_of(tiny_config, folder)
+    undisturbed = state_of(tiny_config, tmp_path / "undisturbed")
     assert resumed[0] == undisturbed[0] == step + 10
     assert_same_bits(resumed[1], undisturbed[1])
     steps = [
@@ -236,11 +217,6 @@ def test_validation_gives_up_between_cases(tiny_config):
     assert validate(variables, lambda: True) is None
     assert 0 <= validate(variables, lambda: asked.append(1)) <= 1
     assert len(asked) == len(cohort.split.validation)
-
-
-def max_step(folder):
-    names = [p.name for p in (folder / "checkpoints").glob("step_????????")]
-    return max(int(name[5:]) for name in names)
 
 
 def test_resuming_under_another_config_is_refused_with_the_difference():

@@ -14,12 +14,10 @@ import jax
 import numpy as np
 import pytest
 import test_evaluate as small
+from folders import state_of, steps_saved, wait_for_step
 
 from unc_jax import runtime
 from unc_jax.errors import InputError
-from unc_jax.segmentation.checkpoint import Checkpoints
-from unc_jax.segmentation.models import build_model
-from unc_jax.segmentation.train import empty_state
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
 
@@ -270,28 +268,6 @@ def test_a_process_on_its_own_takes_over_what_several_left(tmp_path):
     assert len(predict.asked) == 6
 
 
-def steps_saved(folder):
-    names = [p.name for p in (folder / "checkpoints").glob("step_????????")]
-    return [int(name[5:]) for name in names]
-
-
-def wait_for_step(folder, step, processes):
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        if any(saved >= step for saved in steps_saved(folder)):
-            return
-        for process in processes:
-            assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError(f"no checkpoint of step {step}")
-
-
-def params_of(config, folder):
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        restored = checkpoints.restore(empty_state(config, build_model(config)))
-        return restored.step, jax.device_get(restored.state)
-
-
 @pytest.fixture
 def start_all(start_main):
     """Starts all processes of a training run with a checkpoint every ten steps."""
@@ -312,7 +288,7 @@ def start_all(start_main):
 
 def stop_one(folder, processes):
     """SIGTERM to the second process; the step at which all stopped."""
-    wait_for_step(folder, 10, processes)
+    wait_for_step(folder, 10, *processes)
     processes[1].send_signal(signal.SIGTERM)
     codes, errors = ends(processes)
     assert codes == [128 + signal.SIGTERM] * COUNT, errors
@@ -340,7 +316,7 @@ def test_two_processes_stopped_killed_and_resumed_train_as_one(
     folder = tmp_path / "run"
     step = stop_one(folder, start_all())
     killed = start_all()
-    wait_for_step(folder, step + 20, killed)
+    wait_for_step(folder, step + 20, *killed)
     for process in killed:
         process.kill()
     ends(killed)
@@ -362,7 +338,7 @@ def test_two_processes_stopped_killed_and_resumed_train_as_one(
         ]
     )
     assert codes == [0], errors
-    together, single = (params_of(tiny_config, tmp_path / n) for n in ("run", "alone"))
+    together, single = (state_of(tiny_config, tmp_path / n) for n in ("run", "alone"))
     assert together[0] == single[0] == step
     for a, b in zip(*(jax.tree.leaves(s[1]) for s in (together, single)), strict=True):
         np.testing.assert_array_equal(a, b)

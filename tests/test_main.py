@@ -10,8 +10,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from folders import contents
 
-from tests.test_evaluate import contents
 from unc_jax import main, predict, stages
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table

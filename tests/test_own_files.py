@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from folders import contents
 from samples import write
 
 from unc_jax import predict, score
@@ -12,14 +13,6 @@ from unc_jax.errors import InputError
 from unc_jax.review import own_files
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS
-
-
-def contents(folder):
-    return {
-        path.relative_to(folder): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def review(run, source, output, *flags):
@@ -86,7 +79,7 @@ def test_an_output_among_the_scans_is_known_again(tiny_run, patients, tmp_path):
         assert row["d_pw"] == first[case]["d_pw"]
     again = contents(moved)
     assert again.keys() == made.keys()
-    assert all(again[p] == made[p] for p in made if p.name.endswith((".gz", ".png")))
+    assert all(again[p] == made[p] for p in made if p.endswith((".gz", ".png")))
     # Below another input it is neither scans nor hides any.
     assert review(tiny_run, tmp_path, tmp_path / "out", *flags) == 0
     told = json.loads((tmp_path / "out" / "run.json").read_text())

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+from folders import contents
 
 from unc_jax.data import parallel
 from unc_jax.data.phantom import draw_cohort
@@ -84,11 +85,3 @@ def test_a_cohort_is_the_same_from_several_processes(tmp_path, monkeypatch):
     )
     assert done == [(1, 2), (2, 2)]
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-
-
-def contents(folder):
-    return {
-        path.relative_to(folder): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }

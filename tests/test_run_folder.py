@@ -8,9 +8,9 @@ import signal
 
 import numpy as np
 import pytest
+from folders import contents
 
 import unc_jax
-from tests.test_evaluate import contents
 from unc_jax import stages
 from unc_jax.config import flat_config, from_flat
 from unc_jax.data import dataset, nifti

@@ -10,6 +10,7 @@ import sys
 import nibabel
 import numpy as np
 import pytest
+from folders import contents
 from samples import AFFINE, SHAPE, probability_maps, write, write_cases
 
 from unc_jax import score
@@ -543,14 +544,6 @@ def test_a_case_that_fails_now_keeps_no_old_mask(tmp_path, capsys):
     names = sorted((tmp_path / "s" / "a").iterdir())
     assert run(capsys, "--samples", tmp_path / "s", "--output", tmp_path / "s")[0] == 4
     assert sorted((tmp_path / "s" / "a").iterdir()) == names
-
-
-def contents(folder):
-    return {
-        path.relative_to(folder): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.mark.parametrize(
