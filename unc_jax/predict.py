@@ -37,7 +37,7 @@ from unc_jax.review.scans import Found, Scan
 from unc_jax.review.segment_case import Request
 from unc_jax.review.segment_scan import Segmenter, build_segmenter
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import run_folder
+from unc_jax.study import cases_table, run_folder
 from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import Run
 
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
             tables.begin()
         rows: list[Row] = []  # the main process writes the tables
         for row in _segmented(found.scans, segmenter, request, compared):
-            rows.append(worklist.with_verdict(row, worth))
+            rows.append(cases_table.with_warnings(row, *verdict.warnings(worth)))
             if runtime.is_main():
                 worklist.write_unfinished(output, rule.decide(rows, wanted, models))
         rows = rule.decide(_of_all_processes(rows), wanted, models)

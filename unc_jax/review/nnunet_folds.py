@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.study.cases_table import LEAKED, Row
+from unc_jax.study.cases_table import LEAKED, Row, with_warnings
 
 PATTERN = "fold_{sample}/{case}"
 _FILE = "splits_final.json"
@@ -42,5 +42,4 @@ def mark_leaked(row: Row, paths: Sequence[Path], training: Sequence[set[str]]) -
     if not seen:
         return row
     words = f"{len(seen)} of {len(paths)} folds were trained on it: {', '.join(seen)}"
-    said = filter(None, [str(row["warnings"]), f"{words}; they agree too well"])
-    return {**row, "warnings": "; ".join(said), "unlike": LEAKED}
+    return {**with_warnings(row, f"{words}; they agree too well"), "unlike": LEAKED}

@@ -62,8 +62,7 @@ class References:
                 raise InputError(self._problem)
             known = compare(mask, path, self.values, strict=self._folder is not None)
         except InputError as error:
-            words = filter(None, [str(row["warnings"]), f"no Dice: {error}"])
-            return {**row, "warnings": "; ".join(words)}
+            return cases_table.with_warnings(row, f"no Dice: {error}")
         return cases_table.new_row(REVIEW_COLUMNS, **{**row, **known})
 
     def files(self, scans: Sequence[Scan]) -> list[Path]:

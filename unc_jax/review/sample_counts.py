@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from unc_jax.study.cases_table import Row
+from unc_jax.study.cases_table import Row, with_warnings
 
 
 def warn_of_fewer(rows: Sequence[Row]) -> list[Row]:
@@ -22,7 +22,6 @@ def warn_of_fewer(rows: Sequence[Row]) -> list[Row]:
         ):
             return row
         words = f"has fewer samples than most cases: {own}, others up to {ordered[-1]}"
-        said = filter(None, [str(row["warnings"]), words])
-        return {**row, "warnings": "; ".join(said)}
+        return with_warnings(row, words)
 
     return [warned(row) for row in rows]

@@ -21,7 +21,6 @@ from unc_jax.review import (
     own_files,
     report,
     rule,
-    verdict,
 )
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
@@ -176,12 +175,6 @@ def is_of_the_disk(error: Exception, output: Path) -> bool:
     closed = error.errno in (errno.EACCES, errno.EPERM)
     of_a_case = os.access(output, os.W_OK) if closed else error.errno in _OF_A_CASE
     return ours and not of_a_case
-
-
-def with_verdict(row: Row, words: str) -> Row:
-    """Returns the row, with a warning if the verdict on the run is bad."""
-    said = filter(None, [str(row["warnings"]), *verdict.warnings(words)])
-    return {**row, "warnings": "; ".join(said)}
 
 
 def write_unfinished(output: Path, rows: Sequence[Row]) -> None:

@@ -186,6 +186,11 @@ def with_delivered_dice(rows: Sequence[Row]) -> list[Row]:
     return [{**row, "dice": row.get("dice_scan")} for row in rows]
 
 
+def with_warnings(row: Row, *more: str) -> Row:
+    """Returns a review's row with further warnings behind its own; "" is none."""
+    return {**row, "warnings": "; ".join(filter(None, [str(row["warnings"]), *more]))}
+
+
 def is_usable(row: Row) -> bool:
     """Tells whether the case has a segmentation and two samples or more."""
     return row["status"] == OK
