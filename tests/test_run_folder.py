@@ -1,6 +1,5 @@
 """A run folder says what was run: refused commands and readers leave it as it is."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -117,42 +116,15 @@ def test_a_network_of_another_fold_is_named(tiny_config, run):
         stages.evaluate_run(tiny_config, stages.prepare(tiny_config), run)
 
 
-def of_an_earlier_version(run, **fields):
-    """Rewrites the records as versions before evaluation.json held settings."""
-    stored = json.loads((run / "config.json").read_text())
-    for name in ("model.name", "data.split_seed", "data.phantom_seed"):
-        del stored[name]
-    stored |= {"evaluate.halo": [0, 0, 0], **fields}
-    record = json.loads((run / "evaluation.json").read_text())
-    groups = ("seed", "model.", "loss.", "train.", "evaluate.")
-    aside = ("evaluate.chunk", "evaluate.bootstrap", "evaluate.window_batch")
-    aside += ("train.checkpoints",)
-    kept = {k: v for k, v in stored.items() if k.startswith(groups) and k not in aside}
-    kept |= {"cohort": record["cohort"], "steps": record["steps"]}
-    text = json.dumps(kept, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    old = {"fingerprint": digest, "cohort": record["cohort"]}
+def test_rows_of_an_earlier_version_are_made_again(tiny_config, run):
+    """Its evaluation.json holds a digest in place of the settings."""
+    old = {"fingerprint": "aa", "cohort": stages.prepare(tiny_config).fingerprint}
     (run / "evaluation.json").write_text(json.dumps(old))
-    (run / "config.json").write_text(json.dumps(stored))
-
-
-def test_rows_of_an_earlier_version_are_finished(tiny_config, run):
-    of_an_earlier_version(run)
+    with pytest.raises(InputError, match="earlier version"):
+        check(tiny_config, run, {})
+    cohort = stages.prepare(tiny_config)
+    stages.evaluate_run(tiny_config, cohort, run, replace=True)
     check(tiny_config, run, {})
-    rows = (run / "cases.csv").read_bytes()
-    stages.evaluate_run(tiny_config, stages.prepare(tiny_config), run)
-    assert (run / "cases.csv").read_bytes() == rows
-    # Now the record says it all.
-    assert len(json.loads((run / "evaluation.json").read_text())["checkpoints"]) == 1
-    with pytest.raises(InputError, match=r"evaluate\.samples: 4 -> 3"):
-        check(tiny_config, run, {"evaluate.samples": 3})
-
-
-def test_an_earlier_version_overwrote_the_config(tiny_config, run):
-    of_an_earlier_version(run)
-    edit(run / "config.json", **{"evaluate.samples": 3})  # by a command it refused
-    with pytest.raises(InputError, match="earlier version, under other settings"):
-        check(tiny_config, run, {"evaluate.samples": 3})
 
 
 def test_seeds_of_an_earlier_version_are_the_runs(tmp_path):

@@ -5,15 +5,13 @@ cases.csv and removed, so that cases.csv always belongs to a finished evaluation
 evaluation.json records the settings, data and weights that the rows were made with.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from unc_jax import runtime
-from unc_jax.config import differences, upgrade
+from unc_jax.config import differences
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
@@ -44,7 +42,7 @@ def check_rows(directory: Path, made_with: dict[str, Any]) -> None:
     if not has_rows(directory):
         return
     try:
-        changed = _differences(directory, _record(directory), made_with)
+        changed = _differences(_record(directory), made_with)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         changed = [f"{_RECORD} does not say by what"]
     if changed:
@@ -133,19 +131,14 @@ def _open(directory: Path, made_with: dict[str, Any], *, replace: bool) -> Rows:
     return {str(row["case"]): row for row in _read(table)} if table.exists() else {}
 
 
-def _differences(
-    directory: Path, stored: dict[str, Any], made_with: dict[str, Any]
-) -> list[str]:
-    settings = stored.get("settings")
-    if settings is None:
-        settings = _settings_before(directory, stored, made_with)
-    if settings is None:
-        return ["by an earlier version, under other settings or weights"]
+def _differences(stored: dict[str, Any], made_with: dict[str, Any]) -> list[str]:
+    if "settings" not in stored:
+        return ["by an earlier version, which did not say under what settings"]
     weights = made_with["checkpoints"] and stored.get("checkpoints")
     if weights and weights != made_with["checkpoints"]:
         return [f"weights: {_weights(stored)} -> {_weights(made_with)}"]
     return differences(
-        {**settings, "cohort": stored["cohort"]},
+        {**stored["settings"], "cohort": stored["cohort"]},
         {**made_with["settings"], "cohort": made_with["cohort"]},
     )
 
@@ -153,25 +146,6 @@ def _differences(
 def _weights(record: dict[str, Any]) -> str:
     pairs = zip(record["steps"], record["checkpoints"], strict=True)
     return ", ".join(f"step {step} ({digest[:8]})" for step, digest in pairs)
-
-
-def _settings_before(
-    directory: Path, stored: dict[str, Any], made_with: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Returns the settings of a folder whose evaluation.json holds but their digest.
-
-    They are those of config.json, if it has that digest; else None.
-    """
-    fields = files.read_json(directory / "config.json")
-    groups = ("seed", "model.", "loss.", "train.", "evaluate.")
-    aside = (*WITHOUT_EFFECT, "train.checkpoints")
-    kept = {k: v for k, v in fields.items() if k.startswith(groups) and k not in aside}
-    content = {**kept, "cohort": stored["cohort"], "steps": made_with["steps"]}
-    text = json.dumps(content, sort_keys=True)
-    if hashlib.sha256(text.encode()).hexdigest() != stored["fingerprint"]:
-        return None
-    names = made_with["settings"].keys()
-    return {name: value for name, value in upgrade(fields).items() if name in names}
 
 
 def _read(path: Path) -> list[Row]:
