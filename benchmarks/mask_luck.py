@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from unc_jax.config import read_config
 from unc_jax.data.cohort import open_cohort
 from unc_jax.keys import key_for
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study.metrics import dice
 from unc_jax.study.predictor import chunk_of, load_predictor, window_shape
+from unc_jax.study.run_folder import read_config
 from unc_jax.study.tables import Table, markdown
 from unc_jax.uncertainty.measures import (
     MEASURES,
@@ -34,7 +34,7 @@ DRAWS = (0, 1)
 
 def measured(run: Path, cohort: Path) -> dict[str, np.ndarray]:
     """Returns per scope (draws, cases, 1 + 2 measures): Dice, values, errors."""
-    config, prepared = read_config(run / "config.json"), open_cohort(cohort)
+    config, prepared = read_config(run), open_cohort(cohort)
     shape = prepared.images.shape[1:]
     predictor, evaluation = load_predictor(config, run, shape), config.evaluate
     cases = (*prepared.split.validation, *prepared.split.test)

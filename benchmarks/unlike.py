@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from unc_jax.config import read_config
 from unc_jax.data import nifti
 from unc_jax.data.geometry import Geometry
 from unc_jax.errors import InputError
@@ -73,7 +72,7 @@ def judged(run: Path, task: Path, data: Path) -> dict[str, list[tuple[bool, bool
     recipe, known = prepare_scan.preparation_of(opened), novelty.of_run(opened)
     if known is None:
         raise InputError(f"{run} has no features; evaluate it again")
-    predictor = load_predictor(read_config(run / "config.json"), run, recipe.shape)
+    predictor = load_predictor(run_folder.read_config(run), run, recipe.shape)
     found: dict[str, list[tuple[bool, bool]]] = {}
     for kind, image, geometry in scans(run, task, data):
         prepared = prepare_scan.prepare_scan(np.asfortranarray(image), geometry, recipe)

@@ -1,13 +1,11 @@
 import importlib
-import json
-import math
 from pathlib import Path
 
 import pytest
 
 from configs import base, hippocampus, liver_mr
 from unc_jax.check_config import check_config
-from unc_jax.config import flat_config, read_config
+from unc_jax.config import flat_config, from_flat
 from unc_jax.data.split import make_split
 from unc_jax.errors import InputError
 from unc_jax.review.quality import greatest_level
@@ -166,6 +164,4 @@ def test_a_run_of_an_earlier_version_is_read_as_the_same_run(tmp_path):
         *("data.split_seed", "data.phantom_seed", "data.fold", "data.folds"),
     ):
         del stored[name]
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(stored))
-    assert flat_config(read_config(path)) == flat_config(base.get_config())
+    assert flat_config(from_flat(stored, tmp_path)) == flat_config(base.get_config())

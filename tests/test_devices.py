@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unc_jax import stages
-from unc_jax.config import flat_config, read_config
+from unc_jax.config import flat_config, from_flat
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.keys import key_for
@@ -85,7 +85,8 @@ def in_eight(task, *paths):
 
 def save_results(config_file, output):
     assert jax.device_count() == COUNT
-    np.savez(output, **results_of(read_config(Path(config_file))))
+    config = from_flat(files.read_json(Path(config_file)), config_file)
+    np.savez(output, **results_of(config))
 
 
 def test_eight_devices_train_and_sample_as_one_does(config, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import unc_jax
-from unc_jax.config import FORMAT, read_config
+from unc_jax.config import FORMAT
 from unc_jax.errors import InputError
 from unc_jax.segmentation.resume import check_resumable
 from unc_jax.study import run_folder
@@ -76,7 +76,7 @@ def test_folders_of_this_and_of_older_formats_open(run):
     older = run_folder.open_run(run)
     assert older == of_now
     assert "format" not in older.config
-    check_resumable(read_config(run / "config.json"), None, run)
+    check_resumable(run_folder.read_config(run), None, run)
 
 
 @pytest.mark.parametrize("value", [FORMAT + 1, "2", [1]])
@@ -84,7 +84,7 @@ def test_a_newer_format_is_refused_in_one_line(run, value):
     set_format(run, value)
     for reader in (
         lambda: run_folder.open_run(run),
-        lambda: read_config(run / "config.json"),
+        lambda: run_folder.read_config(run),
         lambda: unc_jax.load_run(run),
     ):
         with pytest.raises(InputError, match="newer than this version") as raised:
@@ -94,7 +94,7 @@ def test_a_newer_format_is_refused_in_one_line(run, value):
 
 
 def test_a_training_of_a_newer_format_is_not_gone_on_with(run):
-    config = read_config(run / "config.json")
+    config = run_folder.read_config(run)
     path = run / "checkpoints" / "step_00000600" / "meta" / "metadata"
     meta = json.loads(path.read_text())
     meta["config"]["format"] = FORMAT + 1

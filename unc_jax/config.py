@@ -63,25 +63,6 @@ def check_format(fields: dict[str, Any], path: object) -> None:
         )
 
 
-def read_config(path: Path) -> Config:
-    """Reads a run's config.json; missing fields get defaults, lists become tuples.
-
-    Raises InputError when the file is missing or not a config of this version.
-    """
-    if path.exists() and not path.is_file():  # a pipe would never end
-        raise InputError(f"{path}: no file, but a folder, a pipe or a device")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"no {path}: its folder is not a run of unc_jax.main"
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is no config of this version: {reason}") from None
-    return from_flat(fields, path)
-
-
 def from_flat(fields: dict[str, Any], path: Path) -> Config:
     """Returns the config of stored fields; missing fields get their defaults.
 

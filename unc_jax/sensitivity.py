@@ -18,7 +18,7 @@ from typing import Any
 from unc_jax import stages
 from unc_jax.check_config import check_config
 from unc_jax.cli import Parser, run_command
-from unc_jax.config import Config, flat_config, from_flat
+from unc_jax.config import Config, flat_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
@@ -31,9 +31,7 @@ from unc_jax.study.variants import Variant
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates every variant and writes the table; returns the exit code."""
-    config = from_flat(
-        run_folder.read_fields(arguments.run), arguments.run / "config.json"
-    )
+    config = run_folder.read_config(arguments.run)
     members = [str(folder) for folder in arguments.members]
     listed = variants.variants(flat_config(config), members)
     groups = list(dict.fromkeys(one.group for one in listed if one.fields))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unc_jax.config import check_format, upgrade
+from unc_jax.config import Config, check_format, from_flat, upgrade
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
@@ -143,6 +143,11 @@ def read_fields(path: Path) -> dict[str, Any]:
     if (path / "checkpoints").is_dir():
         fields["train.checkpoints"] = ""
     return fields
+
+
+def read_config(path: Path) -> Config:
+    """Reads the config of a run, the fields of `read_fields` over the defaults."""
+    return from_flat(read_fields(path), path / "config.json")
 
 
 def evaluated_steps(path: Path) -> list[int]:
