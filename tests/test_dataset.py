@@ -199,12 +199,12 @@ def test_unfit_nnunet_folder_is_refused(tmp_path, fields, message):
     ("content", "message"),
     [
         (None, "no such file; give the folder"),
-        (b"{'training'", "not readable as JSON"),
+        (b"{'training'", "cannot be read as JSON"),
         (
             b'{"name": "\xe9", "labels": {"1": "a"}, "training": [1]}',
-            "not readable as JSON",
+            "cannot be read as JSON",
         ),
-        (b"[" * 100_000, "not readable as JSON"),
+        (b"[" * 100_000, "cannot be read as JSON"),
         (b"[1]", "one JSON object"),
         (b'{"training": [{}]}', '"labels" must map'),
         (b'{"labels": {"one": "liver"}, "training": [{}]}', '"labels" must map'),

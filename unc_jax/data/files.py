@@ -64,8 +64,21 @@ def regular(path: Path) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file; raises OSError or ValueError if that fails."""
-    return json.loads(regular(path).read_text(encoding="utf-8-sig"))
+    """Reads a JSON file; InputError, naming it, for anything else."""
+    regular(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as JSON ({cause})") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; InputError, naming the file, for anything else."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold one JSON object")
+    return content
 
 
 def write_text(path: Path, text: str) -> None:

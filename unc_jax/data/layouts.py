@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unc_jax.data.files import read_json
+from unc_jax.data.files import read_object
 from unc_jax.data.nifti import ENDINGS
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
@@ -35,21 +35,14 @@ def read_index(root: Path) -> dict[str, Any]:
     Raises InputError when neither exists, or the file is not a JSON object.
     """
     file = root / "dataset.json"
-    if not file.exists() and (nested := _nested(root)):
+    if file.exists():
+        return read_object(file)
+    if nested := _nested(root):
         return nested
-    try:
-        content = read_json(file)
-    except FileNotFoundError:
-        raise InputError(
-            f"{file}: no such file; give the folder of a data set, like Task03_Liver, "
-            "or of CASE/ct.nii.gz beside CASE/segmentations/liver.nii.gz"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(f"{file}: not readable as JSON ({cause})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: must hold one JSON object")
-    return content
+    raise InputError(
+        f"{file}: no such file; give the folder of a data set, like Task03_Liver, "
+        "or of CASE/ct.nii.gz beside CASE/segmentations/liver.nii.gz"
+    )
 
 
 def list_entries(content: dict[str, Any], file: Path) -> list[Entry]:

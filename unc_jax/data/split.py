@@ -89,11 +89,7 @@ def read_split(path: Path, case_ids: Iterable[str]) -> Split:
     the file is missing or not of this form, a part is empty, or a case is listed twice
     or is not among `case_ids`.
     """
-    try:
-        content = read_json(Path(path))
-    except (OSError, ValueError, RecursionError) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(f"split file {path} cannot be read ({cause})") from None
+    content = read_json(Path(path))
     if not isinstance(content, dict) or set(content) != set(_PARTS):
         raise InputError(
             f"split file {path} must hold exactly the lists {_listed(_PARTS)}"

@@ -20,9 +20,8 @@ def read_training(folder: Path) -> list[set[str]]:
     if not path.exists():
         return []
     try:
-        splits = files.read_json(path)
-        return [set(map(str, split["train"])) for split in splits]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return [set(map(str, split["train"])) for split in files.read_json(path)]
+    except (InputError, KeyError, TypeError):
         raise InputError(
             f'{path}: not a list of {{"train": [cases], "val": [cases]}}; copy it again'
         ) from None

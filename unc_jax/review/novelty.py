@@ -18,7 +18,6 @@ from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.parallel import in_order
 from unc_jax.errors import InputError
-from unc_jax.study import run_folder
 from unc_jax.study.run_folder import Run
 
 
@@ -74,7 +73,7 @@ def store_features(
     features_of: maps a prepared image, float32 (x, y, z), to features (c,).
     """
     path = workdir / "features.json"
-    if path.exists() and run_folder.read_object(path).get("made_with") == made_with:
+    if path.exists() and files.read_object(path).get("made_with") == made_with:
         return
     content: dict[str, Any] = {"made_with": made_with}
 

@@ -206,7 +206,7 @@ def _object_with(key: str, kind: type, path: Path) -> dict[str, Any]:
     """Reads a JSON object that has `key`; {} for anything else."""
     try:
         content = files.read_json(path)
-    except (OSError, ValueError, RecursionError):
+    except InputError:
         return {}
     good = isinstance(content, dict) and isinstance(content.get(key), kind)
     return content if good else {}

@@ -10,11 +10,9 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import by_structure, case_groups, predicted_dice, rule
 from unc_jax.review.page import Picture, read_picture, write_page
@@ -90,14 +88,10 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
     table: the run's row beside the paper's, a table of `study.tables`. A figure that is
     missing is left out. Raises InputError when there is no summary.json.
     """
-    try:
-        summary = files.read_json(run / "summary.json")
-    except (FileNotFoundError, ValueError) as error:
-        cause = f"no JSON ({error})" if isinstance(error, ValueError) else "missing"
-        raise InputError(
-            f"{run / 'summary.json'}: {cause}; evaluate the run first"
-        ) from None
-    review = _read_if_there(run / "review.json")
+    summary = run_folder.read_if_there(run / "summary.json")
+    if summary is None:
+        raise InputError(f"{run / 'summary.json'}: missing; evaluate the run first")
+    review = run_folder.read_if_there(run / "review.json") or {}
     try:
         settings = run_folder.read_fields(run)
     except InputError:
@@ -153,13 +147,6 @@ def versions() -> dict[str, str]:
             found[package] = "not installed"
     made = time.strftime("%Y-%m-%d %H:%M")
     return {**found, "python": platform.python_version(), "made": made}
-
-
-def _read_if_there(path: Path) -> dict[str, Any]:
-    try:
-        return files.read_json(path)
-    except (FileNotFoundError, ValueError):
-        return {}
 
 
 def _picture_of(pictures: Path, row: Row) -> Picture | None:

@@ -97,11 +97,7 @@ def read_names(file: Path) -> Names:
 
     Raises InputError that names the file when it cannot be read.
     """
-    try:
-        content = files.read_json(file)
-    except (OSError, ValueError, RecursionError) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(f"--names {file}: not readable as JSON ({cause})") from None
+    content = files.read_json(file)
     listed = content.get("labels", content) if isinstance(content, dict) else None
     return label_names.read_names(listed, file)
 

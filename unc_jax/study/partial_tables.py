@@ -103,7 +103,7 @@ def join_rows(directory: Path, rows: Rows, own: Rows, order: Iterable[str]) -> R
 def _record(directory: Path) -> Any:
     try:
         return files.read_json(directory / _RECORD)
-    except (OSError, ValueError):
+    except InputError:
         return None
 
 

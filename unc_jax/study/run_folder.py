@@ -115,7 +115,7 @@ def open_run(path: Path) -> Run:
     config = read_fields(path)
     _check_config(config, path / "config.json")
     evaluation, voxels, preparation, features = (
-        _read_if_there(path / f"{name}.json")
+        read_if_there(path / f"{name}.json")
         for name in ("evaluation", "voxels", "preparation", "features")
     )
     seeds, members = (evaluation or {}).get("seeds"), config.get("evaluate.members")
@@ -134,10 +134,10 @@ def read_fields(path: Path) -> dict[str, Any]:
     Checkpoints in the run folder have precedence over train.checkpoints, because the
     folder may have been copied from another machine.
     """
-    stored = read_object(path / "config.json")
+    stored = files.read_object(path / "config.json")
     check_format(stored, path / "config.json")
     fields = upgrade(stored)
-    settings = (_read_if_there(path / "evaluation.json") or {}).get("settings", {})
+    settings = (read_if_there(path / "evaluation.json") or {}).get("settings", {})
     if isinstance(settings, dict):
         fields |= {k: v for k, v in settings.items() if k.startswith("evaluate.")}
     if (path / "checkpoints").is_dir():
@@ -151,8 +151,8 @@ def read_config(path: Path) -> Config:
 
 
 def evaluated_steps(path: Path) -> list[int]:
-    """Returns the steps of the checkpoints that made the rows; [] if unknown."""
-    steps = (_read_if_there(path / "evaluation.json") or {}).get("steps", [])
+    """Returns the steps of the checkpoints that the rows were made with, if known."""
+    steps = (read_if_there(path / "evaluation.json") or {}).get("steps", [])
     if not isinstance(steps, list) or not all(isinstance(one, int) for one in steps):
         raise InputError(
             f"{path / 'evaluation.json'}: steps are {steps!r}, not whole numbers"
@@ -278,19 +278,6 @@ def _check_config(config: dict[str, Any], path: Path) -> None:
         )
 
 
-def _read_if_there(path: Path) -> dict[str, Any] | None:
-    return read_object(path) if path.exists() else None
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; InputError names the file."""
-    try:
-        content = files.read_json(path)
-    except (OSError, ValueError, RecursionError) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: cannot be read ({cause}); evaluate the run again"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold one JSON object")
-    return content
+def read_if_there(path: Path) -> dict[str, Any] | None:
+    """Reads a JSON object, None without the file; InputError names a broken one."""
+    return files.read_object(path) if path.exists() else None

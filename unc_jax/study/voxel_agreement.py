@@ -16,7 +16,7 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.study import metrics, statistics
 from unc_jax.study.distances import NEAR_VOXELS, near_boundary
-from unc_jax.study.run_folder import read_object
+from unc_jax.study.run_folder import read_if_there
 from unc_jax.study.tables import Table, number
 from unc_jax.uncertainty.prediction import Prediction
 
@@ -111,8 +111,8 @@ def collect(folder: Path, cases: Sequence[str]) -> dict[str, Any] | None:
     "tallies": sums over the cases, by probability and place; "raters": by case, for
     those that have several; "cases": the number of cases summed.
     """
-    paths = {case: folder / f"{case}.json" for case in cases}
-    found = {case: read_object(path) for case, path in paths.items() if path.exists()}
+    each = ((case, read_if_there(folder / f"{case}.json")) for case in cases)
+    found = {case: one for case, one in each if one}
     if not found:
         return None
     return add(
