@@ -125,6 +125,11 @@ def open_cohort(path: Path) -> Cohort:
     )
 
 
+def read_image(cohort: Cohort, case: str) -> np.ndarray:
+    """Reads the image of a case, float32 (x, y, z)."""
+    return np.asarray(cohort.images[cohort.ids.index(case)], np.float32)
+
+
 def _cases(source: Task, split: Split) -> list[Case]:
     """Returns the split's cases in the order of the task."""
     chosen = {case for part in split for case in part}

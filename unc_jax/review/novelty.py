@@ -7,6 +7,7 @@ ones, the bound of Dice is not calibrated for the scan. RUN/features.json holds 
 features of training and validation cases.
 """
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.data import files
-from unc_jax.data.cohort import Cohort
+from unc_jax.data.cohort import Cohort, read_image
 from unc_jax.data.parallel import in_order
 from unc_jax.errors import InputError
 from unc_jax.study.run_folder import Run
@@ -77,10 +78,8 @@ def store_features(
         return
     content: dict[str, Any] = {"made_with": made_with}
 
-    def read(case: str) -> np.ndarray:
-        return np.asarray(cohort.images[cohort.ids.index(case)], np.float32)
-
-    with ThreadPoolExecutor(1) as pool:  # reads while the device computes
+    read = functools.partial(read_image, cohort)
+    with ThreadPoolExecutor(1) as pool:  # reads while the device is at work
         for split in ("train", "validation"):
             images = in_order(pool, read, getattr(cohort.split, split), ahead=1)
             content[split] = [features_of(image).tolist() for image in images]

@@ -14,8 +14,8 @@ A case that raises, or whose probabilities are not finite, gets the status
 "failed: reason" and no numbers, and is tried again next time.
 """
 
+import functools
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +26,7 @@ from absl import logging
 
 from unc_jax import runtime
 from unc_jax.data import parallel
-from unc_jax.data.cohort import Cohort
+from unc_jax.data.cohort import Cohort, read_image
 from unc_jax.errors import InputError, counted
 from unc_jax.study import cases_table, delivered, metrics, partial_tables
 from unc_jax.study.behind import Behind
@@ -106,11 +106,10 @@ def evaluate_cases(
         Behind(_LAG) as behind,
     ):
         measure = _Measuring(cohort, directory, beside, on_prediction).measure
-        ahead = deque(beside.submit(_read, cohort, case) for case in share[:1])
-        for case, *following in (share[i : i + 2] for i in range(len(share))):
-            image = ahead.popleft().result()
+        read = functools.partial(read_image, cohort)
+        images = parallel.in_order(beside, read, share, ahead=1)
+        for case, image in zip(share, images, strict=True):
             reference = beside.submit(reference_of, case)
-            ahead.extend(beside.submit(_read, cohort, one) for one in following)
             segmented = _segment(predict, image, cohort.ids.index(case), case)
             if segmented.prediction is not None:
                 varied = varied or not segmented.prediction.identical
@@ -155,10 +154,6 @@ class _Measuring(NamedTuple):
                 self.on_prediction(index, prediction)
             row |= of_scan.result()
         return row
-
-
-def _read(cohort: Cohort, case: str) -> np.ndarray:
-    return np.asarray(cohort.images[cohort.ids.index(case)], np.float32)
 
 
 def _segment(predict: Predict, image: np.ndarray, index: int, case: str) -> _Segmented:

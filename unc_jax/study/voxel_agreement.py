@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from unc_jax.data import files, prepare_case, preprocess
-from unc_jax.data.cohort import Cohort
+from unc_jax.data.cohort import Cohort, read_image
 from unc_jax.errors import InputError
 from unc_jax.study import metrics, statistics
 from unc_jax.study.distances import NEAR_VOXELS, near_boundary
@@ -89,7 +89,7 @@ def build_assessment(
             return
         with ThreadPoolExecutor(1) as beside:  # runs while `single` uses the device
             compared = beside.submit(compare, index, prediction)
-            once = single(np.asarray(prepared.images[index], np.float32))
+            once = single(read_image(prepared, case))
             found: dict = assess(prediction.mean, once, prepared.labels[index])
             found["raters"] = compared.result()
         files.write_json(folder / f"{case}.json", found)
