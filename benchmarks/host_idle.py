@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks.gpu import kernels
 from benchmarks.peers.contender import cohort
 from benchmarks.peers.ours_training import resident_feed
 
@@ -54,16 +55,8 @@ def main() -> None:
 
 def busy_intervals(path: str) -> np.ndarray:
     """(n, 2) begin and end of every operation on the device, seconds."""
-    planes = jax.profiler.ProfileData.from_file(path).planes
-    events = (
-        event
-        for plane in planes
-        for line in plane.lines
-        for event in line.events
-        if any(name == "hlo_op" for name, _ in event.stats)
-    )
-    times = [(e.start_ns, e.start_ns + e.duration_ns) for e in events]
-    return np.array(times) / 1e9
+    events = kernels.events(jax.profiler.ProfileData.from_file(path))
+    return np.array([(start, start + length) for _, start, length in events]) / 1e3
 
 
 def waiting(intervals: np.ndarray) -> tuple[float, float, float]:

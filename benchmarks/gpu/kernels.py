@@ -26,15 +26,15 @@ def profiled(task: Task, arguments: dict[str, Any]) -> Callable[[], dict[str, An
             with jax.profiler.trace(folder):
                 run()
             trace = sorted(Path(folder).rglob("*.xplane.pb"))[-1]
-            events = list(_events(jax.profiler.ProfileData.from_file(str(trace))))
+            found = list(events(jax.profiler.ProfileData.from_file(str(trace))))
         time = collections.defaultdict(float)
         number = collections.Counter()
-        for name, _, duration in events:
+        for name, _, duration in found:
             time[name] += duration
             number[name] += 1
         longest = sorted(time.items(), key=lambda one: -one[1])[:_KEPT]
-        first = min((start for _, start, _ in events), default=0)
-        last = max((start + length for _, start, length in events), default=0)
+        first = min((start for _, start, _ in found), default=0)
+        last = max((start + length for _, start, length in found), default=0)
         return {
             "kernels": [[name, ms, number[name]] for name, ms in longest],
             "busy_ms": sum(time.values()),
@@ -44,7 +44,7 @@ def profiled(task: Task, arguments: dict[str, Any]) -> Callable[[], dict[str, An
     return traced
 
 
-def _events(data: Any) -> Iterator[tuple[str, float, float]]:
+def events(data: Any) -> Iterator[tuple[str, float, float]]:
     """Name, start and duration in ms of what ran on a GPU's streams, or else of XLA's
     operations on a CPU."""
     planes = list(data.planes)

@@ -49,14 +49,14 @@ def appraise(dice: ArrayLike, flagged: ArrayLike, target_dice: float) -> dict[st
         "target_dice": target_dice,
         "failures": failures,
         "few_failures": failures < FEWEST_FAILURES,
-        "sensitivity": _mean(flagged[failure]),
+        "sensitivity": statistics.mean(flagged[failure]),
         "sensitivity_ci95": clopper_pearson(found, failures),
         "flagged": len(dice) - kept,
-        "saved": _mean(~flagged),
-        "dice_all": _mean(dice),
-        "dice_kept": _mean(dice[~flagged]),
-        "dice_kept_random": _mean(dice) if kept else None,
-        "dice_kept_oracle": _mean(np.sort(dice)[len(dice) - kept :]),
+        "saved": statistics.mean(~flagged),
+        "dice_all": statistics.mean(dice),
+        "dice_kept": statistics.mean(dice[~flagged]),
+        "dice_kept_random": statistics.mean(dice) if kept else None,
+        "dice_kept_oracle": statistics.mean(np.sort(dice)[len(dice) - kept :]),
     }
 
 
@@ -77,7 +77,7 @@ def worst_found(dice: ArrayLike, flagged: ArrayLike) -> dict[str, Any]:
         "worst": count,
         "found": int(flagged[lowest].sum()),
         "found_by_chance": count**2 / len(dice) if len(dice) else None,
-        "dice_flagged": _mean(dice[flagged]),
+        "dice_flagged": statistics.mean(dice[flagged]),
     }
 
 
@@ -236,7 +236,3 @@ def _sensitivity_words(found: dict[str, Any]) -> str:
         f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %; by chance "
         f"{100 * found['flagged'] / found['n']:.0f} %)."
     )
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
