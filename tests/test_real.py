@@ -17,6 +17,8 @@ from unc_jax.data import dataset, prepare_case
 from unc_jax.data.preprocess import zscore
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.train import create_state, variables_of
+from unc_jax.study import cases_table
+from unc_jax.study.cases_table import REVIEW_COLUMNS
 from unc_jax.uncertainty.sampling import build_monte_carlo
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -74,15 +76,15 @@ def test_ten_samples_over_a_whole_scan_at_256(real_data):
     assert not prediction.identical
 
 
-def test_demo_model_finds_livers_in_real_ct(real_data):
+def test_demo_model_finds_livers_in_real_ct(real_data, tmp_path):
     run = _ROOT / "runs" / "demo"
     if not (run / "summary.json").exists():
         pytest.skip("no runs/demo: run launch/demo.sh first")
-    printed = _run(
-        *("benchmarks/real_ct.py", "--run", str(run)),
-        *(str(real_data / name) for name in ("Task03_Liver_sample", "Liver_3mm")),
-    )
-    rows = [line.split("|") for line in printed.splitlines()[2:]]
-    scores = [float(row[2]) for row in rows if row[2].strip() != "-"]
+    scores = []
+    for name in ("Task03_Liver_sample", "Liver_3mm"):
+        flags = ("--input", str(real_data / name), "--output", str(tmp_path / name))
+        _run("-m", "unc_jax.predict", "--run", str(run), *flags)
+        rows = cases_table.read_rows(tmp_path / name / "cases.csv", REVIEW_COLUMNS)
+        scores += [row["dice"] for row in rows if row["dice"] is not None]
     assert len(scores) >= 2
     assert all(0.6 <= score <= 1 for score in scores), scores
