@@ -82,16 +82,12 @@ SYNTHETIC_SCANS = ("--cases", "131", "--seed", "0", "--size", "96,96,64")
 
 
 def setup_commands(options: argparse.Namespace) -> list[list[str]]:
-    """Data, one split for all runs, and one preparation per target and fold."""
-    python, root = options.python, _root(options)
+    """Data, and one preparation per target and fold; all runs draw one split."""
     commands = []
     if not options.data_root:
-        draw = [python, "-m", "unc_jax.data.phantom", "--output", root]
+        draw = [options.python, "-m", "unc_jax.data.phantom", "--output"]
         livers = ["--livers", options.livers] if options.livers else []
-        commands.append([*draw, *SYNTHETIC_SCANS, *livers])
-    if options.organ not in FOLDS:
-        split = [python, "-m", "launch.split", root, "--output", _split(options)]
-        commands.append(split)
+        commands.append([*draw, _root(options), *SYNTHETIC_SCANS, *livers])
     for models in _by_target(options).values():
         for fold in _folds(options):
             first = _run_command(models[0], fold, options, seed=options.seeds[0])
@@ -162,9 +158,7 @@ def _run_command(
     model: str, fold: int | None, options: argparse.Namespace, *, seed: int
 ) -> list[str]:
     fields = {"data.root": _root(options)}
-    if fold is None:
-        fields["data.split_file"] = _split(options)
-    else:
+    if fold is not None:
         fields |= {"data.fold": str(fold), "data.folds": str(FOLDS[options.organ])}
     fields |= {"data.prepared": f"{options.runs}/prepared", "seed": str(seed)}
     if not options.data_root:
@@ -189,10 +183,6 @@ def _workdir(
 
 def _root(options: argparse.Namespace) -> str:
     return options.data_root or f"{options.runs}/synthetic"
-
-
-def _split(options: argparse.Namespace) -> str:
-    return f"{options.runs}/split.json"
 
 
 STAGES = {"setup": setup_commands, "runs": run_commands, "compare": compare_commands}

@@ -58,7 +58,7 @@ TOY = {
 TOY_PATCH = {"large": "(16, 16, 8)", "small": "(8, 8, 8)"}
 SIZES = {False: "256,256,200", True: "32,32,16"}
 # Seconds, until they were measured: 131 cases on 16 cores, a model on an H200.
-EXPECTED = {"draw": 60.0, "split": 3.0, "prepare": 60.0, "model": 300.0}
+EXPECTED = {"draw": 60.0, "prepare": 60.0, "model": 300.0}
 TOY_EXPECTED = dict.fromkeys(EXPECTED, 5.0)
 SAVING_S = 20.0  # from SIGTERM until a training has saved its state
 PACKING_S = 10.0
@@ -78,7 +78,7 @@ def stages(options: argparse.Namespace) -> list[Stage]:
     left = [model for model in ORDER if not is_finished(work / "runs" / model)]
     if not left:
         return []
-    root, split = str(work / "scans"), str(work / "split.json")
+    root = str(work / "scans")
     python = [sys.executable, "-m"]
     size = SIZES[options.toy]
     found = [
@@ -89,12 +89,10 @@ def stages(options: argparse.Namespace) -> list[Stage]:
                 "--cases", str(options.cases), "--seed", "0", "--size", size,
             ],
         ),
-        Stage("split", [*python, "launch.split", root, "--output", split]),
     ]  # fmt: skip
     prepared = set()
     fields = {
         "data.root": root,
-        "data.split_file": split,
         "data.prepared": str(work / "prepared"),
         **FULL,
         **(TOY if options.toy else {}),

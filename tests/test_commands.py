@@ -1,12 +1,11 @@
 import ast
 import importlib
-import json
 import shlex
 
 import pytest
 
 from configs import hippocampus
-from launch import commands, split
+from launch import commands
 from unc_jax.check_config import check_config
 
 
@@ -22,22 +21,17 @@ def fields_of(line):
 def test_the_order_is_setup_runs_compare():
     lines = lines_of("/data/My Set", "--seeds", "0", "1", "--python", "py")
     modules = [line[2] for line in lines]
-    assert modules == [
-        "launch.split",
-        *["unc_jax.main"] * (2 + 12 + 12),
-        "unc_jax.compare",
-    ]
-    runs, ensembles = lines[3:15], lines[15:-1]
+    assert modules == [*["unc_jax.main"] * (2 + 12 + 12), "unc_jax.compare"]
+    runs, ensembles = lines[2:14], lines[14:-1]
     workdirs = [line[line.index("--workdir") + 1] for line in runs]
     assert len(set(workdirs)) == 12
     both = [line[line.index("--workdir") + 1] for line in ensembles]
     assert sorted(lines[-1][3:-2]) == sorted([*workdirs, *both])
-    # Every run on one split, whatever its seed; nothing but the paths is changed.
-    assert {fields_of(line)["data.split_file"] for line in runs} == {lines[0][5]}
+    # The split does not depend on the seed; nothing but the paths is changed.
     assert {fields_of(line)["seed"] for line in runs} == {"0", "1"}
     assert {fields_of(line)["data.root"] for line in runs} == {"/data/My Set"}
-    assert {len(fields_of(line)) for line in runs} == {4}
-    assert lines[0][:3] == ["py", "-m", "launch.split"]
+    assert {len(fields_of(line)) for line in runs} == {3}
+    assert lines[0][:3] == ["py", "-m", "unc_jax.main"]
 
 
 def test_stages_make_up_the_whole():
@@ -120,7 +114,6 @@ def test_hippocampus_has_two_preparations_and_six_models():
 def test_liver_mr_is_trained_once_per_fold_and_compared_by_target():
     lines = lines_of("/data", "--organ", "liver_mr", "--seeds", "0", "1")
     runs = lines[15:75]
-    assert [line[2] for line in lines].count("launch.split") == 0
     assert all(line[-2:] == ["--stage", "prepare"] for line in lines[:15])
     assert len(runs) == 2 * 6 * 5
     places = {}
@@ -128,7 +121,6 @@ def test_liver_mr_is_trained_once_per_fold_and_compared_by_target():
         fields = fields_of(line)
         place = line[line.index("--workdir") + 1]
         places[place] = (fields["data.fold"], fields["seed"])
-        assert "data.split_file" not in fields
         assert place.endswith(f"_seed{fields['seed']}_fold{fields['data.fold']}")
     assert len(places) == len(runs)
     assert {fold for fold, _ in places.values()} == set("01234")
@@ -146,20 +138,3 @@ def test_hippocampus_patches_are_half_and_a_quarter_of_the_plane():
             config.train.patch_shape[:2], config.data.shape, strict=False
         ):
             assert abs(side - share * whole) <= 2  # multiples of 4
-
-
-def test_a_split_is_drawn_once(tiny_task, tmp_path, capsys):
-    file = tmp_path / "runs" / "split.json"
-
-    def draw(root, seed):
-        with pytest.raises(SystemExit) as done:
-            split.main([str(root), "--output", str(file), "--seed", seed])
-        return done.value.code
-
-    assert draw(tiny_task, "0") == 0
-    first = json.loads(file.read_text())
-    assert sum(map(len, first.values())) == 6
-    assert draw(tiny_task, "1") == 0
-    assert json.loads(file.read_text()) == first
-    assert draw(tmp_path / "absent", "0") == 2
-    assert capsys.readouterr().err.startswith("error: ")
