@@ -91,19 +91,6 @@ def test_scans_are_read_without_jax():
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-def test_a_command_starts_without_the_slow_part_of_scipy():
-    program = "import sys, unc_jax.predict, unc_jax.main, unc_jax.score, unc_jax.plan"
-    program += "; sys.exit('scipy.stats' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
-
-
-def test_the_former_name_of_the_check_runs_it(tmp_path):
-    command = [sys.executable, "-m", "unc_jax.data.decathlon", str(tmp_path)]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 2
-    assert "dataset.json: no such file" in found.stderr
-
-
 def test_threads_may_read_arrays_at_the_same_time(tmp_path):
     path = tmp_path / "case.npz"
     np.savez(path, **{name: np.arange(3) for name in "abcdefgh"})
