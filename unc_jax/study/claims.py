@@ -8,7 +8,6 @@ further claims say that each ensemble is stronger.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,23 +110,6 @@ def judge(
             verdict["cases"] = [pair.cases for pair in pairs]
         verdicts.append({**verdict, "sentence": _sentence(claim, verdict)})
     return verdicts
-
-
-def differences(
-    cells: Iterable[Cell], paired: Callable[[Cell, Cell], Pair]
-) -> list[dict[str, Any]]:
-    """Returns differences of any two cells of a target that differ in one thing.
-
-    p is not corrected for their number.
-    """
-    found = []
-    for one, two in combinations(cells, 2):
-        apart = sum(a != b for a, b in zip(one, two, strict=True))
-        if one.target == two.target and apart == 1:
-            pair = paired(one, two)
-            cells_of = {"first": list(one), "second": list(two)}
-            found.append({**cells_of, **_difference([pair]), "cases": pair.cases})
-    return found
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

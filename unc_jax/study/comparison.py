@@ -87,7 +87,6 @@ def compare(
         "scope": _scope(models),
         "models": described,
         "claims": claims.judge(strengths, paired, wanted),
-        "differences": claims.differences(strengths, paired),
         "empty_cases": [
             {"name": model.name, **_empty_cases(model.runs[0].rows)} for model in models
         ],
