@@ -50,10 +50,6 @@ def by_hand(maps):
     return found, mean, volumes
 
 
-def outcome_of(maps):
-    return reduce_maps(maps)
-
-
 def run(capsys, *flags):
     with pytest.raises(SystemExit) as stop:
         score.main([str(flag) for flag in flags])
@@ -70,33 +66,21 @@ def rows_of(output):
 def test_measures_of_probabilities_agree_with_numpy():
     maps = probability_maps()
     expected, mean, volumes = by_hand(maps)
-    outcome = outcome_of(maps)
+    outcome = reduce_maps(maps)
     assert measures.measure_all(outcome) == pytest.approx(expected, rel=2e-5)
     np.testing.assert_allclose(outcome.mean, mean, atol=1e-6)
+    uncertainty = measures.voxelwise_uncertainty(maps)
+    np.testing.assert_allclose(outcome.uncertainty, uncertainty, atol=1e-6)
     np.testing.assert_array_equal(outcome.volumes, volumes)
     assert not outcome.hard
     assert not outcome.identical
-
-
-def test_measures_agree_with_those_of_samples_held_together():
-    maps = probability_maps(3)
-    outcome = outcome_of(maps)
-    assert measures.measure_all(outcome)["u_labelled"] == pytest.approx(
-        float(measures.mean_labelled_uncertainty(maps)), rel=1e-5
-    )
-    assert measures.measure_all(outcome)["d_pw"] == pytest.approx(
-        float(measures.mean_pairwise_dice(maps)), rel=1e-6
-    )
-    np.testing.assert_allclose(
-        outcome.uncertainty, measures.voxelwise_uncertainty(maps), atol=1e-6
-    )
 
 
 @pytest.mark.parametrize("dtype", [bool, np.float32])
 def test_masks_have_votes_and_no_entropy_of_their_own(dtype):
     masks = probability_maps() >= 0.5
     expected, _, _ = by_hand(masks)
-    outcome = outcome_of(masks.astype(dtype))
+    outcome = reduce_maps(masks.astype(dtype))
     assert outcome.hard
     for name in ("cv", "d_pw", "cv_roy", "predictive_entropy", "mutual_information"):
         assert measures.measure_all(outcome)[name] == pytest.approx(
@@ -112,12 +96,12 @@ def test_masks_have_votes_and_no_entropy_of_their_own(dtype):
 def test_a_tie_of_votes_belongs_to_the_mask():
     first = np.zeros(SHAPE, bool)
     first[2] = True
-    outcome = outcome_of([first, ~first])
+    outcome = reduce_maps([first, ~first])
     assert (outcome.mean == 0.5).all()
 
 
 def test_empty_samples():
-    outcome = outcome_of([np.zeros(SHAPE, np.float32)] * 3)
+    outcome = reduce_maps([np.zeros(SHAPE, np.float32)] * 3)
     assert outcome.identical
     assert measures.measure_all(outcome)["cv"] == 0
     assert measures.measure_all(outcome)["d_pw"] == 1
