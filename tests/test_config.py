@@ -1,4 +1,5 @@
 import importlib
+import math
 from pathlib import Path
 
 import pytest

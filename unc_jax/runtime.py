@@ -94,7 +94,7 @@ def barrier() -> None:
 
 
 def broadcast(value: Any) -> Any:
-    """Returns the JSON value of the main process; what the others give is ignored."""
+    """Returns the JSON value of the main process; values of the others are ignored."""
     return all_gather(value if is_main() else None)[0]
 
 

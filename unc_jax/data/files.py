@@ -64,7 +64,7 @@ def regular(path: Path) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file; InputError, naming it, for anything else."""
+    """Reads a JSON file; raises InputError that names it if that fails."""
     regular(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -74,7 +74,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; InputError, naming the file, for anything else."""
+    """Reads a JSON object; raises InputError that names the file if that fails."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold one JSON object")

@@ -25,8 +25,8 @@ from unc_jax.errors import InputError
 
 ENDINGS = (".nii.gz", ".nii", ".hdr")
 _BLOCK_BYTES = 1 << 24
-_LONG_QUATERNION = 1.001  # what rounding to three digits leaves
-_WHOLE = 1e-3  # of a label, off a whole number
+_LONG_QUATERNION = 1.001  # largest length after rounding to three digits
+_WHOLE = 1e-3  # largest difference of a label from a whole number
 _LONGEST_SIDE = 32767  # int16 in the NIfTI-1 header that `write` makes
 
 

@@ -134,10 +134,12 @@ def draw_corners(
 
     Args:
       key: of purpose "patches".
-      step: the update this batch belongs to; the result depends on (key, step) alone.
-      foreground: int16 (cases, m, 3), voxel coordinates, rows padded at the end.
-      foreground_counts: int32 (cases,), how many of the m rows hold.
-      batch, patch_shape, volume_shape, foreground_fraction: as named.
+      step: index of the update; the result depends only on (key, step).
+      foreground: int16 (cases, m, 3), voxel coordinates, padded at the end.
+      foreground_counts: int32 (cases,), number of valid rows of the m.
+      batch: number of patches.
+      patch_shape, volume_shape: voxels (x, y, z).
+      foreground_fraction: share of patches centred on foreground.
     """
     case_key, row_key, voxel_key = jax.random.split(jax.random.fold_in(key, step), 3)
     case = jax.random.randint(case_key, (batch,), 0, foreground.shape[0])

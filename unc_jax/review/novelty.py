@@ -79,7 +79,7 @@ def store_features(
     content: dict[str, Any] = {"made_with": made_with}
 
     read = functools.partial(read_image, cohort)
-    with ThreadPoolExecutor(1) as pool:  # reads while the device is at work
+    with ThreadPoolExecutor(1) as pool:  # reads while the device computes
         for split in ("train", "validation"):
             images = in_order(pool, read, getattr(cohort.split, split), ahead=1)
             content[split] = [features_of(image).tolist() for image in images]

@@ -201,7 +201,7 @@ def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
 def _are_copies(outcome: Prediction, mask: np.ndarray) -> bool:
     """Tells whether all samples are one; masks of a small structure may agree."""
     least = _LARGE if outcome.hard else 1
-    return outcome.identical and np.count_nonzero(mask) >= least
+    return outcome.identical and int(np.count_nonzero(mask)) >= least
 
 
 def _lesions(found: Lesions) -> dict[str, float]:

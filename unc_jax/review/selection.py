@@ -8,8 +8,8 @@ share of bad cases among those released is at most the level.
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 
 def release(
@@ -45,8 +45,8 @@ def benjamini_hochberg(p: ArrayLike, level: float) -> np.ndarray:
 
     k is the largest number whose k-th smallest p-value is at most level k / m.
     """
-    # The margin keeps an equality that rounding breaks.
-    return stats.false_discovery_control(p) <= level + 1e-12
+    # The margin tolerates rounding where both sides are equal.
+    return scipy.stats.false_discovery_control(p) <= level + 1e-12
 
 
 def fewest_calibration_cases(level: float) -> int:

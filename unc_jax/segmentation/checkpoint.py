@@ -29,7 +29,7 @@ _FULL = tuple(
 
 
 class Restored(NamedTuple):
-    """A checkpoint that passed its checksum: step, state, its digest."""
+    """A restored checkpoint with a valid checksum: step, state, SHA-256."""
 
     step: int
     state: Any
@@ -181,11 +181,11 @@ class Checkpoints:
     def restore(
         self, like: Any, *, step: int | None = None, best: bool = False
     ) -> Restored | None:
-        """Returns the newest checkpoint whose checksum holds, in the shapes of `like`.
+        """Restores the newest checkpoint with a valid checksum, shaped like `like`.
 
-        A broken one is skipped with a warning in favour of an older one. best: that of
-        the best validation Dice comes first. step: that one and no other. None when
-        nothing was ever saved; InputError when nothing of it is whole.
+        A damaged one is skipped with a warning in favour of an older one. best: the
+        checkpoint with the best validation Dice comes first. step: only this one.
+        Returns None if nothing was ever saved; raises InputError if all are damaged.
         """
         reasons, steps = [], self._order(best=best) if step is None else [step]
         if not steps:

@@ -187,7 +187,7 @@ def with_delivered_dice(rows: Sequence[Row]) -> list[Row]:
 
 
 def with_warnings(row: Row, *more: str) -> Row:
-    """Returns a review's row with further warnings behind its own; "" is none."""
+    """Returns a review's row with more warnings after its own; "" adds nothing."""
     return {**row, "warnings": "; ".join(filter(None, [str(row["warnings"]), *more]))}
 
 

@@ -151,7 +151,7 @@ def read_config(path: Path) -> Config:
 
 
 def evaluated_steps(path: Path) -> list[int]:
-    """Returns the steps of the checkpoints that the rows were made with, if known."""
+    """Returns the steps of the checkpoints that made the rows; [] if unknown."""
     steps = (read_if_there(path / "evaluation.json") or {}).get("steps", [])
     if not isinstance(steps, list) or not all(isinstance(one, int) for one in steps):
         raise InputError(
