@@ -110,7 +110,7 @@ REFUSED = [
     ({"loss.name": "dice"}, 'another config.*loss.name: "dice" -> "wcc"'),
     ({"model.dropout_rate": 0.5}, "model.dropout_rate: 0.5 -> 0.3"),
     ({"train.steps": 4}, "train.steps: 4 -> 8"),
-    ({"data.fold": 1, "cohort": "b" * 9}, "test cases of this evaluation.*data.fold: 1 -> -1"),
+    ({"data.fold": 1, "cohort": "b" * 9}, "test cases of this .*data.fold: 1 -> -1"),
     ({"cohort": "b" * 9}, 'another split.*cohort: "bbbbbbbbb" -> "'),
 ]
 
