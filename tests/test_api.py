@@ -273,12 +273,24 @@ def test_a_dicom_series_is_the_same_scan(tiny_run, tiny_task, tmp_path):
         ((9, 9), np.eye(4), "shape"),
         ((9, 9, 9), np.eye(3), "affine"),
         ((9, 9, 9), np.zeros((4, 4)), "no volume"),
+        ((9, 9, 9), np.diag([1, 1, 1, 2.0]), "last row"),
+        ((9, 9, 9), [[1, 1, 0, 0], [0, 1e-6, 0, 0], [0, 0, 1, 0], [0] * 3 + [1]], "no"),
+        ((9, 9, 9), np.full((4, 4), "a"), "the affine: <U1"),
         ((2, 9, 9), np.eye(4), "at least 8"),
     ],
 )
 def test_arrays_of_no_use_are_refused(tiny_run, shape, affine, word):
     with pytest.raises(InputError, match=word):
         unc_jax.load_run(tiny_run).segment(np.zeros(shape), affine)
+
+
+@pytest.mark.parametrize(
+    ("organ", "said"),
+    [(np.full((9, 9, 9), 0.3), "a mask is needed"), (np.ones((9, 9)), "must be equal")],
+)
+def test_an_organ_is_a_mask_on_the_grid(tiny_run, organ, said):
+    with pytest.raises(InputError, match=f"organ.* {said}"):
+        unc_jax.load_run(tiny_run).segment(np.ones((9, 9, 9)), np.eye(4), organ=organ)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -139,8 +139,9 @@ def test_a_broken_review_table_is_named(tmp_path, text, message):
 HEADER = ",".join(EVALUATION_COLUMNS)
 
 
-def edited(case="a", dice="0.9", cv="1", more=""):
+def edited(case="a", dice="0.9", cv="1", d_pw="", more=""):
     values = {"case": case, "split": "test", "dice": dice, "cv": cv, "status": "ok"}
+    values["d_pw"] = d_pw
     fields = (values.get(name, "") for name in EVALUATION_COLUMNS)
     return ",".join(fields) + more
 
@@ -155,6 +156,8 @@ def edited(case="a", dice="0.9", cv="1", more=""):
         (f"{HEADER}\n{edited(dice='93 %')}\n", "line 2: dice is '93 %', not a number"),
         (f"{HEADER}\n{edited(cv='-inf')}\n", "line 2: cv is '-inf', not a number"),
         (f"{HEADER}\n{edited()}\n{edited()}\n", "line 3: case a has several rows"),
+        (f"{HEADER}\n{edited()}\n{edited('a ')}\n", "line 3: case a  has several rows"),
+        (f"{HEADER}\n{edited(d_pw='1.7')}\n", "line 2: d_pw is 1.7, must lie in 0"),
         (f"{HEADER}\n{edited(more=',7')}\n", "line 2: more fields than columns"),
         (HEADER.replace(",", ";") + "\n", "line 1: separated by semicolons"),
     ],

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
 from unc_jax import compare
+from unc_jax.errors import InputError
 from unc_jax.study import (
     appraisal,
     cases_table,
@@ -294,6 +295,17 @@ def test_seeds_of_one_config_are_one_model(tmp_path):
     table = markdown_of(comparison.compare(found, resamples=FAST))
     assert "| 0, 1, 2 | 16 |" in table
     assert f"{rho['mean']:.2f} ± {rho['sd']:.2f}" in table.replace("*", "")
+
+
+def test_copies_of_one_training_are_no_two_seeds(tmp_path):
+    folders = [write_run(tmp_path / f"run{seed}", seed=seed) for seed in (0, 1)]
+    digests = [["a" * 64], ["b" * 64]]
+    for folder, found in zip(folders, digests, strict=True):
+        (folder / "evaluation.json").write_text(json.dumps({"checkpoints": found}))
+    assert len(grouped(*folders)) == 1
+    (folders[1] / "evaluation.json").write_text(json.dumps({"checkpoints": digests[0]}))
+    with pytest.raises(InputError, match=r"run0 and .*run1 have the same weights"):
+        grouped(*folders)
 
 
 def test_models_that_differ_otherwise_say_how(tmp_path):
