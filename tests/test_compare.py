@@ -48,7 +48,7 @@ def write_run(folder, *, noise=1.0, seed=0, panels=False, rows=None, **fields):
             made.append(
                 cases_table.new_row(EVALUATION_COLUMNS, 
                     case=f"{split}_{i}", split=split, n_samples=10, status="ok",
-                    dice=0.95 - 0.5 * i / count, cv=10 + 5 * bad, d_pw=0.7 - 0.2 * bad,
+                    dice=0.95 - 0.5 * i / count, cv=10 + 5 * bad, d_pw=0.6 - 0.1 * bad,
                     u_labelled=0.1 + 0.05 * bad, volume_ml=10.0 + i % 5,
                     reference_ml=11.0 + i % 7, cv_roy=1 + bad, mutual_information=bad,
                     d_pw_half1=bad, d_pw_half2=bad + 0.05 * (i % 3),

@@ -1,6 +1,7 @@
 """A loss, a network and a measure of one's own are one entry in one table each."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +127,10 @@ def test_a_measure_of_ones_own_is_a_column_of_tables_summary_and_report(tmp_path
     """In a process of its own, where the entry stands before anything reads the
     table, as an entry in the source does."""
     command = [sys.executable, "-c", TOY_MEASURE, str(tmp_path)]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    root = Path(__file__).parents[1]
+    subprocess.run(command, check=True, cwd=root, env=environment)
     rows = list(csv.DictReader((tmp_path / "cases.csv").read_text().splitlines()))
     assert all(0 < float(row["largest_entropy"]) <= np.log(2) for row in rows)
     assert "largest H" in (tmp_path / "report.html").read_text()

@@ -31,7 +31,7 @@ def rows_of_fold(fold, seed, split_seed=0):
                     "split": place[case],
                     "dice": 0.95 - 0.02 * i if test else 0.99,
                     "cv": 10 + bad if test else 0.0,
-                    "d_pw": 0.9 - 0.2 * bad if test else 0.5,
+                    "d_pw": 0.6 - 0.1 * bad if test else 0.5,
                     "u_labelled": 0.1 + 0.05 * bad,
                     **{"cv_roy": None, "mutual_information": None, "volume_ml": 9.0},
                     "reference_ml": 10.0 + i,

@@ -22,15 +22,17 @@ def rows(dice, d_pw):
 
 
 def test_structures_are_joined_by_patient():
-    easy = rows([0.9, 0.8, 0.95, 0.85], [0.99, 0.97, 0.96, 0.98])
-    hard = rows([0.5, 0.6, 0.4, 0.7], [0.5, 0.6, 0.4, 0.7])
+    dice = [0.9, 0.8, 0.95, 0.85, 0.92, 0.83]
+    easy = rows(dice, [0.99, 0.97, 0.96, 0.98, 0.95, 0.94])
+    dice = [0.5, 0.6, 0.4, 0.7, 0.3, 0.65]
+    hard = rows(dice, dice)
     found = table({"easy": easy, "hard": hard[::-1]})
     cells = {
         str(line[0]): [str(cell).split()[0] for cell in line] for line in found.rows
     }
-    assert cells["D_pw"] == ["D_pw", "-0.20", "1.00", "0.86", "1.00"]
-    assert cells["CV"][1:] == ["0.20", "-1.00", "-0.86", "1.00"]
-    assert found.caption == "4 patients; mean Dice: easy 0.88, hard 0.55."
+    assert cells["D_pw"] == ["D_pw", "-0.03", "1.00", "0.87", "1.00"]
+    assert cells["CV"][1:] == ["0.03", "-1.00", "-0.87", "1.00"]
+    assert found.caption == "6 patients; mean Dice: easy 0.88, hard 0.53."
 
 
 def test_structures_of_a_patient_are_drawn_together():
