@@ -19,7 +19,7 @@ from unc_jax.study.components import (
     label,
     outside_largest,
 )
-from unc_jax.uncertainty.prediction import reduce_maps
+from unc_jax.uncertainty.host_samples import reduce_maps
 
 CUBE = np.ones((3, 3, 3))
 AFFINE = np.array([[0.8, 0, 0, -20], [0, 1.5, 0, 7], [0, 0, 4.0, 100], [0, 0, 0, 1]])

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from unc_jax.uncertainty import measures
+from unc_jax.uncertainty.host_samples import reduce_maps
 from unc_jax.uncertainty.packed_masks import pack_masks, pairwise_dice_packed
-from unc_jax.uncertainty.prediction import SPARSE, reduce_maps, reduce_samples
+from unc_jax.uncertainty.prediction import SPARSE, reduce_samples
 
 SHAPE = (4, 3, 2, 5)
 FEW = settings(deadline=None, max_examples=30)

@@ -19,7 +19,7 @@ from unc_jax.study import cases_table
 from unc_jax.study.cases_table import REVIEW_COLUMNS
 from unc_jax.study.distances import surface_distances
 from unc_jax.uncertainty import measures
-from unc_jax.uncertainty.prediction import reduce_maps
+from unc_jax.uncertainty.host_samples import reduce_maps
 
 
 def by_hand(maps):

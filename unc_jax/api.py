@@ -21,8 +21,8 @@ from unc_jax.errors import InputError
 from unc_jax.review import channels, quality, segment_scan, verdict
 from unc_jax.review.segment_scan import Segmentation, Segmenter
 from unc_jax.study import run_folder
+from unc_jax.uncertainty.host_samples import reduce_maps
 from unc_jax.uncertainty.measures import measure_all
-from unc_jax.uncertainty.prediction import reduce_maps
 
 
 class Run(NamedTuple):

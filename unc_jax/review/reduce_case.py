@@ -25,8 +25,9 @@ from unc_jax.review.read_structures import (
     within,
 )
 from unc_jax.review.structures import Structure, Wanted
+from unc_jax.uncertainty.host_samples import reduce_maps
 from unc_jax.uncertainty.measures import THRESHOLD
-from unc_jax.uncertainty.prediction import Prediction, reduce_maps
+from unc_jax.uncertainty.prediction import Prediction
 
 _NOWHERE = (
     slice(0, 1),
@@ -104,6 +105,7 @@ def reduce_several(
     structures = sorted(wanted.of_case(labels), key=lambda one: -len(one.values))
 
     def found() -> Iterator[Found]:
+        """Yields the structures, reduced one after the other."""
         for one in structures:
             parts = [sample.part(one) for sample in samples]
             reduced = _reduce(

@@ -1,12 +1,11 @@
 """Predictions: N samples of one volume, reduced to the sums that the measures need.
 
-The samples are never all in memory: `reduce_samples` takes batches on the device,
-`reduce_maps` arrays on the host, one after the other.
+The samples are never all in memory: `reduce_samples` takes batches on the device, one
+after the other; `host_samples.reduce_maps` takes arrays on the host.
 """
 
 import functools
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,6 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import xlog1py, xlogy
 from jax.typing import ArrayLike
-from scipy import special
 
 from unc_jax.uncertainty.packed_masks import pack_masks
 
@@ -24,15 +22,12 @@ THRESHOLD = 0.5
 # Identical samples may differ by rounding when batches are cut differently. Differences
 # from dropout at any useful rate are far larger.
 _ROUNDING = 1e-6
-# Values of a host array that are processed at once: no second copy of a volume, and
-# one compiled program for volumes of every shape.
-_BLOCK = 1 << 18
 # The samples' own probabilities are kept for every second voxel along each axis, one in
 # eight: as much memory as two bits per voxel.
 SPARSE = 2
 # To add a name: sum it over the samples in `_add_batch` and `reduce_samples` and return
-# its map in `_finish`; for the host do the same in `reduce_maps` and `_means_inside`.
-_LABELLED = (
+# its map in `_finish`; for the host do the same in `host_samples`.
+LABELLED = (
     *("uncertainty", "expected_entropy", "predictive_entropy", "mutual_information"),
 )
 
@@ -127,7 +122,7 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
         sparse=jnp.concatenate(sparse),
         labelled={
             name: float(total / voxels) if voxels else np.nan
-            for name, total in zip(_LABELLED, totals, strict=True)
+            for name, total in zip(LABELLED, totals, strict=True)
         },
         hard=False,
         identical=max(map(float, spreads)) <= _ROUNDING,
@@ -138,8 +133,8 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
 def _finish(sums: tuple[Array, ...], count: Array) -> tuple[tuple[Array, ...], Array]:
     """Returns the means over the samples, and sums along z within the final mask.
 
-    The means are maps (x, y, z); the sums, (1 + len(_LABELLED), x, y), are the number
-    of voxels and the values of _LABELLED. `sums` is donated to the maps, so a sum that
+    The means are maps (x, y, z); the sums, (1 + len(LABELLED), x, y), are the number
+    of voxels and the values of LABELLED. `sums` is donated to the maps, so a sum that
     does not become a map must be passed as a separate argument.
     """
     mean, uncertainty, expected = maps = tuple(total / count for total in sums)
@@ -155,113 +150,6 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
-    """Reduces samples (x, y, z) on the host: bool, or float32 probabilities.
-
-    A map of zeros and ones counts as a mask, whatever its type. Masks have no entropy,
-    so among masks a probability map counts as its mask; a map of zeros alone is both.
-    Memory: four float32 volumes for probabilities, two for masks, and three bits per
-    voxel and sample. The returned maps have the memory order of the first sample (x
-    fastest in a NIfTI file), because reading a full-size volume in another order takes
-    ten times as long.
-
-    Raises ValueError without any sample, and for samples of different shapes.
-    """
-    total, sums, masks, volumes, sparse, seen = np.empty(0), None, [], [], [], set()
-    back, some_masks = np.arange(3), False
-    for sample, back in _as_they_lie(maps):
-        if not masks:
-            total = np.zeros(sample.shape, np.float32)
-        mask = sample >= THRESHOLD
-        packed = np.packbits(mask, axis=int(back[2])).transpose(back)
-        masks.append(np.ascontiguousarray(packed))
-        volumes.append(np.count_nonzero(mask))
-        kept = sample[::SPARSE, ::SPARSE, ::SPARSE].astype(np.float16)
-        sparse.append(kept.transpose(back))
-        total += sample
-        hard = np.array_equal(sample, mask)
-        some_masks |= hard and volumes[-1] > 0
-        content = masks[-1] if hard else sample
-        seen.add(hashlib.sha256(content.data).digest())
-        if not hard:
-            sums = sums or (np.zeros_like(total), np.zeros_like(total))
-            _add_entropies(*sums, sample)
-    if not masks:
-        raise ValueError("no sample")
-    mixed = some_masks and sums is not None
-    if mixed:
-        total, sums = _votes(masks, total.shape, back), None
-        sparse = [(one >= THRESHOLD).astype(np.float16) for one in sparse]
-    count = np.float32(len(masks))
-    total /= count
-    if sums is None:
-        expected = np.broadcast_to(np.float32(0), total.shape)
-        uncertainty = np.zeros_like(total)
-        _add_entropies(None, uncertainty, total)
-    else:
-        uncertainty, expected = sums
-        uncertainty /= count
-        expected /= count
-    return Prediction(
-        total.transpose(back),
-        uncertainty.transpose(back),
-        expected.transpose(back),
-        np.stack(masks),
-        np.array(volumes),
-        np.stack(sparse),
-        _means_inside(total, uncertainty, expected, hard=sums is None),
-        hard=sums is None,
-        identical=len(seen) == 1 < len(masks),
-        mixed=mixed,
-    )
-
-
-def _votes(
-    masks: Sequence[np.ndarray], shape: Sequence[int], back: np.ndarray
-) -> np.ndarray:
-    """Returns the number of packed masks at each voxel, float32, axes as they lie."""
-    votes = np.zeros(shape, np.float32)
-    for mask in masks:
-        whole = np.unpackbits(mask, axis=2, count=shape[back[2]])
-        votes += whole.transpose(np.argsort(back))
-    return votes
-
-
-def _as_they_lie(
-    maps: Iterable[np.ndarray],
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields samples as C-contiguous arrays, and the transposition back to (x, y, z).
-
-    Their axes are in the memory order of the first sample. Raises ValueError for
-    samples of different shapes.
-    """
-    order, shape = np.arange(3), None
-    for sample in maps:
-        if shape is None:
-            shape = sample.shape
-            order = np.argsort(-np.abs(sample.strides), kind="stable")
-        elif sample.shape != shape:
-            raise ValueError(f"sample of shape {sample.shape}, the first has {shape}")
-        yield np.ascontiguousarray(sample.transpose(order)), np.argsort(order)
-
-
-def _means_inside(
-    mean: np.ndarray, uncertainty: np.ndarray, expected: np.ndarray, *, hard: bool
-) -> dict[str, float]:
-    """Returns `Prediction.labelled` of maps on the host."""
-    inside = mean >= THRESHOLD
-    # By SciPy, not `binary_entropy`: every mask has a different number of voxels, for
-    # which JAX would compile again.
-    p, expected = mean[inside], expected[inside]
-    predictive = special.entr(p) - special.xlog1py(1 - p, -p)
-    information = np.maximum(predictive - expected, 0)
-    values = (uncertainty[inside], expected, predictive, information)
-    found = [float(v.mean(dtype=np.float64)) if v.size else np.nan for v in values]
-    # Masks hold no probabilities: their entropies would always be 0.
-    found[:2] = [np.nan, np.nan] if hard else found[:2]
-    return dict(zip(_LABELLED, found, strict=True))
-
-
 @functools.partial(jax.jit, donate_argnums=0)
 def _add_batch(
     sums: tuple[Array, ...], batch: Array, first: Array
@@ -271,7 +159,7 @@ def _add_batch(
     Returns them, the batch's largest difference from the first sample, its
     sparse voxels, its packed masks and its volumes.
     """
-    maps = (batch, *_entropies(batch))
+    maps = (batch, *term_and_entropy(batch))
     added = tuple(t + jnp.sum(m, axis=0) for t, m in zip(sums, maps, strict=True))
     masks = batch >= THRESHOLD
     volumes = jnp.sum(masks, axis=(1, 2, 3), dtype=jnp.int32)
@@ -281,24 +169,6 @@ def _add_batch(
 
 
 @jax.jit
-def _entropies(p: Array) -> tuple[Array, Array]:
+def term_and_entropy(p: ArrayLike) -> tuple[Array, Array]:
+    """Returns `entropy_term` and `binary_entropy` of probabilities."""
     return entropy_term(p), binary_entropy(p)
-
-
-def _add_entropies(
-    terms: np.ndarray | None, entropies: np.ndarray, values: np.ndarray
-) -> None:
-    """Adds -p log p and the binary entropy of `values` to arrays, block by block.
-
-    All arrays have the shape of `values` and are C-contiguous. terms: None adds only
-    the binary entropy.
-    """
-    values = values.reshape(-1)
-    for start in range(0, values.size, _BLOCK):
-        part = values[start : start + _BLOCK]
-        block = np.zeros(_BLOCK, np.float32)
-        block[: part.size] = part
-        for total, entropy in zip((terms, entropies), _entropies(block), strict=True):
-            if total is not None:
-                own = total.reshape(-1)[start : start + part.size]
-                own += np.asarray(entropy)[: part.size]
