@@ -446,6 +446,30 @@ def test_fingerprints_of_cohorts_are_compared_where_recorded(tmp_path):
         grouped(*folders)
 
 
+def test_runs_of_other_grids_are_compared(tmp_path):
+    fields = {"train.patch_shape": [32, 32, 16], "data.shape": [64, 64, 48]}
+    coarse = write_run(tmp_path / "coarse", **fields)
+    (coarse / "evaluation.json").write_text('{"cohort": "aaaa"}')
+    fields = {"train.patch_shape": [48, 48, 20], "data.shape": [96, 96, 64]}
+
+    def resampled(factor):
+        def rows(rows):
+            return [
+                {**row, "reference_ml": factor * row["reference_ml"]} for row in rows
+            ]
+
+        folder = write_run(tmp_path / f"fine{factor}", rows=rows, **fields)
+        (folder / "evaluation.json").write_text('{"cohort": "bbbb"}')
+        return folder
+
+    models = grouped(coarse, resampled(1.05))
+    assert [model.size for model in models] == ["large", "large"]
+    shapes = [model.settings["data.shape"] for model in models]
+    assert sorted(shapes) == [[64, 64, 48], [96, 96, 64]]
+    with pytest.raises(ValueError, match="the reference of train_0 has 11 ml in"):
+        grouped(coarse, resampled(1.4))
+
+
 def without_measures(rows):
     return [{**row, "cv": None, "d_pw": None, "u_labelled": None} for row in rows]
 

@@ -41,6 +41,22 @@ def test_the_base_is_what_most_settings_share(tmp_path):
     assert "features 8, steps 500)" in table.caption
 
 
+def test_a_name_tells_only_what_differs_from_most_models(tmp_path):
+    write_study(tmp_path)
+    names = {"base0": "", "wide": "model.features=64", "long": "train.steps=700"}
+    folders = [tmp_path / name for name in names]
+    found = comparison.compare(grouped(*folders), resamples=FAST)
+    start = found["models"][0]["name"].split(" ")[0] + " large dice"
+    assert {one["name"] for one in found["models"]} == {
+        " ".join(filter(None, (start, words))) for words in names.values()
+    }
+    two = comparison.compare(grouped(*folders[:2]), resamples=FAST)
+    assert {one["unusual"] for one in two["models"]} == {
+        "model.features=8",
+        "model.features=64",
+    }
+
+
 def test_numbers_are_those_of_the_rows(tmp_path):
     folders = write_study(tmp_path)
     found = comparison.compare(grouped(*folders), resamples=FAST)

@@ -25,7 +25,7 @@ from unc_jax.study.strength import Cell, Ranking, build_paired, ranking
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 _DESCRIBED = (
-    *("name", "target", "loss", "size", "patch", "settings", "variant", "source"),
+    *("name", "target", "loss", "size", "patch", "settings", "unusual", "source"),
     "data",
 )
 

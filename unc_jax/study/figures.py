@@ -154,7 +154,7 @@ def _draw_case(line: np.ndarray, case: str, models: Sequence[Model]) -> None:
         segmentation, uncertainty = line[1 + 2 * index : 3 + 2 * index]
         draw_segmentation(segmentation, panel)
         draw_uncertainty(uncertainty, panel)
-        name = " ".join(filter(None, (model.loss, model.size, model.variant)))
+        name = " ".join(filter(None, (model.loss, model.size, model.unusual)))
         segmentation.set_title(f"{name}\nDice {row['dice']:.3f}", fontsize=9)
         uncertainty.set_title(f"\n{_agreement(row)}", fontsize=9)
     for ax in line[1 + 2 * len(models) :]:

@@ -34,22 +34,39 @@ class Model(NamedTuple):
     settings: dict[str, Any]
     runs: tuple[Run, ...]
     source: str = ""  # of the samples, in words; "" where no ensemble is compared
+    # Values of the settings that more than half of the models of that name have.
+    usual: dict[str, Any] = {}
 
     @property
     def variant(self) -> str:
-        """Returns the settings in words; "" without any."""
-        return ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        """Returns all settings in words; "" without any."""
+        return _in_words(self.settings)
+
+    @property
+    def unusual(self) -> str:
+        """Returns the settings that are not the usual ones in words; "" without any."""
+        return _in_words(
+            {
+                name: value
+                for name, value in self.settings.items()
+                if name not in self.usual or value != self.usual[name]
+            }
+        )
 
     @property
     def trained(self) -> str:
-        """Returns the name of the training, without the source of the samples."""
+        """Returns structure, size, loss and all settings: the key of a training."""
         words = (self.structure, self.size, self.loss, self.variant)
         return " ".join(filter(None, words))
 
     @property
     def name(self) -> str:
-        """Returns the name of the training and the source of the samples."""
-        return ": ".join(filter(None, (self.trained, self.source)))
+        """Returns structure, size, loss, unusual settings, and source of the samples.
+
+        In a study that changes one setting of many, the name tells only that one.
+        """
+        words = (self.structure, self.size, self.loss, self.unusual)
+        return ": ".join(filter(None, (" ".join(filter(None, words)), self.source)))
 
     @property
     def is_ensemble(self) -> bool:
@@ -76,8 +93,9 @@ class Model(NamedTuple):
 def group(runs: Sequence[Run]) -> list[Model]:
     """Returns models in the order of the paper's tables, runs of each by seed.
 
-    The largest patch of a target is "large" and the smallest "small". A single patch
-    size is small if it is nearer to a quarter than to half of the volume's width.
+    The largest patch of a target and data.shape is "large" and the smallest "small". A
+    single patch size is small if it is nearer to a quarter than to half of the volume's
+    width.
     Raises InputError when two runs have the same config and seed or weights, runs of
     one target differ in cases, splits or references, folds are incomplete, or a run has
     too few test cases.
@@ -101,19 +119,21 @@ def group(runs: Sequence[Run]) -> list[Model]:
                     "seeds in config.json; name a training once"
                 )
         same.append(run)
-    patches = {}
     for target in TARGETS:
-        own = [run for run in runs if run.target == target]
-        check_comparable(own)
-        patches[target] = {run.patch for run in own}
+        check_comparable([run for run in runs if run.target == target])
+    patches: dict[tuple, set[tuple[int, ...]]] = {}
+    for run in runs:
+        patches.setdefault((run.target, run.shape), set()).add(run.patch)
     models = []
     for same in by_config.values():
         same.sort(key=lambda run: run.seeds)
         first = same[0]
-        size, loss = _size(first, patches[first.target]), str(first.config["loss.name"])
+        size = _size(first, patches[first.target, first.shape])
+        loss = str(first.config["loss.name"])
         models.append(Model(first.target, loss, size, first.patch, {}, tuple(same)))
     models.sort(key=_place)
     models = [model._replace(settings=_settings(model, models)) for model in models]
+    models = [model._replace(usual=_usual(model, models)) for model in models]
     if not any(model.is_ensemble for model in models):
         return models
     return [model._replace(source=_source(model.runs[0])) for model in models]
@@ -127,8 +147,7 @@ def _weights(run: Run) -> list[Any]:
 
 def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
     if len(patches) == 1:
-        shape = run.config.get("data.shape")
-        width = shape[0] if isinstance(shape, list) and shape else 0
+        width = run.shape[0] if run.shape else 0
         return "small" if run.patch[0] < _SMALL_BELOW * width else "large"
     ordered = sorted(patches, key=lambda one: (-math.prod(one), one))
     names = {ordered[-1]: "small", ordered[0]: "large"}
@@ -145,6 +164,22 @@ def _settings(model: Model, models: list[Model]) -> dict[str, Any]:
         for name in names
         if any(one.get(name) != own.get(name) for one in configs)
     }
+
+
+def _usual(model: Model, models: list[Model]) -> dict[str, Any]:
+    """Returns the settings' values that more than half of its name's models have."""
+    same = [one.settings for one in models if one[:3] == model[:3]]
+    found = {}
+    for name in model.settings:
+        values = [one[name] for one in same]
+        common = max(values, key=values.count)
+        if 2 * values.count(common) > len(values):
+            found[name] = common
+    return found
+
+
+def _in_words(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _place(model: Model) -> tuple:

@@ -180,7 +180,7 @@ def _measured(model: dict[str, Any], best: dict[str, float]) -> list[Cell]:
     counts = [min(model["dice"]["test"]["n"])]
     counts += [min(model["measures"][name]["n"]) for name in PAPER_MEASURES]
     counts = counts[:1] if len(set(counts)) == 1 else counts
-    loss = " ".join(filter(None, (model["loss"], model["variant"])))
+    loss = " ".join(filter(None, (model["loss"], model["unusual"])))
     size = f"{model['size']} {'x'.join(map(str, model['patch']))}"
     seeds, n = ", ".join(map(str, model["seeds"])), " / ".join(map(str, counts))
     source = ": ".join(filter(None, ("measured", model["source"])))
