@@ -32,10 +32,10 @@ class Model(NamedTuple):
     patch: tuple[int, ...]
     # Fields, and values, that set it apart from another of that name.
     settings: dict[str, Any]
+    # Values of the settings that more than half of the models of that name have.
+    usual: dict[str, Any]
     runs: tuple[Run, ...]
     source: str = ""  # of the samples, in words; "" where no ensemble is compared
-    # Values of the settings that more than half of the models of that name have.
-    usual: dict[str, Any] = {}
 
     @property
     def variant(self) -> str:
@@ -130,7 +130,7 @@ def group(runs: Sequence[Run]) -> list[Model]:
         first = same[0]
         size = _size(first, patches[first.target, first.shape])
         loss = str(first.config["loss.name"])
-        models.append(Model(first.target, loss, size, first.patch, {}, tuple(same)))
+        models.append(Model(first.target, loss, size, first.patch, {}, {}, tuple(same)))
     models.sort(key=_place)
     models = [model._replace(settings=_settings(model, models)) for model in models]
     models = [model._replace(usual=_usual(model, models)) for model in models]
