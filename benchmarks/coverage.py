@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from unc_jax.review import quality, selection
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unc_jax.study import cases_table, statistics
+from unc_jax.study import case_columns, cases_table, statistics
 from unc_jax.study.tables import Table, interval, markdown, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
@@ -102,7 +102,7 @@ def main(words: Sequence[str]) -> None:
             row
             for run in runs.split(",")
             for row in cases_table.read_rows(
-                Path(run) / "cases.csv", cases_table.EVALUATION_COLUMNS
+                Path(run) / "cases.csv", case_columns.EVALUATION_COLUMNS
             )
             if row["split"] == "test"
         ]

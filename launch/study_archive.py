@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table
+from unc_jax.study import case_columns, cases_table
 from unc_jax.study.figures import choose_cases
 
 TIMES, LOG = "times.json", "log.txt"
@@ -95,7 +95,7 @@ def _shown_cases(finished: Sequence[Path]) -> set[str]:
     for run in finished:
         if (target := run.name.split("_")[0]) not in seen:
             seen.add(target)
-            columns = cases_table.EVALUATION_COLUMNS
+            columns = case_columns.EVALUATION_COLUMNS
             rows = cases_table.read_rows(run / "cases.csv", columns)
             dice = {
                 str(row["case"]): float(row["dice"])

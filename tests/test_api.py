@@ -18,7 +18,7 @@ from unc_jax import main, predict
 from unc_jax.data import nifti
 from unc_jax.data.geometry import Geometry
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table
+from unc_jax.study import case_columns, cases_table
 from unc_jax.uncertainty.measures import MEASURES
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def test_score_is_the_command_score(tmp_path, hard):
     with pytest.raises(SystemExit) as end:
         unc_jax.score.main(folders)
     assert end.value.code == 0
-    (row,) = cases_table.read_rows(tmp_path / "cases.csv", cases_table.REVIEW_COLUMNS)
+    (row,) = cases_table.read_rows(tmp_path / "cases.csv", case_columns.REVIEW_COLUMNS)
     found = unc_jax.score(samples)
     assert list(found) == list(MEASURES)
     for name, value in found.items():
@@ -132,13 +132,13 @@ def calibrated_run(tiny_run, tmp_path_factory):
     """The tiny run as if it had three times the cases, enough for a bound."""
     run = tmp_path_factory.mktemp("calibrated") / "run"
     shutil.copytree(tiny_run, run)
-    rows = cases_table.read_rows(run / "cases.csv", cases_table.EVALUATION_COLUMNS)
+    rows = cases_table.read_rows(run / "cases.csv", case_columns.EVALUATION_COLUMNS)
     rows = [
         {**row, "case": f"{row['case']}_{i}", "d_pw": (i + 1) / 4, "u_labelled": 0.1}
         for i in range(3)
         for row in rows
     ]
-    cases_table.write_rows(run / "cases.csv", rows, cases_table.EVALUATION_COLUMNS)
+    cases_table.write_rows(run / "cases.csv", rows, case_columns.EVALUATION_COLUMNS)
     return run
 
 
@@ -150,7 +150,7 @@ def test_segment_is_the_command_predict(calibrated_run, tiny_task, tmp_path):
     with pytest.raises(SystemExit) as end:
         predict.main([*argv, "--level", "0.5"])  # what three calibration cases support
     assert end.value.code == 0
-    (row,) = cases_table.read_rows(tmp_path / "cases.csv", cases_table.REVIEW_COLUMNS)
+    (row,) = cases_table.read_rows(tmp_path / "cases.csv", case_columns.REVIEW_COLUMNS)
 
     image = nib.load(scan)
     run = unc_jax.load_run(tiny_run, level=0.5)
@@ -190,7 +190,7 @@ def test_bounds_are_of_masks_that_were_made_alike(calibrated_run, tmp_path, caps
 
 
 def test_cases_of_other_samples_calibrate_no_run(calibrated_run, tmp_path, capsys):
-    columns = cases_table.EVALUATION_COLUMNS
+    columns = case_columns.EVALUATION_COLUMNS
     rows = cases_table.read_rows(calibrated_run / "cases.csv", columns)
     known = [
         {**r, "case": f"own_{r['case']}", "n_samples": 77, "split": ""} for r in rows
@@ -257,7 +257,7 @@ def test_a_dicom_series_is_the_same_scan(tiny_run, tiny_task, tmp_path):
     argv = ["--run", str(tiny_run), "--input", str(scans), "--output", str(tmp_path)]
     with pytest.raises(SystemExit):
         predict.main(argv)
-    rows = cases_table.read_rows(tmp_path / "cases.csv", cases_table.REVIEW_COLUMNS)
+    rows = cases_table.read_rows(tmp_path / "cases.csv", case_columns.REVIEW_COLUMNS)
     by_case = {row["case"]: row for row in rows}
     of_dicom = next(row for case, row in by_case.items() if case.startswith("HCC"))
     for name in (*MEASURES, "volume_ml", "predicted_dice", "cv_se", "unlike", "flag"):

@@ -6,7 +6,7 @@ import pytest
 
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
 from unc_jax.study.panels import Panel, read_panel, write_panel
 
 

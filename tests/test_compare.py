@@ -20,7 +20,7 @@ from unc_jax.study import (
     run_folder,
     tables,
 )
-from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
 from unc_jax.study.panels import Panel, write_panel
 from unc_jax.uncertainty.measures import MEASURES
 

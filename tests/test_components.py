@@ -11,7 +11,7 @@ from unc_jax import predict
 from unc_jax.data import nifti
 from unc_jax.review.component_rows import matched_auroc, presence_words
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS
+from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.components import (
     compare_lesions,
     diameter_mm,

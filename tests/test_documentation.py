@@ -9,7 +9,7 @@ import pytest
 
 from unc_jax import plan
 from unc_jax.review import quality, rule, verdict
-from unc_jax.study import cases_table
+from unc_jax.study import case_columns, cases_table
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def test_a_plan_quotes_the_reliabilities_of_the_demo():
 
 def test_readme_says_what_a_review_of_the_worst_fifth_finds():
     folder = ROOT / "results" / FULL_SIZE
-    rows = cases_table.read_rows(folder / "cases.csv", cases_table.EVALUATION_COLUMNS)
+    rows = cases_table.read_rows(folder / "cases.csv", case_columns.EVALUATION_COLUMNS)
     model = quality.fit(rows)
     test = [
         {**row, "predicted_dice": quality.map_dice(model.map, row), "unlike": ""}

@@ -7,7 +7,7 @@ import pytest
 from test_compare import FAST, command, grouped, markdown_of, write_run
 from test_folds import rows_of_fold, write_folds
 
-from unc_jax.study import appraisal, cases_table, comparison, tables
+from unc_jax.study import appraisal, case_columns, cases_table, comparison, tables
 
 SEEDS = (0, 1, 2)
 ENSEMBLE, SAMPLES = "ensemble of 3 seeds", "10 samples of each of 3 seeds"
@@ -166,6 +166,6 @@ def test_figure1_has_the_members_only(tmp_path):
     # The ensemble has no slices, with which no case could be drawn.
     assert (output / "figure1.png").exists()
     assert (output / "referral.png").exists()
-    columns = cases_table.EVALUATION_COLUMNS
+    columns = case_columns.EVALUATION_COLUMNS
     kept = output / "runs" / "ensemble" / "cases.csv"
     assert cases_table.read_rows(kept, columns)[0]["n_samples"] == 3

@@ -15,7 +15,7 @@ from folders import contents
 from unc_jax.data import nifti
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
 from unc_jax.study.evaluate import evaluate_cases
 from unc_jax.study.panels import read_panel
 from unc_jax.uncertainty import measures

@@ -104,14 +104,14 @@ MEASURES["largest_entropy"] = Measure(
 
 from tests.test_evaluate import evaluate, small_cohort, Predictor
 from unc_jax.review.report import write_review_report
-from unc_jax.study import appraisal, cases_table
+from unc_jax.study import appraisal, case_columns, cases_table
 
 folder = Path(sys.argv[1])
 rows = evaluate(Predictor(), small_cohort(), folder)
 assert "largest_entropy" in appraisal.summarise(rows)["test"]["measures"]
 listed = [
     cases_table.new_row(
-        cases_table.REVIEW_COLUMNS, case=row["case"], status="ok", flag="no",
+        case_columns.REVIEW_COLUMNS, case=row["case"], status="ok", flag="no",
         largest_entropy=row["largest_entropy"],
     )
     for row in rows

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from test_compare import FAST, command, grouped, write_run
 
-from unc_jax.study import cases_table, comparison, factors, tables
+from unc_jax.study import case_columns, cases_table, comparison, factors, tables
 from unc_jax.study.charts import MEASURE_STYLES
 
 USUAL = {"model.features": 8, "train.steps": 500, "train.learning_rate": 0.1}
@@ -64,7 +64,7 @@ def test_numbers_are_those_of_the_rows(tmp_path):
         one for one in found["models"] if one["settings"]["model.features"] == 64
     )
     rows = cases_table.read_rows(
-        folders[-1] / "cases.csv", cases_table.EVALUATION_COLUMNS
+        folders[-1] / "cases.csv", case_columns.EVALUATION_COLUMNS
     )
     dice = cases_table.column(rows, "dice", "test")
     d_pw = cases_table.column(rows, "d_pw", "test")

@@ -4,7 +4,7 @@ from matplotlib import image as images
 from matplotlib.figure import Figure
 
 from unc_jax.study import cases_table, charts, figures
-from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
 from unc_jax.study.panels import Panel, write_panel
 
 

@@ -8,7 +8,13 @@ from test_compare import FAST, command, grouped, markdown_of, write_run
 
 from unc_jax.data.split import make_split
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table, comparison, figures, voxel_agreement
+from unc_jax.study import (
+    case_columns,
+    cases_table,
+    comparison,
+    figures,
+    voxel_agreement,
+)
 
 CASES = [f"mr_{number:02}" for number in range(20)]
 
@@ -160,9 +166,9 @@ def test_folds_that_make_no_whole_are_one_line(tmp_path, capsys):
     )
     assert "mr_00 in one only" in refused(capsys, out, *folds[:4], less)
     split = write_run(tmp_path / "split", rows=as_one_split, **{"loss.name": "wcc"})
-    edited = cases_table.read_rows(split / "cases.csv", cases_table.EVALUATION_COLUMNS)
+    edited = cases_table.read_rows(split / "cases.csv", case_columns.EVALUATION_COLUMNS)
     edited[0]["split"] = "train"
-    columns = cases_table.EVALUATION_COLUMNS
+    columns = case_columns.EVALUATION_COLUMNS
     cases_table.write_rows(split / "cases.csv", edited, columns)
     assert "or all folds of both" in refused(capsys, out, *folds, split)
     config = json.loads((folds[0] / "config.json").read_text())

@@ -19,7 +19,7 @@ from folders import state_of, steps_saved, wait_for_step
 from unc_jax import runtime
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
 
 COUNT = 2
 LONG = {

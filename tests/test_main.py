@@ -15,7 +15,7 @@ from folders import contents
 from unc_jax import main, predict, stages
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
 
 
 def run_all(config, workdir):

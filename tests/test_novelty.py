@@ -6,7 +6,7 @@ import pytest
 from unc_jax.data import cohort
 from unc_jax.errors import InputError
 from unc_jax.review import novelty, quality
-from unc_jax.study import cases_table, run_folder
+from unc_jax.study import case_columns, cases_table, run_folder
 
 
 def cases(seed, n, shift=0.0):
@@ -63,7 +63,7 @@ def test_a_novel_scan_has_no_bound(unlike, bound):
         for split in ["train"] * 5 + ["validation"] * 5
     ]
     row = cases_table.new_row(
-        cases_table.REVIEW_COLUMNS,
+        case_columns.REVIEW_COLUMNS,
         **{"cv": 1.0, "d_pw": 0.9, "u_labelled": 0.1, "status": "ok"},
         unlike=unlike,
     )

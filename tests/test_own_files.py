@@ -12,7 +12,7 @@ from unc_jax import predict, score
 from unc_jax.errors import InputError
 from unc_jax.review import own_files
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS
+from unc_jax.study.case_columns import REVIEW_COLUMNS
 
 
 def review(run, source, output, *flags):

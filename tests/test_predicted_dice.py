@@ -8,7 +8,7 @@ from test_folds import rows_of_fold
 from unc_jax.review import predicted_dice, quality
 from unc_jax.review.predicted_dice import Judged
 from unc_jax.study import cases_table, folds, run_folder, tables
-from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
 
 NAN = float("nan")
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from benchmarks import coverage
 from unc_jax.errors import InputError
 from unc_jax.review import quality
-from unc_jax.study.cases_table import REVIEW_COLUMNS, new_row
+from unc_jax.study.case_columns import REVIEW_COLUMNS
+from unc_jax.study.cases_table import new_row
 
 
 def case(dice, d_pw, cv=None, u_labelled=None, split="train"):

@@ -18,7 +18,7 @@ from unc_jax.data.preprocess import zscore
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.train import create_state, variables_of
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS
+from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.uncertainty.sampling import build_monte_carlo
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -13,7 +13,7 @@ from unc_jax.review import page, pictures
 from unc_jax.review.report import write_review_report, write_run_report
 from unc_jax.review.strips import place_among
 from unc_jax.study import appraisal, cases_table, charts, figures
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
 from unc_jax.study.tables import Strong, Table
 
 HOSTILE = [

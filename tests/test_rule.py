@@ -10,7 +10,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import quality, rule
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS
+from unc_jax.study.case_columns import REVIEW_COLUMNS
 
 
 def row(status="ok", lower=0.95, predicted=0.95, unlike="", case="a", d_pw=None):

@@ -16,7 +16,7 @@ from samples import AFFINE, SHAPE, probability_maps, write, write_cases
 from unc_jax import score
 from unc_jax.data import nifti
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS
+from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.distances import surface_distances
 from unc_jax.uncertainty import measures
 from unc_jax.uncertainty.host_samples import reduce_maps

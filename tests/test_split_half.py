@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unc_jax.study import cases_table, split_half
+from unc_jax.study import case_columns, cases_table, split_half
 from unc_jax.study.appraisal import resampled, summarise
 from unc_jax.study.statistics import Estimate
 from unc_jax.uncertainty import measures
@@ -40,7 +40,7 @@ def test_formulas_by_hand():
 
 def row_of(case, **values):
     return cases_table.new_row(
-        cases_table.EVALUATION_COLUMNS,
+        case_columns.EVALUATION_COLUMNS,
         **{"case": case, "split": "test", "status": "ok", **values},
     )
 

@@ -3,7 +3,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from unc_jax.study import statistics, strength
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, new_row
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
+from unc_jax.study.cases_table import new_row
 from unc_jax.study.strength import Cell
 
 CASES = [f"case_{number:02d}" for number in range(20)]

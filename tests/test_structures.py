@@ -18,7 +18,7 @@ from unc_jax.review.case_groups import group_cases
 from unc_jax.review.read_structures import read_structures
 from unc_jax.review.structures import Structure, wanted_of
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS
+from unc_jax.study.case_columns import REVIEW_COLUMNS
 
 NAMES = {"background": 0, "liver": 1, "tumour": 2, "spleen": 7, "ignore": 9}
 LISTED = ["liver", "spleen", "tumour"]

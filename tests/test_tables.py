@@ -4,7 +4,7 @@ import pytest
 
 from unc_jax.study import cases_table, paper_tables, tables
 from unc_jax.study.appraisal import summarise
-from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
 
 
 def row_of(case, split, dice, **values):

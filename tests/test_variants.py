@@ -9,7 +9,7 @@ from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table, run_folder, tables, variants
-from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
 from unc_jax.study.variants import Variant
 
 

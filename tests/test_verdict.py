@@ -7,7 +7,7 @@ from scipy import stats
 
 from unc_jax.review import quality, verdict
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
 
 RUNS = Path(__file__).parents[1] / "results" / "hippocampus" / "runs"
 

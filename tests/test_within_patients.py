@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.within_patients import concordance, table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, new_row
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
+from unc_jax.study.cases_table import new_row
 
 
 def test_concordance_is_the_share_of_pairs_in_the_order_of_dice():

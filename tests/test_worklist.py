@@ -13,7 +13,7 @@ from unc_jax.review import by_structure, quality, worklist
 from unc_jax.review.references import References
 from unc_jax.review.scans import Scan
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
 from unc_jax.study.run_folder import Run
 
 

@@ -16,7 +16,7 @@ from benchmarks.peers.contender import Task
 from unc_jax import stages
 from unc_jax.config import from_flat
 from unc_jax.data.cohort import Cohort
-from unc_jax.study import cases_table, metrics
+from unc_jax.study import case_columns, metrics
 from unc_jax.study.predictor import load_predictor
 from unc_jax.uncertainty.measures import THRESHOLD
 
@@ -105,7 +105,7 @@ def precision(
             started = time.perf_counter()
             prediction = predictor.predict(image, index)
             found["seconds"].append(time.perf_counter() - started)
-            numbers = cases_table.measure(prediction, 1.0)
+            numbers = case_columns.measure(prediction, 1.0)
             mask = prediction.mean >= THRESHOLD
             numbers["dice"] = metrics.dice(mask, prepared.labels[index])
             for name in _MEASURES:

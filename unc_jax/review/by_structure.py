@@ -21,7 +21,8 @@ from unc_jax.review import component_rows, quality
 from unc_jax.review.quality import Quality
 from unc_jax.review.structures import NUMBERED
 from unc_jax.study import appraisal, cases_table, charts, figures
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, LEAKED, Row
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
+from unc_jax.study.cases_table import LEAKED, Row
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 FAILURE_DICE = 0.8  # below it a segmentation counts as failed, if nobody says when

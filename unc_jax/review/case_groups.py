@@ -6,15 +6,8 @@ from typing import Any, NamedTuple
 from unc_jax.review import component_rows
 from unc_jax.review.page import rounded
 from unc_jax.review.strips import along, place_among
-from unc_jax.study.cases_table import (
-    EMPTY,
-    FAILED,
-    NO_LIVER,
-    OK,
-    SAMPLE_COLUMNS,
-    TOLERANCE_MM,
-    Row,
-)
+from unc_jax.study.case_columns import SAMPLE_COLUMNS, TOLERANCE_MM
+from unc_jax.study.cases_table import EMPTY, FAILED, NO_LIVER, OK, Row
 from unc_jax.uncertainty.measures import MEASURES, Measure
 
 

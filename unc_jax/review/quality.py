@@ -20,7 +20,8 @@ import scipy
 
 from unc_jax.errors import InputError, counted
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
+from unc_jax.study.case_columns import REVIEW_COLUMNS
+from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import Run
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 

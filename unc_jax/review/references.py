@@ -10,8 +10,9 @@ from unc_jax.data import dataset, label_names, nifti
 from unc_jax.errors import InputError
 from unc_jax.review.read_samples import beside, same_grid
 from unc_jax.review.scans import Scan
-from unc_jax.study import cases_table, metrics
-from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
+from unc_jax.study import case_columns, cases_table, metrics
+from unc_jax.study.case_columns import REVIEW_COLUMNS
+from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import Run
 
 # For runs without these values in preparation.json.
@@ -136,5 +137,5 @@ def compare(
     return {
         "dice": metrics.dice(found != 0, truth),
         "reference_ml": metrics.volume_ml(truth, geometry.voxel_ml),
-        **cases_table.measure_distances(found, truth, geometry.spacing_mm),
+        **case_columns.measure_distances(found, truth, geometry.spacing_mm),
     }

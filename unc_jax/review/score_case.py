@@ -22,8 +22,9 @@ from unc_jax.review.reduce_case import (
 from unc_jax.review.scans import TAKEN
 from unc_jax.review.structures import Wanted, map_values
 from unc_jax.review.uncertain_part import describe_uncertainty
-from unc_jax.study import cases_table, metrics
-from unc_jax.study.cases_table import EMPTY, OK, ONE_SAMPLE, REVIEW_COLUMNS, Row
+from unc_jax.study import case_columns, cases_table, metrics
+from unc_jax.study.case_columns import REVIEW_COLUMNS
+from unc_jax.study.cases_table import EMPTY, OK, ONE_SAMPLE, Row
 from unc_jax.study.components import (
     Lesions,
     compare_lesions,
@@ -163,7 +164,7 @@ def _measure(
         known = {
             "dice": metrics.dice(mask, one.reference),
             "reference_ml": metrics.volume_ml(one.reference, geometry.voxel_ml),
-            **cases_table.measure_distances(mask, one.reference, geometry.spacing_mm),
+            **case_columns.measure_distances(mask, one.reference, geometry.spacing_mm),
             **_lesions(compare_lesions(mask, one.reference)),
         }
     warnings = [*removed, *_notes(one.outcome, geometry), image.warning]
@@ -177,7 +178,7 @@ def _measure(
         case=case,
         structure=one.structure.name,
         status=(OK if some else ONE_SAMPLE) if mask.any() else EMPTY,
-        **cases_table.measure(one.outcome, geometry.voxel_ml),
+        **case_columns.measure(one.outcome, geometry.voxel_ml),
         **known,
         unlike=cases_table.IDENTICAL if _are_copies(one.outcome, mask) else "",
         warnings="; ".join(filter(None, warnings)),
@@ -207,7 +208,7 @@ def _are_copies(outcome: Prediction, mask: np.ndarray) -> bool:
 def _lesions(found: Lesions) -> dict[str, float]:
     share = found.found / found.count if found.count else np.nan
     values = found.count, share, found.false_positives, found.dice
-    return dict(zip(cases_table.LESION_COLUMNS, values, strict=True))
+    return dict(zip(case_columns.LESION_COLUMNS, values, strict=True))
 
 
 def _leave_largest(one: Found, geometry: Geometry) -> list[str]:

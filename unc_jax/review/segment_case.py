@@ -18,7 +18,8 @@ from unc_jax.review.scans import Scan
 from unc_jax.review.segment_scan import Segmentation, Segmenter, segment
 from unc_jax.review.uncertain_part import describe_uncertainty
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
+from unc_jax.study.case_columns import REVIEW_COLUMNS
+from unc_jax.study.cases_table import Row
 
 
 class Request(NamedTuple):

@@ -19,8 +19,9 @@ from unc_jax.review import component_rows, novelty, prepare_scan, quality, rule
 from unc_jax.review.novelty import Novelty
 from unc_jax.review.prepare_scan import Preparation
 from unc_jax.review.quality import Quality
-from unc_jax.study import cases_table, metrics, run_folder
-from unc_jax.study.cases_table import REVIEW_COLUMNS, Row
+from unc_jax.study import case_columns, cases_table, metrics, run_folder
+from unc_jax.study.case_columns import REVIEW_COLUMNS
+from unc_jax.study.cases_table import Row
 from unc_jax.study.components import outside_largest
 from unc_jax.study.predictor import Predictor, load_predictor
 from unc_jax.study.run_folder import Run
@@ -158,7 +159,7 @@ def segment(
         prediction.mean, prediction.uncertainty, geometry, prepared.box
     )
     voxel_ml = _voxel_ml(prediction, maps.mask, geometry, prepared.voxel_ml)
-    numbers = cases_table.measure(prediction, voxel_ml)
+    numbers = case_columns.measure(prediction, voxel_ml)
     if largest:
         warnings += _leave_largest(maps, geometry.voxel_ml)
         numbers["volume_ml"] = metrics.volume_ml(maps.mask, geometry.voxel_ml)

@@ -21,6 +21,7 @@ from unc_jax.review.predicted_dice import LEVEL, failure_dice
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table, statistics
 from unc_jax.study.appraisal import FEWEST_FAILURES, resampled
+from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.cases_table import OK, Row
 
 # Share of the cases in the review that review.json reports.
@@ -185,10 +186,8 @@ def _rho_and_skill(
 
 
 def _review_row(row: Row, model: Quality, level: float) -> Row:
-    shared = {
-        name: value for name, value in row.items() if name in cases_table.REVIEW_COLUMNS
-    }
-    plain = cases_table.new_row(cases_table.REVIEW_COLUMNS, **shared)
+    shared = {name: value for name, value in row.items() if name in REVIEW_COLUMNS}
+    plain = cases_table.new_row(REVIEW_COLUMNS, **shared)
     return quality.with_estimate(plain, model, level)
 
 

@@ -24,7 +24,8 @@ from unc_jax.review import (
 )
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, REVIEW_COLUMNS, Row
+from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.cases_table import Row
 from unc_jax.uncertainty.measures import MEASURES
 
 UNFINISHED = "cases.unfinished.csv"

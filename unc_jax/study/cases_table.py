@@ -1,128 +1,25 @@
 """Tables of cases, cases.csv: one row per case, or per case and structure.
 
-An evaluation's table (`EVALUATION_COLUMNS`) has a reference for every case, a review's
-table (`REVIEW_COLUMNS`) holds a user's cases, mostly without one. An undefined number
-is None in a row and an empty field in the file, never 0. Floats are written so that
-reading restores them bit for bit.
+`case_columns` defines the columns. An undefined number is None in a row and an empty
+field in the file, never 0. Floats are written so that reading restores them bit for
+bit.
 """
 
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 import numpy as np
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.study.distances import Distances, surface_distances
-from unc_jax.study.metrics import volume_ml
-from unc_jax.uncertainty.halves import HALF_COLUMNS
-from unc_jax.uncertainty.measures import (
-    MEASURES,
-    PAPER_MEASURES,
-    THRESHOLD,
-    Measure,
-    measure_all,
-    standard_error,
-)
-from unc_jax.uncertainty.prediction import Prediction
+from unc_jax.study.case_columns import OPTIONAL, TEXT, WHOLE
 
 SPLITS = ("train", "validation", "test")
-# Tolerance of the surface Dice; the slices of most CT are thicker.
-TOLERANCE_MM = 2.0
 ENCODING = "utf-8-sig"  # also reads the byte order mark that spreadsheets write
-
-
-class Column(NamedTuple):
-    """A column computed from the samples of a case, in addition to the measures.
-
-    Attributes:
-      label: label in the report; "" leaves the number out of the report.
-      unit: unit of the number, for the report.
-      of: function of the prediction and the volume of a voxel in ml, to the number.
-    """
-
-    label: str
-    unit: str
-    of: Callable[[Prediction, float], float]
-
-
-def _percentile(share: float) -> Callable[[Prediction, float], float]:
-    return lambda one, voxel_ml: float(np.percentile(one.volumes, share)) * voxel_ml
-
-
-def _luck(name: str, one: Measure) -> Column:
-    """Returns the column of a measure's standard error.
-
-    It has no label, because the report shows it next to the measure.
-    """
-    return Column("", one.unit, lambda prediction, _: standard_error(prediction, name))
-
-
-# To add a column to both tables, add an entry; it follows the standard errors.
-SAMPLE_COLUMNS = {
-    "n_samples": Column("", "", lambda one, _: len(one.volumes)),
-    "volume_ml": Column(
-        "", "ml", lambda one, voxel_ml: volume_ml(one.mean >= THRESHOLD, voxel_ml)
-    ),
-    "volume_sd_ml": Column(
-        "", "ml", lambda one, voxel_ml: float(one.volumes.std()) * voxel_ml
-    ),
-    "volume_low_ml": Column("", "ml", _percentile(5)),
-    "volume_high_ml": Column("", "ml", _percentile(95)),
-    **{
-        f"{name}_se": _luck(name, one)
-        for name, one in MEASURES.items()
-        if one.of_subsets is not None
-    },
-}
-# Columns of SAMPLE_COLUMNS with a fixed place in the tables.
-_VOLUMES = ("volume_ml", "volume_sd_ml", "volume_low_ml", "volume_high_ml")
-_FURTHER = tuple(
-    name for name in SAMPLE_COLUMNS if name not in ("n_samples", *_VOLUMES)
-)
-
-EVALUATION_COLUMNS = (
-    *("case", "split", "n_samples", "dice"),
-    *MEASURES,
-    *("volume_ml", "volume_sd_ml", "reference_ml", "status"),
-    *("volume_low_ml", "volume_high_ml", "seconds"),  # of segmentation
-    "dice_scan",  # of the delivered mask, on the scan's own grid
-    *_FURTHER,
-    *Distances._fields,  # of the delivered mask, on the scan's own grid
-    "structure",  # "" for a single, unnamed structure
-    *HALF_COLUMNS,
-)
-# Components of the reference, share of them found, components of the mask that match
-# none, mean Dice over the reference's components.
-LESION_COLUMNS = ("lesions", "lesion_sensitivity", "false_positives", "lesion_dice")
-REVIEW_COLUMNS = (
-    *("case", "structure", "status", "flag", "reason", "predicted_dice", "dice_lower"),
-    *("n_samples", *MEASURES),
-    *_VOLUMES,
-    *("unlike", "warnings", "dice", "reference_ml", "seconds", "input"),
-    *_FURTHER,
-    "released",
-    *Distances._fields,
-    *LESION_COLUMNS,
-    "uncertain_where",  # text: ml of high uncertainty, place of its largest part
-)
-# Columns that older tables may lack.
-_OPTIONAL = (
-    *set(MEASURES).difference(PAPER_MEASURES),
-    *("dice_scan", *_FURTHER, "released", *Distances._fields, "structure"),
-    *HALF_COLUMNS,
-    *LESION_COLUMNS,
-    "uncertain_where",
-)
-_TEXT = (
-    *("case", "structure", "split", "status", "flag", "reason", "released"),
-    *("unlike", "warnings", "input", "uncertain_where"),
-)
-_WHOLE = ("n_samples", "lesions", "false_positives")
 # Spreadsheets execute fields that start with these; the last four are the full-width
 # forms of the first four.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -146,33 +43,11 @@ def new_row(columns: Sequence[str], **values: str | int | float | None) -> Row:
     unknown = set(values) - set(columns)
     if unknown:
         raise KeyError(f"no such column: {sorted(unknown)}")
-    row: Row = {name: "" if name in _TEXT else None for name in columns}
+    row: Row = {name: "" if name in TEXT else None for name in columns}
     for name, value in values.items():
         if isinstance(value, str) or (value is not None and math.isfinite(value)):
             row[name] = value
     return row
-
-
-def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
-    """Returns the numbers of a row that need no reference.
-
-    voxel_ml: volume of one voxel. For a single sample only its volume is returned.
-    """
-    if len(prediction.volumes) == 1:
-        volume = SAMPLE_COLUMNS["volume_ml"].of(prediction, voxel_ml)
-        return {"n_samples": 1, "volume_ml": volume}
-    numbers = {
-        name: one.of(prediction, voxel_ml) for name, one in SAMPLE_COLUMNS.items()
-    }
-    return numbers | measure_all(prediction)
-
-
-def measure_distances(
-    mask: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
-) -> dict[str, float]:
-    """Returns the distance columns of a row, for a delivered mask and its reference."""
-    found = surface_distances(mask, reference, spacing_mm, tolerance_mm=TOLERANCE_MM)
-    return found._asdict()
 
 
 def with_delivered_dice(rows: Sequence[Row]) -> list[Row]:
@@ -214,7 +89,7 @@ def opened(path: Path) -> TextIO:
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """Reads a table of `write_rows`, which may have been edited.
 
-    Columns that older tables lack (`_OPTIONAL`) are None or "" in every row. Raises
+    Columns that older tables lack (`OPTIONAL`) are None or "" in every row. Raises
     InputError, naming file and line, for another separator, a second row of a case,
     missing or additional fields, values that are not finite numbers, and a Dice or
     D_pw outside 0 ... 1.
@@ -227,7 +102,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
                     f"{path}, line 1: separated by semicolons; save it with commas"
                 )
             absent = [one for one in columns if one not in (reader.fieldnames or ())]
-            missing = [one for one in absent if one not in _OPTIONAL]
+            missing = [one for one in absent if one not in OPTIONAL]
             if missing:
                 raise InputError(
                     f"{path}: no column {', '.join(missing)}; this is not a table of "
@@ -299,12 +174,12 @@ def _from_fields(fields: dict[str, str], columns: Sequence[str], place: str) -> 
 def _from_field(name: str, field: str | None) -> str | int | float | None:
     if field is None:
         raise TypeError("a line that ends early")
-    if name in _TEXT:
+    if name in TEXT:
         guarded = field[:1] == "'" and field[1:].startswith(_FORMULA)
         return field[1:] if guarded else field
     if field == "":
         return None
-    if name in _WHOLE:
+    if name in WHOLE:
         return int(field)
     number = float(field)
     if not math.isfinite(number):

@@ -10,7 +10,7 @@ from absl import logging
 from unc_jax.data import nifti, preprocess, scan_maps
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table, metrics
+from unc_jax.study import case_columns, metrics
 from unc_jax.study.cases_table import Row
 from unc_jax.uncertainty.measures import THRESHOLD
 from unc_jax.uncertainty.prediction import Prediction
@@ -32,7 +32,7 @@ def measure(
     box = preprocess.box_of(record["box"])
     mask = scan_maps.mean_on_scan(prediction.mean, grid, box) >= THRESHOLD
     found = {"dice_scan": metrics.dice(mask, reference)}
-    found |= cases_table.measure_distances(mask, reference, grid.spacing_mm)
+    found |= case_columns.measure_distances(mask, reference, grid.spacing_mm)
     return {name: None if np.isnan(one) else one for name, one in found.items()}
 
 

@@ -28,9 +28,10 @@ from unc_jax import runtime
 from unc_jax.data import parallel
 from unc_jax.data.cohort import Cohort, read_image
 from unc_jax.errors import InputError, counted
-from unc_jax.study import cases_table, delivered, metrics, partial_tables
+from unc_jax.study import case_columns, cases_table, delivered, metrics, partial_tables
 from unc_jax.study.behind import Behind
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, SPLITS, Row
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
+from unc_jax.study.cases_table import OK, SPLITS, Row
 from unc_jax.study.panels import Panel, write_panel
 from unc_jax.study.predictor import Predict
 from unc_jax.uncertainty import halves, measures
@@ -196,7 +197,7 @@ def _row(cohort: Cohort, index: int, split: str, segmented: _Segmented) -> Row:
             "dice": metrics.dice(mask, label),
             "reference_ml": metrics.volume_ml(label, float(voxel_ml)),
             "seconds": segmented.seconds,
-            **cases_table.measure(prediction, float(voxel_ml)),
+            **case_columns.measure(prediction, float(voxel_ml)),
             **halves.measure_halves(prediction),
         }
     return cases_table.new_row(EVALUATION_COLUMNS, case=cohort.ids[index], **values)

@@ -15,7 +15,8 @@ from unc_jax.config import differences
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, Row
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
+from unc_jax.study.cases_table import OK, Row
 
 _TABLE, _RECORD, _PARTS = "cases.csv", "evaluation.json", "cases.part-*.csv"
 # Files of single cases, found by name: they must not be taken for those of new rows.

@@ -14,7 +14,8 @@ from unc_jax.config import Config, check_format, from_flat, upgrade
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
-from unc_jax.study.cases_table import EVALUATION_COLUMNS, OK, Row
+from unc_jax.study.case_columns import EVALUATION_COLUMNS
+from unc_jax.study.cases_table import OK, Row
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 EMPTY_CASES = ("exclude", "zero")
