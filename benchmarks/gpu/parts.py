@@ -107,7 +107,7 @@ def _checks(bench: Bench) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def samples(bench: Bench) -> None:
-    """Ten samples with all measures: equal windows, then each by its own."""
+    """Ten samples with all measures: equal windows, each by its own, one window."""
     sizes = bench.sizes
     ours, peer = _case_fields(bench)
     bench.race(
@@ -123,6 +123,14 @@ def samples(bench: Bench) -> None:
         _case_name(bench, "own windows"),
         "case_by_default",
         ours={"ours": own},
+        peer={},
+        repeat=sizes.repeat[0],
+    )
+    whole = {**ours, "patch": sizes.volume, "windows": 1}
+    bench.race(
+        _case_name(bench, "the volume as one window"),
+        "case",
+        ours={"ours": whole},
         peer={},
         repeat=sizes.repeat[0],
     )

@@ -150,10 +150,11 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
 
     P(Dice >= lower) >= level, and likewise for upper, over cases exchangeable with the
     calibration cases (Vovk et al., 2005; Lei et al., 2018): lower is the prediction
-    minus the k-th smallest residual, k = ceil((n + 1) level). For "cross" this is the
-    jackknife bound, which has no proved coverage (Barber et al., 2021, prove
-    2 level - 1 for the jackknife+); in simulations it holds at about the level. For
-    k > n the bounds are NaN (see `greatest_level`).
+    minus the k-th smallest residual, k = ceil((n + 1) level). For "cross" the residuals
+    are those of at most ten folds and the prediction is the map's of all cases: a
+    jackknife over folds, which has no proved coverage (Barber et al., 2021, prove
+    2 level - 1 for CV+); in simulations it holds at about the level. For k > n the
+    bounds are NaN (see `greatest_level`).
     """
     predicted = map_dice(quality.map, measures)
     n = len(quality.residuals)
