@@ -18,8 +18,10 @@ from unc_jax import main, predict
 from unc_jax.data import nifti
 from unc_jax.data.geometry import Geometry
 from unc_jax.errors import InputError
-from unc_jax.study import case_columns, cases_table
+from unc_jax.review import segment_scan
+from unc_jax.study import case_columns, cases_table, run_folder
 from unc_jax.uncertainty.measures import MEASURES
+from unc_jax.uncertainty.prediction import reduce_samples
 
 ROOT = Path(__file__).parents[1]
 GRID = Geometry((6, 5, 7), np.diag([1.5, 1.0, 2.0, 1.0]))
@@ -291,6 +293,40 @@ def test_arrays_of_no_use_are_refused(tiny_run, shape, affine, word):
 def test_an_organ_is_a_mask_on_the_grid(tiny_run, organ, said):
     with pytest.raises(InputError, match=f"organ.* {said}"):
         unc_jax.load_run(tiny_run).segment(np.ones((9, 9, 9)), np.eye(4), organ=organ)
+
+
+@pytest.mark.parametrize("level", [0, -1, 1, float("nan")])
+def test_a_level_is_a_share(tiny_run, level):
+    with pytest.raises(InputError, match=f"the level is {level}"):
+        unc_jax.load_run(tiny_run, level=level)
+
+
+def test_a_liver_run_may_find_no_liver(tiny_run):
+    liver = segment_scan.build_segmenter(run_folder.open_run(tiny_run))
+    tumours = liver._replace(
+        preparation=liver.preparation._replace(target="tumor"),
+        liver=_of_samples(liver, lambda image: np.zeros(image.shape, np.float32)),
+    )
+    scan = np.random.default_rng(0).normal(size=(16, 16, 8)).astype(np.float32)
+    geometry = Geometry(scan.shape, np.eye(4))
+    found = segment_scan.segment(scan, geometry, tumours)
+    assert found.row["status"] == cases_table.NO_LIVER
+    assert found.warnings[-1] == "demo found no liver"
+    assert not found.mask.any()
+
+    whole = _of_samples(liver, lambda image: np.ones(image.shape, np.float32))
+    found = segment_scan.segment(scan, geometry, tumours._replace(liver=whole))
+    (told,) = (one for one in found.warnings if "liver found by demo" in one)
+    assert "D_pw 1.000, CV 0, U 0.000" in told
+
+
+def _of_samples(segmenter, sample):
+    """The segmenter with a network that always answers `sample` of the image."""
+
+    def predict(image, _):
+        return reduce_samples([jnp.asarray(sample(image))[None] for _ in range(2)])
+
+    return segmenter._replace(predictor=segmenter.predictor._replace(predict=predict))
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -520,6 +520,8 @@ def test_bad_flags_and_files_are_one_line_each(tmp_path, capsys):
     output = ["--output", tmp_path / "out"]
     assert command(good, *output, "--resamples", "10") == 2
     assert "--resamples is 10; give at least 1000" in capsys.readouterr().err
+    assert command(good, *output, "--seed", "-1") == 2
+    assert "--seed is -1" in capsys.readouterr().err
     assert command(good, "--output", file, "--resamples", "1000") == 2
     assert str(file) in capsys.readouterr().err
     (good / "panels" / "test_0.npz").write_text("half of a slice")

@@ -124,6 +124,18 @@ def test_saved_samples_are_scored_into_another_output(tiny_run, patients, capsys
     assert contents(output) == before
 
 
+@pytest.mark.parametrize("flag", ["--liver-masks", "--liver-run"])
+def test_a_liver_for_a_run_that_needs_none_is_refused(
+    tiny_run, patients, tmp_path, capsys, flag
+):
+    assert review(tiny_run, patients, tmp_path / "out", flag, tiny_run) == 2
+    assert "segments no tumours within a liver" in capsys.readouterr().err
+    both = ("--liver-masks", patients, "--liver-run", tiny_run)
+    assert review(tiny_run, patients, tmp_path / "out", *both) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_refused_run_makes_no_folder(tiny_run, patients, tmp_path):
     for missing in ("checkpoints", "preparation.json"):
         run = tmp_path / missing

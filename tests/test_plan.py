@@ -11,7 +11,7 @@ import pytest
 from unc_jax import plan, stages
 from unc_jax.data.write_cohort import bytes_needed
 from unc_jax.errors import InputError
-from unc_jax.plan import footprint
+from unc_jax.footprint import footprint
 
 
 def test_a_plan_says_it_all_and_touches_nothing(start_main, tmp_path):
@@ -110,6 +110,23 @@ def test_members_sample_one_after_the_other(tiny_config):
         tiny_config.evaluate.members = ("a",) * 10**5
     line = list(plan._sampling(tiny_config, work, 10**12))[-1]
     assert " s a case" not in line
+
+
+@pytest.mark.parametrize(
+    ("source", "members", "told"),
+    [
+        ("dropout", (), "of 4 samples"),
+        ("flips", (), "1 of 8 samples"),
+        ("ensemble", ("a", "b", "c"), "1 of 3 samples"),
+    ],
+)
+def test_passes_are_those_of_the_source(tiny_config, tmp_path, source, members, told):
+    tiny_config.evaluate.source = source
+    with tiny_config.unlocked():
+        tiny_config.evaluate.members = members
+    found = lines(tiny_config, tmp_path)
+    assert any(told in line for line in found)
+    assert any(line.startswith("training") for line in found) == (not members)
 
 
 def test_a_window_as_large_as_the_volume(tiny_config):

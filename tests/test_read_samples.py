@@ -13,8 +13,10 @@ from unc_jax.review.read_samples import (
     Unplaced,
     read_mask,
     read_samples,
+    read_truth,
     same_grid,
 )
+from unc_jax.review.read_structures import read_reference
 from unc_jax.review.structures import Structure
 
 
@@ -167,6 +169,31 @@ def test_a_mask_of_an_organ_has_one_label_or_those_of_the_organ(tmp_path):
         read_mask(path, [1, 3])
     write(path, np.where(labels == 1, 255, 0).astype(np.uint8))
     assert read_mask(path, [1, 2]).array.sum() == (labels == 1).sum()
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_labels_of_a_reference_may_be_large(tmp_path, dtype):
+    """FreeSurfer numbers structures from 1000 on."""
+    labels = np.zeros(SHAPE, dtype)
+    labels[2:5] = 1001
+    path = tmp_path / "reference.nii.gz"
+    nibabel.Nifti1Image(labels, AFFINE).to_filename(path)
+    assert read_truth(path, [1001]).array.sum() == (labels == 1001).sum()
+    assert read_reference(path).labels == {1001}
+    assert read_mask(path, [1, 2]).array.sum() == (labels > 0).sum()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(-1, "labels are 0 to"), (40000, "labels are 0 to"), (0.5, "probabilities of")],
+)
+def test_what_is_no_label_is_refused(tmp_path, value, said):
+    labels = np.zeros(SHAPE, np.float32)
+    labels[3] = value
+    nibabel.Nifti1Image(labels, AFFINE).to_filename(tmp_path / "reference.nii.gz")
+    for read in (read_reference, read_truth):
+        with pytest.raises(InputError, match=rf"reference\.nii\.gz: {said}"):
+            read(tmp_path / "reference.nii.gz")
 
 
 def touch(root, *names):

@@ -406,8 +406,9 @@ def test_a_case_with_fewer_samples_than_most_is_told(tmp_path, capsys, labels):
 def test_killed_and_run_again_is_the_undisturbed_output(tmp_path, capsys):
     write_cases(tmp_path / "samples")
     whole, output = tmp_path / "whole", tmp_path / "out"
-    flags = ("--samples", tmp_path / "samples", "--review-fraction", "0.5", "--output")
+    flags = ("--samples", tmp_path / "samples", "--review-fraction", "0", "--output")
     assert run(capsys, *flags, whole)[0] == 0
+    assert json.loads((whole / "run.json").read_text())["review_fraction"] == "0.0"
 
     def made(folder):
         paths = [*folder.rglob("*.nii.gz"), *folder.rglob("*.png")]

@@ -219,6 +219,12 @@ def test_real_output_of_nnunet(real_data, tmp_path):
         same(found[case], row)
 
 
+def test_a_pattern_is_not_of_folds_of_nnunet(tmp_path, capsys):
+    flags = ["--nnunet-folds", tmp_path, "--pattern", "{case}", "--output"]
+    assert score_of(*flags, tmp_path / "o") == 2
+    assert "--pattern is of --samples" in capsys.readouterr().err
+
+
 def test_names_of_a_data_set_never_lead_elsewhere(tmp_path):
     names = {"..": 1, "=1+1<script>": 2, "left/right" + "x" * 300: 7}
     write_samples(tmp_path / "s", "a", {"background": 0, **names})

@@ -56,6 +56,27 @@ def test_an_ensemble_has_the_choices_of_its_evaluation(tiny_config, source, grou
         sensitivity.with_fields(config, one.fields)  # a valid config each
 
 
+def test_mirrored_passes_have_no_dropout_to_change(tiny_config):
+    config = sensitivity.with_fields(tiny_config, {"evaluate.source": "flips"})
+    listed = variants.variants(flat_config(config))
+    assert {one.group for one in listed[1:]} == {"overlap", "window", "source"}
+
+
+def test_equal_settings_are_evaluated_once(tiny_config):
+    """A patch as wide as the volume is the window that is taken by itself."""
+    volume = tuple(tiny_config.data.shape)
+    listed = variants.variants(flat_config(tiny_config))
+    assert sensitivity.distinct(listed, tiny_config, volume) == listed
+    wide = {"train.patch_shape": (*volume[:2], tiny_config.train.patch_shape[2])}
+    config = sensitivity.with_fields(tiny_config, wide)
+    listed = variants.variants(flat_config(config))
+    kept = sensitivity.distinct(listed, config, volume)
+    left_out = {(one.group, one.name) for one in listed if one not in kept}
+    size = "x".join(map(str, wide["train.patch_shape"]))
+    overlaps = (0.0, 0.25, 0.5)
+    assert left_out == {("window", f"{size}, overlap {one}") for one in overlaps}
+
+
 def test_numbers_of_a_variant():
     rng = np.random.default_rng(0)
     dice = np.sort(rng.random(20))

@@ -88,8 +88,10 @@ def load_run(path: str | Path, *, level: float = 0.9) -> Run:
     level: of the lower bound, the least share of cases with a Dice above it. If the
     calibration cases support only a lower level, the highest supported one is used.
 
-    Raises InputError for an incomplete or damaged folder.
+    Raises InputError for an incomplete or damaged folder, or a level out of range.
     """
+    if not 0 < level < 1:
+        raise InputError(f"the level is {level}, must lie in (0, 1)")
     opened = run_folder.open_run(Path(path))
     model = quality.of_run(opened)
     level = quality.supported_level(model, level)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unc_jax.cli import Parser, run_command
+from unc_jax.cli import BEGINS_ANEW, Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import predicted_dice, report
@@ -46,7 +46,11 @@ def compare(
 ) -> None:
     """Reads and checks all runs, then writes everything under `output`."""
     if resamples < _FEWEST_RESAMPLES:
-        raise InputError(f"--resamples is {resamples}; give at least 1000")
+        raise InputError(
+            f"--resamples is {resamples}; give at least {_FEWEST_RESAMPLES}"
+        )
+    if seed < 0:
+        raise InputError(f"--seed is {seed}; give a number from 0")
     for path in (folder / name for folder in folders for name in _KEPT):
         if path.is_symlink():  # its copy would hold a file from outside the run
             raise InputError(f"{path} is a link; replace it by the file itself")
@@ -179,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--seed", type=int, default=SEED, help="seed of the bootstrap (%(default)s)"
     )
-    run_command(_run, parser, argv)
+    run_command(_run, parser, argv, interrupted=BEGINS_ANEW)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ read.
 
 import math
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +19,14 @@ from unc_jax.config import Config
 from unc_jax.data import dataset, files, patches, split
 from unc_jax.data.write_cohort import bytes_needed
 from unc_jax.errors import InputError, counted
+from unc_jax.footprint import footprint
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.progress import duration
 from unc_jax.segmentation.train import build_train_step, state_shapes, variables_of
 from unc_jax.study import split_half
 from unc_jax.study.predictor import chunk_of, window_shape
+from unc_jax.uncertainty.ensembles import FLIPS
 from unc_jax.uncertainty.sampling import sample_windows
 
 _PAPERS_CASES = 131
@@ -71,7 +72,8 @@ def plan(config: Config, workdir: Path) -> Iterator[str]:
     which = "available, shared" if jax.default_backend() == "cpu" else "each"
     yield f"devices:  {jax.device_count()} x {kind}, {_gb(there)} {which}"
     yield from _disk(config, work, workdir)
-    yield from _training(config, work, there)
+    if not config.evaluate.members:  # else its members are trained, one by one
+        yield from _training(config, work, there)
     yield from _sampling(config, work, there)
     yield from _reliability(workdir)
 
@@ -160,7 +162,9 @@ def _training(config: Config, work: Work, there: int) -> Iterator[str]:
 
 def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
     evaluation = config.evaluate
-    chunk = chunk_of(config, work.window)
+    passes = _passes(config)
+    by_dropout = evaluation.source == "dropout"
+    chunk = chunk_of(config, work.window) if by_dropout else 1
     calls = -(-work.windows // evaluation.window_batch)
     batch = devices.rounded_up(-(-work.windows // calls), own=True)
     batch //= jax.local_device_count()
@@ -171,7 +175,7 @@ def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
         volumes = (chunk + _VOLUMES) * work.voxels * 4
         total = found.memory + volumes
         yield (
-            f"          {chunk} of {evaluation.samples} samples at a time: "
+            f"          {chunk} of {passes} samples at a time: "
             f"{_gb(found.memory)} for windows, {_gb(volumes)} for volumes: "
             f"{_gb(total)} of {_gb(there)}"
         )
@@ -183,14 +187,22 @@ def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
                 f"sampling needs {_gb(total)} of {_gb(there)}: lower {field}"
             )
         chunk //= 2
-    networks = max(len(evaluation.members), 1)
-    a_case = found.seconds() * calls * -(-evaluation.samples // chunk) * networks
+    networks = max(len(evaluation.members), 1) if by_dropout else 1
+    a_case = found.seconds() * calls * -(-passes // chunk) * networks
     yield (
         f"          about {duration(a_case)} a case, {duration(a_case * work.cases)} "
         f"for all, after {found.compile_s:.0f} s to compile"
     )
     if jax.default_backend() != "cpu":  # on a CPU thin windows need less memory
         yield from _whole_volume(config, work, there)
+
+
+def _passes(config: Config) -> int:
+    """Returns the passes per window: of each network under dropout, else of all."""
+    source = config.evaluate.source
+    if source == "dropout":
+        return config.evaluate.samples
+    return len(FLIPS) if source == "flips" else len(config.evaluate.members)
 
 
 def _whole_volume(config: Config, work: Work, there: int) -> Iterator[str]:
@@ -249,50 +261,3 @@ def _by(shape: tuple[int, ...]) -> str:
 
 def _gb(size: float) -> str:
     return f"{size / 1e9:.2f} GB"
-
-
-class Footprint(NamedTuple):
-    """Resources that a compiled program needs on one device.
-
-    memory: bytes of arguments, results and temporaries together; 0 if XLA does not
-    report them. compile_s: seconds to compile. seconds(): duration of a run on zeros,
-    the faster of two.
-    """
-
-    memory: int
-    compile_s: float
-    seconds: Callable[[], float]
-
-
-def footprint(
-    function: Callable, arguments: Any, *, donate: tuple[int, ...] = ()
-) -> Footprint:
-    """Compiles `function` for the shapes of `arguments`, without running it.
-
-    arguments: a tuple of pytrees of jax.ShapeDtypeStruct. donate: `donate_argnums` of
-    jax.jit.
-    """
-    started = time.perf_counter()
-    options = devices.compiler_options()
-    jitted = jax.jit(function, donate_argnums=donate, compiler_options=options)
-    program = jitted.lower(*arguments).compile()
-    compile_s = time.perf_counter() - started
-    found: Any = program.memory_analysis()
-    memory = 0
-    if found is not None:
-        memory = found.argument_size_in_bytes + found.output_size_in_bytes
-        memory += found.temp_size_in_bytes - found.alias_size_in_bytes
-
-    def run_on_zeros() -> float:
-        zeros = jax.tree.map(_zeros, arguments)
-        started = time.perf_counter()
-        jax.block_until_ready(program(*zeros))
-        return time.perf_counter() - started
-
-    return Footprint(memory, compile_s, lambda: min(run_on_zeros(), run_on_zeros()))
-
-
-def _zeros(shape: Any) -> jax.Array:
-    if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
-        return jax.random.split(jax.random.key(0), shape.shape[0])
-    return jnp.zeros(shape.shape, shape.dtype)

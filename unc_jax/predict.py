@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 from unc_jax import compilation, runtime
-from unc_jax.cli import Parser, run_command
+from unc_jax.cli import CASES_KEPT, Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError, counted
 from unc_jax.review import (
@@ -139,9 +139,7 @@ def _known_quality(
 def _segmenter(
     trained: Run, model: Quality | None, level: float, liver_run: Path | None
 ) -> Segmenter:
-    liver = None
-    if liver_run and trained.target == "tumor":
-        liver = build_segmenter(run_folder.open_run(liver_run))
+    liver = liver_run and build_segmenter(run_folder.open_run(liver_run))
     return build_segmenter(trained, quality=model, level=level, liver=liver)
 
 
@@ -220,12 +218,13 @@ def _parser() -> Parser:
         help="folder of masks CASE.nii.gz, to compute the Dice; a labelled data set as "
         "--input needs none",
     )
-    parser.add_argument(
+    liver = parser.add_mutually_exclusive_group()
+    liver.add_argument(
         "--liver-masks",
         type=Path,
         help="folder of liver masks CASE.nii.gz, for a run that segments tumours",
     )
-    parser.add_argument(
+    liver.add_argument(
         "--liver-run",
         type=Path,
         help="run that segments the liver, for a run that segments tumours",
@@ -251,7 +250,7 @@ def _parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 2 on wrong input, with 4 if a case failed."""
-    run_command(run, _parser(), argv)
+    run_command(run, _parser(), argv, interrupted=CASES_KEPT)
 
 
 if __name__ == "__main__":

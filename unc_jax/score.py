@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.samples = arguments.nnunet_folds
         arguments.pattern = nnunet_folds.PATTERN
         training = nnunet_folds.read_training(arguments.samples)
-    found = find_samples(arguments.samples, arguments.pattern, output)
+    pattern = arguments.pattern or DEFAULT_PATTERN
+    found = find_samples(arguments.samples, pattern, output)
     flags = worklist.flags_of(arguments)
     request = score_case.Request(
         output,
@@ -152,6 +153,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(
             "--target-dice needs --calibrate CASES_CSV, a table of cases with Dice"
         )
+    if arguments.nnunet_folds and arguments.pattern:
+        raise InputError("--pattern is of --samples; --nnunet-folds has its own")
     for name in ("references", "images"):
         folder = getattr(arguments, name)
         if folder is not None and not folder.is_dir():
@@ -208,9 +211,8 @@ def _parser() -> Parser:
     parser.add_output()
     parser.add_argument(
         "--pattern",
-        default=DEFAULT_PATTERN,
         help="path of a sample in --samples, with {case}, {sample} and * (default "
-        "%(default)s); without {sample} a file holds all samples of a case",
+        f"{DEFAULT_PATTERN}); without {{sample}} a file holds all samples of a case",
     )
     parser.add_argument(
         "--label",

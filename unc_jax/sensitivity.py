@@ -17,7 +17,7 @@ from typing import Any
 
 from unc_jax import stages
 from unc_jax.check_config import check_config
-from unc_jax.cli import Parser, run_command
+from unc_jax.cli import CASES_KEPT, Parser, run_command
 from unc_jax.config import Config, flat_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
@@ -42,13 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     listed = [one for one in listed if one.group in wanted or not one.fields]
     prepared = stages.prepare(config)
+    volume = prepared.images.shape[1:]
+    listed = distinct(listed, config, volume)
     output = arguments.output
     with files.hold(output, "unc_jax.sensitivity"):
         rows_of = [
             evaluated(one, config, prepared, arguments.run, output, arguments.replace)
             for one in listed
         ]
-        volume = prepared.images.shape[1:]
         found = [
             {**variants.describe(rows, rows_of[0]), "work": _work(one, config, volume)}
             for one, rows in zip(listed, rows_of, strict=True)
@@ -65,6 +66,24 @@ def run(arguments: argparse.Namespace) -> int:
     print(text)
     print(f"written: {output}")
     return 0
+
+
+def distinct(
+    listed: Sequence[Variant], config: Config, volume: tuple[int, ...]
+) -> list[Variant]:
+    """Leaves out variants with the samples of an earlier one.
+
+    A window of the patch's size is the evaluated one where the patch spans the plane.
+    """
+    seen, kept = [], []
+    for one in listed:
+        changed = with_fields(config, one.fields)
+        changed.evaluate.window_shape = window_shape(changed, volume)
+        settings = flat_config(changed)
+        if settings not in seen:
+            seen.append(settings)
+            kept.append(one)
+    return kept
 
 
 def evaluated(
@@ -145,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="GROUP",
         help="groups of settings to change, e.g. 'samples N'; all if not given",
     )
-    run_command(run, parser, argv)
+    run_command(run, parser, argv, interrupted=CASES_KEPT)
 
 
 if __name__ == "__main__":

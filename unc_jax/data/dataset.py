@@ -202,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     text = "Lists what is wrong with the files of a data set."
     parser = cli.Parser("unc_jax.data.dataset", text, example="data/Task03_Liver")
     parser.add_argument("folder", type=Path, help="folder with dataset.json")
-    cli.run_command(print_problems, parser, argv)
+    cli.run_command(print_problems, parser, argv, interrupted=cli.BEGINS_ANEW)
 
 
 if __name__ == "__main__":

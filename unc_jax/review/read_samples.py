@@ -19,6 +19,7 @@ import numpy as np
 
 from unc_jax.data import files, nifti
 from unc_jax.data.geometry import spans_volume
+from unc_jax.data.label_names import LARGEST
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review.channels import (
@@ -79,7 +80,7 @@ def read_mask(path: Path, labels: Sequence[int]) -> Sample:
     They have one value, or several of `labels`. Raises InputError that names the file
     if they have others too, which are perhaps other organs.
     """
-    array, geometry = nifti.read(path, labels=True)
+    array, geometry = read_labels(path)
     found = np.flatnonzero(np.bincount(array.ravel(order="K"))[1:]) + 1
     if len(found) > 1 and not np.isin(found, labels).all():
         raise InputError(
@@ -94,7 +95,7 @@ def read_truth(path: Path, labels: Sequence[int] = ()) -> Sample:
 
     Raises InputError that names the file if it has several labels and none is named.
     """
-    array, geometry = nifti.read(path, labels=True)
+    array, geometry = read_labels(path)
     return Sample(_foreground(array, labels, path)[0], geometry)
 
 
@@ -148,17 +149,28 @@ def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
     )
 
 
+def read_labels(path: Path) -> nifti.Scan:
+    """Reads a label map (x, y, z) of a NIfTI file, as `labels_of`."""
+    array, geometry = nifti.read(path)
+    return nifti.Scan(labels_of(array, path), geometry)
+
+
 def labels_of(array: np.ndarray, path: Path) -> np.ndarray:
-    """Returns a map (x, y, z) of whole numbers as integers; InputError for others."""
-    if array.dtype.kind != "f":
-        return array.view(np.uint8) if array.dtype == bool else array
-    _finite_range(array, path)
-    if not _is_whole(array):
+    """Returns a map (x, y, z) of whole numbers from 0 to LARGEST as integers.
+
+    Raises InputError that names the file for others.
+    """
+    low, high = _finite_range(array, path)
+    if array.dtype.kind == "f" and not _is_whole(array):
         raise InputError(
             f"{path}: probabilities of one structure; give several structures as "
             "labels, or as channels of an .npz"
         )
-    return np.rint(array).astype(np.int32)
+    if low < -TOLERANCE or high > LARGEST + TOLERANCE:
+        raise InputError(f"{path}: labels are 0 to {LARGEST}")
+    if array.dtype == bool:
+        return array.view(np.uint8)
+    return np.rint(array).astype(np.int32) if array.dtype.kind == "f" else array
 
 
 def same_grid(one: Geometry, other: Geometry) -> bool:

@@ -12,7 +12,6 @@ import numpy as np
 from scipy import ndimage
 
 from unc_jax.data import nifti, preprocess
-from unc_jax.data.label_names import LARGEST
 from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.errors import InputError
@@ -34,10 +33,8 @@ class Part(NamedTuple):
 class LabelMap:
     """Structures of a label map (x, y, z)."""
 
-    def __init__(self, array: np.ndarray, geometry: Geometry, path: Path):
-        """Raises InputError, naming the file, for labels that no int16 holds."""
-        if array.max(initial=0) > LARGEST or array.min(initial=0) < 0:
-            raise InputError(f"{path}: labels are 0 to {LARGEST}")
+    def __init__(self, array: np.ndarray, geometry: Geometry):
+        """array: integers from 0, see `read_samples.labels_of`."""
         self.geometry = geometry
         self._array = array
         # Reversed: the map of a file has x running fastest.
@@ -113,12 +110,12 @@ def read_structures(
         if array.ndim == 4:
             yield Channels(array, geometry, regions, path)
         else:
-            yield LabelMap(read_samples.labels_of(array, path), geometry, path)
+            yield LabelMap(read_samples.labels_of(array, path), geometry)
 
 
 def read_reference(path: Path) -> LabelMap:
     """Reads the label map of a reference."""
-    return LabelMap(*nifti.read(path, labels=True), path)
+    return LabelMap(*read_samples.read_labels(path))
 
 
 def hull(boxes: Sequence[Box]) -> Box | None:

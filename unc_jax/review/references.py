@@ -8,7 +8,7 @@ import numpy as np
 
 from unc_jax.data import dataset, label_names, nifti
 from unc_jax.errors import InputError
-from unc_jax.review.read_samples import beside, same_grid
+from unc_jax.review.read_samples import beside, read_labels, same_grid
 from unc_jax.review.scans import Scan
 from unc_jax.study import case_columns, cases_table, metrics
 from unc_jax.study.case_columns import REVIEW_COLUMNS
@@ -124,7 +124,7 @@ def compare(
       InputError: the grids differ, or the reference is refused.
     """
     found, geometry = nifti.read(mask, labels=True)
-    labels, there = nifti.read(reference, labels=True)
+    labels, there = read_labels(reference)
     if not same_grid(geometry, there):
         raise InputError(f"{reference}: not on the grid of the scan; resample it")
     known = np.flatnonzero(np.bincount(labels.ravel(order="K"))[1:]) + 1

@@ -68,6 +68,11 @@ def check(request: Request, segmenter: Segmenter) -> None:
             )
         if not masks.is_dir():
             raise InputError(f"--liver-masks {masks}: no such folder")
+    if segmenter.preparation.target == "liver" and (masks or segmenter.liver):
+        raise InputError(
+            f"{segmenter.run.path} segments no tumours within a liver; leave out "
+            "--liver-masks and --liver-run"
+        )
     if request.dicom_seg:
         dicom_seg.require_highdicom()
 
@@ -153,10 +158,9 @@ def _digests(scan: Scan, request: Request) -> list[str]:
 def _liver(
     scan: Scan, geometry: Geometry, segmenter: Segmenter, request: Request
 ) -> np.ndarray | None:
-    """Returns the mask in --liver-masks; None if it is not needed or not given."""
+    """Returns the mask in --liver-masks; None without that flag."""
     folder = request.liver_masks
-    tumour = segmenter.preparation.target == "tumor"
-    if folder is None or segmenter.liver is not None or not tumour:
+    if folder is None:
         return None
     path = request.liver_mask(scan.case)
     if path is None:

@@ -25,6 +25,7 @@ from unc_jax.study.cases_table import Row
 from unc_jax.study.components import outside_largest
 from unc_jax.study.predictor import Predictor, load_predictor
 from unc_jax.study.run_folder import Run
+from unc_jax.study.tables import number
 from unc_jax.uncertainty.measures import MEASURES, THRESHOLD
 from unc_jax.uncertainty.prediction import Prediction
 
@@ -233,10 +234,12 @@ def _find_liver(
             "the liver, or a run that segments it"
         )
     found = segment(array, geometry, segmenter.liver)
-    sure = found.row
+    name, sure = segmenter.liver.run.path.name, found.measures
+    if not found.mask.any():
+        return found.mask, f"{name} found no liver"
+    told = f"D_pw {number(sure['d_pw'], '.3f')}, CV {number(sure['cv'], '.3g')}"
     note = (
-        f"liver found by {segmenter.liver.run.path.name} (D_pw {sure['d_pw']:.3f}, CV "
-        f"{sure['cv']:.3g}, U {sure['u_labelled']:.3f}), not the reference liver "
-        "that the run was trained with"
+        f"liver found by {name} ({told}, U {number(sure['u_labelled'], '.3f')}), not "
+        "the reference liver that the run was trained with"
     )
     return found.mask, note

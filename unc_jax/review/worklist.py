@@ -143,7 +143,7 @@ def flags_of(arguments: argparse.Namespace) -> dict[str, str]:
     given = {
         name: str(value)
         for name, value in vars(arguments).items()
-        if value not in (None, (), False) and name != "debug"
+        if value is not None and value is not False and value != () and name != "debug"
     }
     if arguments.calibrate:
         given["calibrate_sha256"] = files.digest([arguments.calibrate])

@@ -97,8 +97,10 @@ class Checkpoints:
         verbosity = logging.get_verbosity()
         if read_only:
             logging.set_verbosity(logging.ERROR)  # Orbax warns of what was asked for
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
-        logging.set_verbosity(verbosity)
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        finally:
+            logging.set_verbosity(verbosity)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -238,6 +240,7 @@ def _full_disk_is_an_input_error(folder: epath.Path) -> Iterator[None]:
         raise InputError(
             f"no room for a checkpoint in {folder}; free some and run again to resume"
         ) from None
+    # Not after an error: the threads may log it later still.
     logging.set_verbosity(verbosity)
 
 

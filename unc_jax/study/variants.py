@@ -31,9 +31,10 @@ _CHOICES = {
     "source": ("evaluate.source", ("dropout", "flips")),
 }
 # An ensemble's networks keep the rates that they were trained with, and one of
-# single passes has no masks to choose.
+# single passes has no masks to choose. Mirrored passes are without dropout.
 _OF_ONE_NETWORK = ("dropout rate", "dropout kind", "source")
-_OF_DROPOUT = ("mask scope", "samples N")
+_OF_MASKS = ("mask scope", "samples N")
+_OF_DROPOUT = (*_OF_MASKS, "dropout rate", "dropout kind")
 _STRENGTH = "Spearman's rho with Dice ({} test cases)"
 # Groups whose variants differ by how they cut windows.
 _WINDOW_GROUPS = ("as evaluated", "overlap", "window")
@@ -71,8 +72,9 @@ def variants(config: dict[str, Any], members: Sequence[str] = ()) -> list[Varian
     """
     listed = [Variant("as evaluated", "", {})]
     without = _OF_ONE_NETWORK if config.get("evaluate.members") else ()
-    if config.get("evaluate.source") == "ensemble":
-        without = (*without, *_OF_DROPOUT)
+    without += {"ensemble": _OF_MASKS, "flips": _OF_DROPOUT}.get(
+        config.get("evaluate.source", "dropout"), ()
+    )
     for group, (field, values) in _CHOICES.items():
         if group in without:
             continue
