@@ -13,7 +13,7 @@ from scipy import ndimage
 from unc_jax import score
 from unc_jax.data import nifti
 from unc_jax.errors import InputError
-from unc_jax.review import by_structure, structures, worklist
+from unc_jax.review import by_structure, known_cases, structures
 from unc_jax.review.case_groups import group_cases
 from unc_jax.review.read_structures import read_structures
 from unc_jax.review.structures import Structure, wanted_of
@@ -270,7 +270,7 @@ def test_cases_that_folds_of_nnunet_were_trained_on(tmp_path):
         assert a["reason"] == "leaked: networks of its samples were trained on it"
         assert (c["unlike"], c["flag"], c["warnings"]) == ("", "no", "")
     assert "over all cases but" not in (tmp_path / "o" / "report.html").read_text()
-    known = worklist.read_known(tmp_path / "o" / "cases.csv")
+    known = known_cases.read_known(tmp_path / "o" / "cases.csv")
     assert {row["case"] for row in known} == {"c"}  # the others calibrate nothing
     model = by_structure.fit(known_rows("label 1"), [])
     bound = by_structure.with_estimate(a | {"structure": "label 1"}, model, 0.5)
@@ -303,7 +303,7 @@ def test_the_statistics_of_a_study_are_of_cases_that_no_fold_was_trained_on(tmp_
     summary = json.loads((study / "summary.json").read_text())
     assert summary["test"]["n"] == summary["train"]["n"] == 4
     assert summary["test"]["dice"]["mean"] == pytest.approx(np.mean(fair))
-    known = worklist.read_known(study / "cases.csv")
+    known = known_cases.read_known(study / "cases.csv")
     assert {row["case"] for row in known} == set("efgh")
     told = f"{np.mean(fair):.3f} (n = 4) over all cases except 4 on which networks"
     assert told in (tmp_path / "o" / "report.html").read_text()

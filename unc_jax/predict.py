@@ -20,7 +20,10 @@ from unc_jax.cli import CASES_KEPT, Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError, counted
 from unc_jax.review import (
-    by_structure,
+    command_flags,
+    failures,
+    known_cases,
+    outcome,
     own_files,
     passed_over,
     quality,
@@ -29,7 +32,6 @@ from unc_jax.review import (
     scans,
     segment_case,
     verdict,
-    worklist,
 )
 from unc_jax.review.quality import Quality
 from unc_jax.review.references import References
@@ -44,7 +46,7 @@ from unc_jax.study.run_folder import Run
 
 def run(arguments: argparse.Namespace) -> int:
     """Segments every scan and writes the output; returns the exit code."""
-    wanted = worklist.rule_of(arguments)
+    wanted = command_flags.rule_of(arguments)
     if arguments.distributed:
         runtime.initialize()
     trained = run_folder.open_run(arguments.run)
@@ -66,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     tables = own_files.of_tables(output)
     parts = [tables, *(request.part(scan.case) for scan in found.scans)]
     own_files.check(parts, _read(arguments, found, request, compared))
-    flags = worklist.flags_of(arguments)
+    flags = command_flags.flags_of(arguments)
     if runtime.is_main():
         print(bounds, file=sys.stderr)  # before the work: users may want to stop here
         passed_over.say(found.passed_over)
@@ -82,11 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
         for row in _segmented(found.scans, segmenter, request, compared):
             rows.append(cases_table.with_warnings(row, *verdict.warnings(worth)))
             if runtime.is_main():
-                worklist.write_unfinished(output, rule.decide(rows, wanted, models))
+                outcome.write_unfinished(output, rule.decide(rows, wanted, models))
         rows = rule.decide(_of_all_processes(rows), wanted, models)
         notes = [*filter(None, [worth, rule.release_words(wanted, models, rows)])]
         if runtime.is_main():
-            worklist.finish(
+            outcome.finish(
                 output,
                 rows,
                 title=f"Review: {arguments.input}",
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
                 notes=[*notes, bounds],
             )
         runtime.barrier()
-    return worklist.print_outcome(output, rows, notes)
+    return outcome.print_outcome(output, rows, notes)
 
 
 def _read(
@@ -121,14 +123,14 @@ def _known_quality(
     known, model = trained.rows, quality.of_run(trained)
     if arguments.calibrate:
         seen = {str(row["case"]) for row in trained.rows if row["split"] == "train"}
-        known = worklist.read_known(arguments.calibrate, seen)
+        known = known_cases.read_known(arguments.calibrate, seen)
         if len({row["structure"] for row in known}) > 1:
             raise InputError(
                 f"{arguments.calibrate}: rows of several structures; keep only those "
                 "of the structure that the run segments"
             )
-        worklist.check_samples(arguments.calibrate, known, trained.rows)
-        measures = by_structure.fit_measures(known, trained.rows)
+        known_cases.check_samples(arguments.calibrate, known, trained.rows)
+        measures = known_cases.fit_measures(known, trained.rows)
         model = quality.fit(trained.rows, calibration=known, measures=measures)
     elif model and arguments.largest_component:
         # The validation cases' Dice is of masks with all their components.
@@ -165,9 +167,9 @@ def _attempt(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
         finished = segment_case.finished_row(scan, segmenter, request)
         return finished or segment_case.segment_case(scan, segmenter, request)
     except Exception as error:
-        if worklist.is_of_the_disk(error, request.output):
+        if failures.is_of_the_disk(error, request.output):
             raise
-        return worklist.failed_row(scan.case, scan.path, error)
+        return failures.failed_row(scan.case, scan.path, error)
 
 
 def _of_all_processes(own: list[Row]) -> list[Row]:
@@ -244,7 +246,7 @@ def _parser() -> Parser:
         action="store_true",
         help="this process is one of several that share the scans",
     )
-    worklist.add_flags(parser)
+    command_flags.add_flags(parser)
     return parser
 
 

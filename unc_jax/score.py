@@ -23,7 +23,11 @@ from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import (
     by_structure,
+    command_flags,
+    failures,
+    known_cases,
     nnunet_folds,
+    outcome,
     own_files,
     passed_over,
     pictures,
@@ -33,7 +37,6 @@ from unc_jax.review import (
     sample_counts,
     score_case,
     structures,
-    worklist,
 )
 from unc_jax.review.find_samples import DEFAULT_PATTERN, Found, find_samples
 from unc_jax.review.rule import Rule
@@ -46,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Scores every case and writes the output; returns the exit code."""
     output = arguments.output
     _check(arguments)
-    wanted = worklist.rule_of(arguments)
+    wanted = command_flags.rule_of(arguments)
     known: list[Row] = []
     if arguments.calibrate:
-        known = worklist.read_known(arguments.calibrate)
+        known = known_cases.read_known(arguments.calibrate)
         by_structure.fit(known, [])  # refuses too few cases before the work
     training: list[set[str]] = []
     if arguments.nnunet_folds:
@@ -58,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         training = nnunet_folds.read_training(arguments.samples)
     pattern = arguments.pattern or DEFAULT_PATTERN
     found = find_samples(arguments.samples, pattern, output)
-    flags = worklist.flags_of(arguments)
+    flags = command_flags.flags_of(arguments)
     request = score_case.Request(
         output,
         _wanted(arguments),
@@ -87,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         notes += by_structure.presence_notes(told)
         if arguments.references:
             by_structure.write_study(rows, output / "study")
-        worklist.finish(
+        outcome.finish(
             output,
             rows,
             title=f"Review: samples of {arguments.samples}",
@@ -98,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
             notes=notes,
             components=components,
         )
-    return worklist.print_outcome(output, rows, notes)
+    return outcome.print_outcome(output, rows, notes)
 
 
 def _judge(
@@ -136,9 +139,9 @@ def _score(found: Found, request: score_case.Request) -> score_case.Scored:
                 found.check(case)
                 own, parts = score_case.score_case(case, paths, request)
         except Exception as error:
-            if worklist.is_of_the_disk(error, request.output):
+            if failures.is_of_the_disk(error, request.output):
                 raise
-            parts, own = [], [worklist.failed_row(case, paths[0].parent, error)]
+            parts, own = [], [failures.failed_row(case, paths[0].parent, error)]
             if request.wanted.single:
                 own[0]["structure"] = request.wanted.listed[0].name
         seconds = (time.perf_counter() - started) / len(own)
@@ -240,7 +243,7 @@ def _parser() -> Parser:
         metavar=("LOW", "HIGH"),
         help="grey values of the pictures, default %(default)s",
     )
-    worklist.add_flags(parser)
+    command_flags.add_flags(parser)
     return parser
 
 

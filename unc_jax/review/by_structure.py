@@ -5,7 +5,6 @@ own quality map and bounds, from known cases of that structure.
 """
 
 import hashlib
-import statistics
 import sys
 import urllib.parse
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from unc_jax.data import files
 from unc_jax.data.label_names import is_tumour
 from unc_jax.errors import InputError
-from unc_jax.review import component_rows, quality
+from unc_jax.review import component_rows, known_cases, quality
 from unc_jax.review.quality import Quality
 from unc_jax.review.structures import NUMBERED
 from unc_jax.study import appraisal, cases_table, charts, figures
@@ -83,7 +82,7 @@ def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
     for structure, own in theirs.items():
         if rows and structure not in ours:
             continue
-        unfit = unfit_measures(own, ours.get(structure, []))
+        unfit = known_cases.unfit_measures(own, ours.get(structure, []))
         left_out |= {f"{name} is left out: {why}" for name, why in unfit.items()}
         measures = [name for name in PAPER_MEASURES if name not in unfit]
         try:
@@ -102,56 +101,6 @@ def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
 
 def _is_named(structure: str) -> bool:
     return bool(structure) and not structure.startswith(NUMBERED)
-
-
-def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:
-    """Returns the measures that are comparable between `known` and `rows`.
-
-    Prints the reason for each of the others.
-    """
-    unfit = unfit_measures(known, rows)
-    for name, reason in unfit.items():
-        print(f"{name} is left out: {reason}", file=sys.stderr)
-    return [name for name in PAPER_MEASURES if name not in unfit]
-
-
-def unfit_measures(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
-    """Returns the measures that are not comparable between both sides, with reasons.
-
-    These are measures that no case on one side has (masks have no U_labelled), and CV
-    if the voxel sizes differ: it is in voxels, so that its scale on the grid of a scan
-    differs from that on a run's prepared grid.
-    """
-    unfit = {}
-    for name in PAPER_MEASURES:
-        for cases, whose in ((known, "with a known Dice"), (rows, "to predict")):
-            if cases and all(row[name] is None for row in cases):
-                unfit[name] = f"no case {whose} has it"
-    if not same_voxels(known, rows):
-        unfit["cv"] = "it counts voxels, which are of another size there"
-    return unfit
-
-
-def same_voxels(known: Sequence[Row], rows: Sequence[Row]) -> bool:
-    """Tells whether both were measured on voxels of equal size, within a factor of 2.
-
-    Returns True if a size is unknown.
-    """
-    one, other = _voxel_ml(known), _voxel_ml(rows)
-    return one is None or other is None or 0.5 <= one / other <= 2
-
-
-def _voxel_ml(rows: Sequence[Row]) -> float | None:
-    """Returns the median size of a voxel; None when no row has a spread.
-
-    CV is variance / mean of the sample volumes in voxels; sd and volume are in ml.
-    """
-    sizes = []
-    for row in rows:
-        cv, sd, volume = (row[name] for name in ("cv", "volume_sd_ml", "volume_ml"))
-        if cv and sd and volume:
-            sizes.append(float(sd) ** 2 / (float(volume) * float(cv)))
-    return statistics.median(sizes) if sizes else None
 
 
 def with_estimate(row: Row, models: dict[str, Quality], level: float) -> Row:

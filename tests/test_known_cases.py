@@ -9,7 +9,7 @@ from samples import write
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import by_structure, quality, worklist
+from unc_jax.review import failures, known_cases, quality
 from unc_jax.review.references import References
 from unc_jax.review.scans import Scan
 from unc_jax.study import cases_table
@@ -34,13 +34,13 @@ def test_training_cases_are_left_out_by_name(tmp_path, capsys):
     for index, row in enumerate(rows):
         row["split"] = "train" if index < 7 else "test"
     cases_table.write_rows(tmp_path / "known.csv", rows, EVALUATION_COLUMNS)
-    kept = worklist.read_known(tmp_path / "known.csv", {"c7"})
+    kept = known_cases.read_known(tmp_path / "known.csv", {"c7"})
     assert [row["case"] for row in kept] == ["c8", "c9", "c10", "c11"]
     assert not any(row["split"] for row in kept)
     words = capsys.readouterr().err
     assert "calibrate nothing: 8 training cases: c0, c1, c2, c3, c4, ..." in words
     with pytest.raises(InputError, match="calibrate nothing: 12 training cases"):
-        worklist.read_known(tmp_path / "known.csv", {row["case"] for row in rows})
+        known_cases.read_known(tmp_path / "known.csv", {row["case"] for row in rows})
 
 
 def test_masks_of_another_tool_calibrate_by_the_measures_they_have(tmp_path, capsys):
@@ -50,8 +50,8 @@ def test_masks_of_another_tool_calibrate_by_the_measures_they_have(tmp_path, cap
         row.update(volume_ml=1000.0, volume_sd_ml=row["cv"])  # 0.025 / cv ml a voxel
     cases_table.write_rows(tmp_path / "known.csv", masks, REVIEW_COLUMNS)
     own = known_rows(volume_ml=1000.0, volume_sd_ml=200.0, split="train")
-    known = worklist.read_known(tmp_path / "known.csv")
-    measures = by_structure.fit_measures(known, own)
+    known = known_cases.read_known(tmp_path / "known.csv")
+    measures = known_cases.fit_measures(known, own)
     assert measures == ["d_pw"]
     words = capsys.readouterr().err
     assert "u_labelled is left out" in words
@@ -159,12 +159,12 @@ def test_dice_of_a_labelled_set(tmp_path):
 
 def test_errors_of_the_disk_are_told_from_those_of_a_case(tmp_path):
     def of(number, path):
-        return worklist.is_of_the_disk(OSError(number, "why", str(path)), tmp_path)
+        return failures.is_of_the_disk(OSError(number, "why", str(path)), tmp_path)
 
     assert of(errno.ENOSPC, tmp_path / "a" / "mask.nii.gz")
     assert of(errno.EIO, tmp_path / "cases.csv")
     assert not of(errno.EIO, tmp_path.parent / "scan.nii.gz")
     assert not of(errno.ENAMETOOLONG, tmp_path / "a" / "mask.nii.gz")
     assert not of(errno.EACCES, tmp_path / "a")  # the output itself may be written
-    assert worklist.is_of_the_disk(OSError(errno.ENOSPC, "full"), tmp_path)
-    assert not worklist.is_of_the_disk(InputError("no scan"), tmp_path)
+    assert failures.is_of_the_disk(OSError(errno.ENOSPC, "full"), tmp_path)
+    assert not failures.is_of_the_disk(InputError("no scan"), tmp_path)

@@ -1,0 +1,114 @@
+"""Cases with a known Dice, by which predicted Dice is calibrated (--calibrate)."""
+
+import csv
+import statistics
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from unc_jax.errors import InputError, counted, printable
+from unc_jax.study import cases_table
+from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
+from unc_jax.study.cases_table import Row
+from unc_jax.uncertainty.measures import PAPER_MEASURES
+
+_SHOWN = 5  # cases that a message names
+
+
+def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
+    """Reads the rows with a known Dice from a cases.csv of an evaluation or a review.
+
+    Training cases, marked in the table or named in `trained_on`, are left out with a
+    message, because their Dice is better than that of new cases. Raises InputError when
+    no case is left.
+    """
+    try:
+        with cases_table.opened(path) as file:
+            header = next(csv.reader(file), [])
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; name a cases.csv") from None
+    columns = EVALUATION_COLUMNS if "split" in header else REVIEW_COLUMNS
+    rows = cases_table.read_rows(path, columns)
+    rows = [row for row in rows if row["dice"] is not None]
+    if not rows:
+        raise InputError(f"{path}: no case has a Dice; score with --references first")
+    seen = [
+        str(row["case"])
+        for row in rows
+        if row.get("split") == "train"
+        or row.get("unlike") == cases_table.LEAKED
+        or row["case"] in trained_on
+    ]
+    seen = [*dict.fromkeys(seen)]  # a case has a row for each structure
+    kept = [{**row, "split": ""} for row in rows if row["case"] not in seen]
+    if seen:
+        shown = ", ".join(seen[:_SHOWN]) + ", ..." * (len(seen) > _SHOWN)
+        words = f"{path}: left out, as training cases calibrate nothing: "
+        words += f"{counted(len(seen), 'training case')}: {shown}"
+        if not kept:
+            raise InputError(words)
+        print(printable(words), file=sys.stderr)
+    return kept
+
+
+def check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> None:
+    """Raises InputError if known cases have another number of samples than the run."""
+    theirs, ours = (
+        {int(n) for row in rows if (n := row["n_samples"])} for rows in (known, trained)
+    )
+    if not theirs <= ours:
+        counts = " and ".join(map(str, sorted(theirs)))
+        raise InputError(
+            f"{path}: its cases have {counts} samples, the run draws {max(ours)}, and "
+            "so their measures differ; calibrate with cases that the run segmented"
+        )
+
+
+def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """Returns the measures that are comparable between `known` and `rows`.
+
+    Prints the reason for each of the others.
+    """
+    unfit = unfit_measures(known, rows)
+    for name, reason in unfit.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
+    return [name for name in PAPER_MEASURES if name not in unfit]
+
+
+def unfit_measures(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
+    """Returns the measures that are not comparable between both sides, with reasons.
+
+    These are measures that no case on one side has (masks have no U_labelled), and CV
+    if the voxel sizes differ: it is in voxels, so that its scale on the grid of a scan
+    differs from that on a run's prepared grid.
+    """
+    unfit = {}
+    for name in PAPER_MEASURES:
+        for cases, whose in ((known, "with a known Dice"), (rows, "to predict")):
+            if cases and all(row[name] is None for row in cases):
+                unfit[name] = f"no case {whose} has it"
+    if not same_voxels(known, rows):
+        unfit["cv"] = "it counts voxels, which are of another size there"
+    return unfit
+
+
+def same_voxels(known: Sequence[Row], rows: Sequence[Row]) -> bool:
+    """Tells whether both were measured on voxels of equal size, within a factor of 2.
+
+    Returns True if a size is unknown.
+    """
+    one, other = _voxel_ml(known), _voxel_ml(rows)
+    return one is None or other is None or 0.5 <= one / other <= 2
+
+
+def _voxel_ml(rows: Sequence[Row]) -> float | None:
+    """Returns the median size of a voxel; None when no row has a spread.
+
+    CV is variance / mean of the sample volumes in voxels; sd and volume are in ml.
+    """
+    sizes = []
+    for row in rows:
+        cv, sd, volume = (row[name] for name in ("cv", "volume_sd_ml", "volume_ml"))
+        if cv and sd and volume:
+            sizes.append(float(sd) ** 2 / (float(volume) * float(cv)))
+    return statistics.median(sizes) if sizes else None

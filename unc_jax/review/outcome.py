@@ -1,0 +1,86 @@
+"""Outcome of predict and score: the tables, run.json and the report of an output."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unc_jax import runtime
+from unc_jax.cli import SOME_FAILED
+from unc_jax.data import files
+from unc_jax.errors import counted, printable
+from unc_jax.review import by_structure, component_rows, own_files, report, rule
+from unc_jax.review.rule import Rule
+from unc_jax.study import cases_table
+from unc_jax.study.case_columns import REVIEW_COLUMNS
+from unc_jax.study.cases_table import Row
+from unc_jax.uncertainty.measures import MEASURES
+
+UNFINISHED = "cases.unfinished.csv"
+
+
+def write_unfinished(output: Path, rows: Sequence[Row]) -> None:
+    """Writes the rows so far to OUTPUT/cases.unfinished.csv, worst first."""
+    ordered = rule.order(list(rows))
+    cases_table.write_rows(output / UNFINISHED, ordered, REVIEW_COLUMNS)
+
+
+def finish(
+    output: Path,
+    rows: Sequence[Row],
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    details: Mapping[str, Any],
+    known: Sequence[Row],
+    wanted: Rule,
+    notes: Sequence[str],
+    components: Sequence[Row] | None = None,
+) -> None:
+    """Writes OUTPUT/{run.json,report.html,cases.csv}; replaces the unfinished table.
+
+    The part `own_files.of_tables` must have been begun and is finished. components:
+    rows of components.csv, None writes none. run.json holds `facts` and `notes`, which
+    the report shows too, and `details`. The report compares each case with the `known`
+    cases or, if these have splits, with their validation cases.
+    """
+    written = {**facts, "level": wanted.level, "notes": list(notes), **details}
+    files.write_json(output / "run.json", written)
+    held_out = [row for row in known if row.get("split") == "validation"] or known
+    report.write_review_report(
+        output / "report.html",
+        rows,
+        title=title,
+        facts=facts,
+        pictures=output / "pictures",
+        known={
+            structure: {name: [row[name] for row in own] for name in MEASURES}  # type: ignore[misc]
+            for structure, own in by_structure.group(held_out).items()
+        },
+        rule_text=rule.describe(wanted),
+        failure_dice=wanted.target_dice or by_structure.FAILURE_DICE,
+        notes=notes,
+        components=components or (),
+    )
+    if components is not None:
+        path = output / component_rows.FILE
+        cases_table.write_rows(path, components, component_rows.COLUMNS)
+    write_unfinished(output, rows)
+    os.replace(output / UNFINISHED, output / "cases.csv")
+    own_files.of_tables(output).finish()
+
+
+def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:
+    """Prints the outcome and the paths (main process only); returns the exit code."""
+    failed = [r for r in rows if str(r["status"]).startswith(cases_table.FAILED)]
+    flagged = sum(row["flag"] == "yes" for row in rows)
+    if runtime.is_main():
+        cases = len({row["case"] for row in rows})
+        said = counted(cases, "case")
+        said += f", {len(rows)} structures" * (len(rows) > cases)
+        print(f"{said}, {flagged} to review, {len(failed)} failed")
+        if failed:
+            print(printable(f"the first, {failed[0]['case']}: {failed[0]['status']}"))
+        print("".join(f"{note}\n" for note in notes), end="")
+        print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
+    return SOME_FAILED if failed else 0
