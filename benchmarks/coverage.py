@@ -20,7 +20,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from unc_jax.review import quality, selection
+from unc_jax.review import dice_map, quality, selection
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import EVALUATION_COLUMNS
 from unc_jax.uncertainty.measures import PAPER_MEASURES
@@ -163,7 +163,7 @@ def released(repetitions: int, level: float, validation: int) -> tuple[float, ..
     for _ in range(repetitions):
         train, held_out, new = cohort(rng, (63, validation, 55), 0.05)
         model = quality.fit([*train, *held_out])
-        scores = [quality.score(model.map, row) for row in new]
+        scores = [dice_map.score(model.map, row) for row in new]
         bad = np.array(model.dice) < 0.8
         chosen = selection.release(scores, model.scores, bad, level)
         wrong = chosen & np.array([row["dice"] < 0.8 for row in new])
@@ -190,8 +190,8 @@ def errors_of_maps(parts: dict[str, list[dict]]) -> list[float]:
     dice = np.array([row["dice"] for row in test])
 
     def off(rows: list[dict]) -> np.ndarray:
-        fitted = quality.fit_map(rows)
-        return np.array([quality.map_dice(fitted, row) for row in test]) - dice
+        fitted = dice_map.fit_map(rows)
+        return np.array([dice_map.map_dice(fitted, row) for row in test]) - dice
 
     shift = np.median(quality.fit([*train, *held_out]).residuals)
     constant = np.median([row["dice"] for row in held_out])
@@ -210,7 +210,7 @@ def print_choice(name: str, parts: dict, run: Path, times: int) -> None:
     n = len(parts["validation"])
     model = quality.fit([*parts["train"], *parts["validation"], *parts["test"]])
     unseen = [*parts["validation"], *parts["test"]]
-    pool = np.array([quality.map_dice(model.map, row) - row["dice"] for row in unseen])
+    pool = np.array([dice_map.map_dice(model.map, row) - row["dice"] for row in unseen])
     own = validation_spread(run) * math.sqrt(n)
     for level in _LEVELS:
         exact = order_statistic(n, level) / (n + 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unc_jax import plan
-from unc_jax.review import quality, rule, verdict
+from unc_jax.review import dice_map, quality, rule, verdict
 from unc_jax.study import case_columns, cases_table
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
@@ -54,7 +54,7 @@ def test_readme_says_what_a_review_of_the_worst_fifth_finds():
     rows = cases_table.read_rows(folder / "cases.csv", case_columns.EVALUATION_COLUMNS)
     model = quality.fit(rows)
     test = [
-        {**row, "predicted_dice": quality.map_dice(model.map, row), "unlike": ""}
+        {**row, "predicted_dice": dice_map.map_dice(model.map, row), "unlike": ""}
         for row in rows
         if row["split"] == "test"
     ]

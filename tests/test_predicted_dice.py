@@ -5,7 +5,7 @@ import pytest
 from test_compare import write_run
 from test_folds import rows_of_fold
 
-from unc_jax.review import predicted_dice, quality
+from unc_jax.review import dice_map, predicted_dice, quality
 from unc_jax.review.predicted_dice import Judged
 from unc_jax.study import cases_table, folds, run_folder, tables
 from unc_jax.study.case_columns import EVALUATION_COLUMNS
@@ -122,7 +122,7 @@ def test_each_fold_has_a_map_of_its_own(tmp_path):
     for run in runs:
         model = quality.fit(run.rows)
         test = [row for row in run.rows if row["split"] == "test"]
-        off += [quality.map_dice(model.map, row) - row["dice"] for row in test]
+        off += [dice_map.map_dice(model.map, row) - row["dice"] for row in test]
     assert len(off) == 20
     one = found["groups"]["all"]
     assert one["n"] == [20]

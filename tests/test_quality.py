@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks import coverage
 from unc_jax.errors import InputError
-from unc_jax.review import quality
+from unc_jax.review import dice_map, quality
 from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.cases_table import new_row
 
@@ -27,18 +27,18 @@ HELD_OUT = [case(d, 0.4, split="validation") for d in (0.9, 0.8, 0.85, 0.7)]
 
 def test_map_is_the_isotonic_regression():
     """0.7 and 0.6 fall, so both become their mean."""
-    fitted = quality.fit_map(TRAIN)
+    fitted = dice_map.fit_map(TRAIN)
     assert fitted.dice == pytest.approx([0.5, 0.65, 0.65, 0.9])
     # Mid-ranks among four cases: 0.5, 1.5, 2.5, 3.5 of 4.
     assert fitted.scores == pytest.approx([0.125, 0.375, 0.625, 0.875])
-    assert quality.map_dice(fitted, case(0, 0.1)) == pytest.approx(0.5)
-    assert quality.map_dice(fitted, case(0, 0.9)) == pytest.approx(0.9)  # level beyond
+    assert dice_map.map_dice(fitted, case(0, 0.1)) == pytest.approx(0.5)
+    assert dice_map.map_dice(fitted, case(0, 0.9)) == pytest.approx(0.9)  # level beyond
     between = case(0, 0.35)  # rank 3 of 4: half way between 0.625 and 0.875
-    assert quality.map_dice(fitted, between) == pytest.approx((0.65 + 0.9) / 2)
+    assert dice_map.map_dice(fitted, between) == pytest.approx((0.65 + 0.9) / 2)
 
 
 def test_ties_weigh_as_many_cases_as_they_are():
-    fitted = quality.fit_map([case(0.9, 0.1), case(0.8, 0.1), case(0.5, 0.2)])
+    fitted = dice_map.fit_map([case(0.9, 0.1), case(0.8, 0.1), case(0.5, 0.2)])
     assert fitted.dice == pytest.approx([2.2 / 3, 2.2 / 3])
 
 
@@ -132,23 +132,23 @@ _NUMBER = st.floats(0, 1, allow_nan=False)
     st.tuples(_NUMBER, _NUMBER, _NUMBER),
 )
 def test_better_measures_never_lower_the_prediction(rows, measures, change):
-    fitted = quality.fit_map([case(*row) for row in rows])
+    fitted = dice_map.fit_map([case(*row) for row in rows])
     d_pw, cv, u = measures
-    worse = quality.map_dice(fitted, case(0, d_pw, cv, u))
+    worse = dice_map.map_dice(fitted, case(0, d_pw, cv, u))
     better = case(0, d_pw + change[0], cv - change[1], u - change[2])
-    assert 0 <= worse <= quality.map_dice(fitted, better) + 1e-12 <= 1 + 1e-12
+    assert 0 <= worse <= dice_map.map_dice(fitted, better) + 1e-12 <= 1 + 1e-12
 
 
 def test_undefined_measure_counts_as_the_worst():
-    fitted = quality.fit_map(TRAIN)
+    fitted = dice_map.fit_map(TRAIN)
     unknown = {"d_pw": None, "cv": math.nan, "u_labelled": None}
-    assert quality.map_dice(fitted, unknown) == pytest.approx(0.5)
+    assert dice_map.map_dice(fitted, unknown) == pytest.approx(0.5)
 
 
 def test_coverage_holds_on_exchangeable_cases():
     """Two thousand draws of 13 calibration cases and one new case, seeded."""
     rng = np.random.default_rng(0)
-    fitted = quality.fit_map(TRAIN)
+    fitted = dice_map.fit_map(TRAIN)
     covered = 0
     for _ in range(2000):
         d_pw, noise = rng.uniform(0, 0.5, 14), rng.normal(0, 0.1, 14)

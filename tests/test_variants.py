@@ -8,7 +8,7 @@ from unc_jax import sensitivity, stages
 from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.study import cases_table, run_folder, tables, variants
+from unc_jax.study import cases_table, run_folder, tables, variant_figures, variants
 from unc_jax.study.case_columns import EVALUATION_COLUMNS
 from unc_jax.study.variants import Variant
 
@@ -130,7 +130,7 @@ def test_windows_figure_lists_the_cheapest_at_the_top():
         (Variant("overlap", "0.5", {}), found | {"work": 2.0}),
         (Variant("source", "flips", {}), found | {"work": 1.3}),
     ]
-    means, strength = variants.windows_figure(described).axes
+    means, strength = variant_figures.windows_figure(described).axes
     labels = [label.get_text() for label in means.get_yticklabels()]
     assert labels[::-1] == [
         "the whole volume: work 1.00",
@@ -140,7 +140,7 @@ def test_windows_figure_lists_the_cheapest_at_the_top():
     np.testing.assert_allclose(means.lines[0].get_xdata(), [0.7, 0.7, 0.8])
     rhos = {line.get_label(): line.get_xdata() for line in strength.lines[:3]}
     np.testing.assert_allclose(rhos["CV"], -1)
-    assert variants.windows_figure(described[:1]) is None
+    assert variant_figures.windows_figure(described[:1]) is None
 
 
 def test_samples_figure_shows_levels_and_correlations():
@@ -152,7 +152,7 @@ def test_samples_figure_shows_levels_and_correlations():
         group = "as evaluated" if count == 10 else "samples N"
         found = variants.describe(rows, rows)
         described.append((Variant(group, str(count), {}), found))
-    level, strength = variants.samples_figure(described).axes
+    level, strength = variant_figures.samples_figure(described).axes
     d_pw = next(line for line in level.lines if "pw" in line.get_label())
     np.testing.assert_allclose(d_pw.get_xdata(), [2, 5, 10])
     np.testing.assert_allclose(d_pw.get_ydata(), [0.5, 0.8, 1.0])
@@ -160,7 +160,7 @@ def test_samples_figure_shows_levels_and_correlations():
         (1.0, 1.0, 1.0),
         (-1.0, -1.0, -1.0),
     }
-    assert variants.samples_figure(described[:1]) is None
+    assert variant_figures.samples_figure(described[:1]) is None
 
 
 def test_an_unknown_group_is_refused(tiny_config, tmp_path, capsys):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unc_jax.review import quality, verdict
+from unc_jax.review import dice_map, quality, verdict
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import EVALUATION_COLUMNS
 
@@ -94,10 +94,10 @@ def test_skill_by_hand():
     test = [row for row in rows if row["split"] == "test"]
     dice = cases_table.column(test, "dice")
     constant = np.median(cases_table.column(rows, "dice", "validation"))
-    predicted = [quality.map_dice(model.map, row) for row in test]
+    predicted = [dice_map.map_dice(model.map, row) for row in test]
     expected = 1 - np.abs(predicted - dice).mean() / np.abs(constant - dice).mean()
     assert judge(rows)["skill"]["value"] == pytest.approx(expected)
-    scores = [quality.score(model.map, row) for row in test]
+    scores = [dice_map.score(model.map, row) for row in test]
     expected = stats.spearmanr(scores, dice).statistic
     assert judge(rows)["rho"]["value"] == pytest.approx(expected)
 

@@ -23,7 +23,14 @@ from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.segmentation.progress import Progress
-from unc_jax.study import evaluate, figures, run_folder, tables, variants
+from unc_jax.study import (
+    evaluate,
+    figures,
+    run_folder,
+    tables,
+    variant_figures,
+    variants,
+)
 from unc_jax.study.cases_table import Row
 from unc_jax.study.predictor import load_predictor, window_shape
 from unc_jax.study.variants import Variant
@@ -57,9 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
         described = list(zip(listed, found, strict=True))
         text = tables.markdown([variants.table(arguments.run.name, described)])
         files.write_text(output / "sensitivity.md", text)
-        samples = variants.samples_figure(described)
+        samples = variant_figures.samples_figure(described)
         figures.save(samples, output / "samples.png")
-        windows = variants.windows_figure(described)
+        windows = variant_figures.windows_figure(described)
         figures.save(windows, output / "windows.png")
         content = [{**one._asdict(), **numbers} for one, numbers in described]
         files.write_json(output / "sensitivity.json", content)

@@ -1,9 +1,7 @@
 """Predicted Dice of a case from its uncertainty measures, with a conformal bound.
 
-The score of a case is the mean over the measures of its rank among the fitted cases,
-signed so that higher is better. The map is an isotonic regression of Dice on the score.
-The bound is conformal, from the residuals of the map on cases that neither the network
-nor the map was fitted to.
+The prediction is that of a `dice_map`. The bound is conformal, from the residuals of
+the map on cases that neither the network nor the map was fitted to.
 
 The map of a run is fitted to its training cases, whose Dice is slightly higher than
 that of new cases; predicted Dice is therefore slightly too high, which the bound
@@ -16,14 +14,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy
 
 from unc_jax.errors import InputError, counted
+from unc_jax.review.dice_map import Map, Values, fit_map, map_dice, score
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import Run
-from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
+from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 _FEWEST = 3
 _FOLDS = 10
@@ -32,8 +30,6 @@ _SAMPLES, _MISSING = "number of samples", "missing measures"
 _NO_BOUND = {"features", "intensities", "volume_ml", cases_table.LEAKED}
 _NO_BOUND |= {cases_table.IDENTICAL, _SAMPLES, _MISSING}
 
-Values = dict[str, Any]  # a row of a table, or one value per measure
-
 
 class Estimate(NamedTuple):
     """Predicted Dice and its bounds; NaN where too few cases support the level."""
@@ -41,21 +37,6 @@ class Estimate(NamedTuple):
     predicted: float
     lower: float
     upper: float
-
-
-class Map(NamedTuple):
-    """Map from measures to Dice, fitted to some cases.
-
-    Attributes:
-      reference: measure -> sorted values of the fitted cases, signed so that higher is
-        better.
-      scores: distinct scores of the fitted cases, increasing (k,).
-      dice: fitted Dice at `scores`, non-decreasing (k,).
-    """
-
-    reference: dict[str, list[float]]
-    scores: list[float]
-    dice: list[float]
 
 
 class Quality(NamedTuple):
@@ -115,34 +96,6 @@ def fit(
     _check_enough(held_out, "calibrate the quality map with")
     found = fit_map(train, measures)
     return _quality("split", _residuals(found, held_out), held_out, found)
-
-
-def fit_map(rows: Sequence[Values], measures: Sequence[str] = PAPER_MEASURES) -> Map:
-    """Fits the isotonic regression of Dice on the score (Barlow et al., 1972).
-
-    Cases with equal scores are pooled.
-    """
-    reference = {
-        name: sorted(MEASURES[name].sign * float(row[name]) for row in rows)
-        for name in measures
-    }
-    scores = np.array([score(Map(reference, [], []), row) for row in rows])
-    dice = np.array([float(row["dice"]) for row in rows])
-    places, group = np.unique(scores, return_inverse=True)
-    weights = np.bincount(group)
-    means = np.bincount(group, dice) / weights
-    fitted = scipy.optimize.isotonic_regression(means, weights=weights).x
-    return Map(reference, places.tolist(), fitted.tolist())
-
-
-def map_dice(fitted: Map, measures: Values) -> float:
-    """Returns the predicted Dice in [0, 1], by linear interpolation of the map.
-
-    It is constant outside the fitted scores and never falls when a measure improves. An
-    undefined measure counts as the worst.
-    """
-    found = np.interp(score(fitted, measures), fitted.scores, fitted.dice)
-    return float(np.clip(found, 0, 1))
 
 
 def predict(quality: Quality, measures: Values, level: float) -> Estimate:
@@ -242,20 +195,6 @@ def of_run(run: Run) -> Quality | None:
         return fit(run.rows)
     except InputError:
         return None
-
-
-def score(fitted: Map, measures: Values) -> float:
-    """Returns the mean mid-rank among the reference cases, over measures, in [0, 1]."""
-    ranks = []
-    for name, ordered in fitted.reference.items():
-        value = measures[name]
-        if value is None or math.isnan(value):
-            ranks.append(0.0)
-            continue
-        signed = MEASURES[name].sign * float(value)
-        below = np.searchsorted(ordered, signed, "left")
-        ranks.append((below + np.searchsorted(ordered, signed, "right")) / 2)
-    return float(np.mean(ranks)) / len(next(iter(fitted.reference.values())))
 
 
 def _quality(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from unc_jax.errors import InputError, counted
-from unc_jax.review import quality, selection
+from unc_jax.review import dice_map, selection
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
@@ -118,7 +118,7 @@ def worst(rows: Sequence[Row], fraction: float, models: Models) -> set[int]:
         if not cases_table.is_usable(row):
             return 0, str(row["case"])
         model = models.get(str(row["structure"]))
-        known = quality.score(model.map, row) if model else None
+        known = dice_map.score(model.map, row) if model else None
         numbers = [row["predicted_dice"], known, row["d_pw"]]
         numbers = [-1.0 if one is None else float(one) for one in numbers]
         names = str(row["case"]), str(row["structure"])
@@ -204,7 +204,7 @@ def _released(rows: Sequence[Row], rule: Rule, models: Models) -> set[int]:
     for structure, model in models.items():
         places = [i for i, row in enumerate(rows) if row["structure"] == structure]
         scores = [
-            quality.score(model.map, rows[i])
+            dice_map.score(model.map, rows[i])
             if not reasons(rows[i], rule)
             else math.nan
             for i in places

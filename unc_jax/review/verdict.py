@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from unc_jax.data import files
 from unc_jax.errors import InputError, counted
-from unc_jax.review import predicted_dice, quality, rule
+from unc_jax.review import dice_map, predicted_dice, quality, rule
 from unc_jax.review.predicted_dice import LEVEL, failure_dice
 from unc_jax.review.quality import Quality
 from unc_jax.study import cases_table, statistics
@@ -169,7 +169,7 @@ def _rho_and_skill(
         nothing = statistics.finding(statistics.Estimate(None, dice))
         return nothing, nothing
     drawn = resampled(test)
-    scores = [quality.score(model.map, row) for row in test]
+    scores = [dice_map.score(model.map, row) for row in test]
     rho = statistics.estimate_spearman(scores, dice, drawn)
     held_out = cases_table.column(rows, "dice", "validation")
     constant = np.median(held_out[~np.isnan(held_out)])

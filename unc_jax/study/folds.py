@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from unc_jax.errors import InputError
 from unc_jax.study import voxel_agreement
-from unc_jax.study.run_folder import Run, check_references
+from unc_jax.study.comparable_runs import check_references
+from unc_jax.study.run_folder import Run
 
 
 def join(runs: Sequence[Run]) -> list[Run]:

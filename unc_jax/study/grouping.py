@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unc_jax.errors import InputError
-from unc_jax.study import folds, run_folder
-from unc_jax.study.run_folder import TARGETS, Run, check_comparable
+from unc_jax.study import comparable_runs, folds
+from unc_jax.study.comparable_runs import check_comparable
+from unc_jax.study.run_folder import TARGETS, Run
 
 # Data sets of livers, by folder name; others have a whole organ and a part of it.
 _LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
@@ -102,7 +103,7 @@ def group(runs: Sequence[Run]) -> list[Model]:
     """
     runs = folds.join(runs)
     for run in runs:
-        run_folder.check_rows(run)
+        comparable_runs.check_rows(run)
     by_config: dict[str, list[Run]] = {}
     for run in runs:
         key = json.dumps([len(run.seeds), run.defining], sort_keys=True)
