@@ -82,7 +82,7 @@ class Run(NamedTuple):
         return self.segmenter.predictor.model, self.segmenter.predictor.networks[0]
 
 
-def load_run(path: str | Path, *, level: float = 0.9) -> Run:
+def load_run(path: str | Path, *, level: float = quality.LEVEL) -> Run:
     """Opens the folder of an evaluated run.
 
     level: of the lower bound, the least share of cases with a Dice above it. If the

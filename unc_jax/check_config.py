@@ -72,7 +72,8 @@ def check_config(config: Config) -> None:
     """Raises one InputError that names every invalid field of `config`."""
     check_fields(config)
     errors = [*_no_numbers(config)]
-    errors = errors or [*_wrong_values(config), *_wrong_shapes(config)]
+    checks = (_wrong_values, _wrong_data, _wrong_model, _wrong_shapes)
+    errors = errors or [error for check in checks for error in check(config)]
     if errors:
         raise InputError("config: " + "; ".join(errors))
 
@@ -103,6 +104,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _wrong_values(config: Config) -> Iterator[str]:
+    """Yields the errors of single fields that the tables above describe."""
     for path, choices in _CHOICES.items():
         if (value := _value(config, path)) not in choices:
             yield f"{path} is {value!r}, choose from {', '.join(choices)}"
@@ -123,6 +125,10 @@ def _wrong_values(config: Config) -> Iterator[str]:
             yield f"{path} is {value}, must lie in [0, 1)"
     if not 0 <= (value := config.train.foreground_fraction) <= 1:
         yield f"train.foreground_fraction is {value}, must lie in [0, 1]"
+
+
+def _wrong_data(config: Config) -> Iterator[str]:
+    """Yields the errors of the split, the window of intensities and the phantoms."""
     shares = config.data.split_shares
     if len(shares) != 3 or not all(isinstance(n, int) and n > 0 for n in shares):
         yield f"data.split_shares is {shares}, must be three whole numbers above 0"
@@ -137,18 +143,22 @@ def _wrong_values(config: Config) -> Iterator[str]:
     window = config.data.window_hu
     if window and not (len(window) == 2 and window[0] < window[1]):
         yield f"data.window_hu is {window}, must be (low, high) or ()"
+    size = config.data.phantom_size
+    if not _is_shape(size) or min(size) < _SMALLEST_PHANTOM:
+        yield (
+            f"data.phantom_size is {size}, must be three numbers of voxels, each at "
+            f"least {_SMALLEST_PHANTOM}"
+        )
+
+
+def _wrong_model(config: Config) -> Iterator[str]:
+    """Yields the errors of loss, network, training and the source of the samples."""
     weights = config.loss.wcc_weights
     square = [len([*_leaves(row)]) for row in weights] == [2, 2]
     if not square or min(_leaves(weights)) < 0 or not max(_leaves(weights)):
         yield (
             f"loss.wcc_weights is {weights}, must be a 2x2 table of numbers >= 0, not "
             "all 0"
-        )
-    size = config.data.phantom_size
-    if not _is_shape(size) or min(size) < _SMALLEST_PHANTOM:
-        yield (
-            f"data.phantom_size is {size}, must be three numbers of voxels, each at "
-            f"least {_SMALLEST_PHANTOM}"
         )
     if config.model.norm == "group" and config.model.features % GROUP:
         yield (

@@ -16,7 +16,7 @@ from typing import Any
 from unc_jax.cli import BEGINS_ANEW, Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import predicted_dice, report
+from unc_jax.review import prediction_errors, report
 from unc_jax.study import (
     appraisal,
     charts,
@@ -59,7 +59,7 @@ def compare(
         grouped, policy=policy, resamples=resamples, seed=seed
     )
     for model, described in zip(grouped, statistics["models"], strict=True):
-        described["predicted_dice"] = predicted_dice.of_runs(model.runs)
+        described["predicted_dice"] = prediction_errors.of_runs(model.runs)
     written = _write_tables(statistics, output)
     _write_figures(statistics, grouped, output, policy)
     _keep_runs(grouped, output / "runs")
@@ -94,7 +94,7 @@ def _write_tables(statistics: dict[str, Any], output: Path) -> dict[str, list[Ta
         "claims": [claims.claims_table(statistics)],
         "measures": [appraisal.measures_table(statistics)],
         "factors": factors.factors_tables(statistics),
-        "quality": [predicted_dice.table(statistics["models"])],
+        "quality": [prediction_errors.table(statistics["models"])],
         "voxels": voxel_agreement.voxel_tables(statistics),
     }
     for name, listed in written.items():

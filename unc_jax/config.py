@@ -30,8 +30,6 @@ _ADDED = {
 }
 # Separate seeds, for which earlier versions used the run's seed.
 _SEEDS = ("data.split_seed", "data.phantom_seed")
-# Values of earlier versions, and their replacements.
-_DELETED_VALUES = {("train.residence", "sharded"): "auto"}
 
 
 def flat_config(config: Config) -> dict[str, Any]:
@@ -84,14 +82,10 @@ def from_flat(fields: dict[str, Any], path: Path) -> Config:
 
 
 def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
-    """Converts stored fields of any version to names and values of this version."""
+    """Converts stored fields of any version to the names of this version."""
     aside = ("format", *_DELETED)
     kept = {name: value for name, value in fields.items() if name not in aside}
-    kept = {**_ADDED, **dict.fromkeys(_SEEDS, kept.get("seed", 0)), **kept}
-    for (name, old), new in _DELETED_VALUES.items():
-        if kept.get(name) == old:
-            kept[name] = new
-    return kept
+    return {**_ADDED, **dict.fromkeys(_SEEDS, kept.get("seed", 0)), **kept}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

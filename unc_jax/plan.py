@@ -1,8 +1,8 @@
 """Estimates of the memory, disk and time that a run needs, before it is started.
 
 Memory comes from XLA's analysis of the programs, compiled for the shapes of the config;
-time is measured in a short run on zeros. Only the list of cases of the data set is
-read.
+time is measured in a short run on zeros. Of the data set only the list of cases is
+read, of the run its summary.json.
 """
 
 import math

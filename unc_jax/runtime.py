@@ -2,8 +2,8 @@
 
 All processes run the same program with the same arguments and communicate by JAX's
 collectives, which they must call in the same order. Only process 0, the main one,
-writes records and prints. With a single process all functions return at once, so that
-callers need no special case.
+writes records and prints. With a single process the collectives return at once, so
+that callers need no special case.
 
 A process that fails or is killed ends the others: at once if they wait for it in a CPU
 collective, otherwise after `HEARTBEAT_S` seconds by JAX's heartbeats.

@@ -243,6 +243,9 @@ def made_with(
 ) -> dict[str, Any]:
     """Returns the content of evaluation.json: all that the rows of cases.csv depend on.
 
+    And evaluate.save_predictions: finished cases, which are not segmented again, have
+    no files in predictions/ if it was off.
+
     steps, checkpoints: step and SHA-256 of the checkpoint of each network.
 
     Raises InputError for unfit members of an ensemble (`members.seeds_of`).

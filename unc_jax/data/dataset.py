@@ -55,8 +55,8 @@ def read_task(root: Path) -> Task:
     Decathlon and nnU-Net 1: "training" lists pairs {"image", "label"}, "test" lists
     paths (or such pairs). nnU-Net 2 (it has a "file_ending"): imagesTr, imagesTs of
     NAME_0000.nii.gz and labelsTr of NAME.nii.gz, or "dataset" lists them by name.
-    Without the file: CASE/ct.nii.gz with CASE/segmentations/liver.nii.gz. A case's id
-    is its name, or its image's file name without ending.
+    Without the file: CASE/{ct,mri}.nii.gz with CASE/segmentations/liver.nii.gz. A
+    case's id is its name, or its image's file name without ending.
     AppleDouble files (._*) are passed over. An entry that is no path, leaves `root`
     (absolute, "..", a link), or whose id is unfit or taken becomes a `problem`, not a
     case. Raises InputError when dataset.json itself is missing or not of either form.

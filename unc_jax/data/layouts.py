@@ -128,7 +128,7 @@ def _raw(content: dict[str, Any], file: Path) -> Iterator[Entry]:
 
 
 def _nested(root: Path) -> dict[str, Any]:
-    """Returns an index of CASE/ct.nii.gz with CASE/segmentations/liver.nii.gz."""
+    """Returns an index of CASE/{ct,mri}.nii.gz with CASE/segmentations/liver.nii.gz."""
     cases = {}
     for label in root.glob("*/segmentations/liver.nii.gz"):
         case = label.parts[-3]

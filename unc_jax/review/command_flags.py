@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unc_jax.data import files
 from unc_jax.review import rule
+from unc_jax.review.quality import LEVEL
 from unc_jax.review.rule import Rule
 
 
@@ -37,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level",
         type=float,
-        default=0.9,
+        default=LEVEL,
         help="share of cases with a Dice above their lower bound (%(default)s)",
     )
     parser.add_argument(

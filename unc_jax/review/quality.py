@@ -23,6 +23,8 @@ from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import Run
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
+# Level of the bounds; another if asked for, or if the cases support only a lower one.
+LEVEL = 0.9
 _FEWEST = 3
 _FOLDS = 10
 _SAMPLES, _MISSING = "number of samples", "missing measures"

@@ -34,7 +34,7 @@ class LabelMap:
     """Structures of a label map (x, y, z)."""
 
     def __init__(self, array: np.ndarray, geometry: Geometry):
-        """array: integers from 0, see `read_samples.labels_of`."""
+        """Finds the box of each label of integers (`read_samples.labels_of`)."""
         self.geometry = geometry
         self._array = array
         # Reversed: the map of a file has x running fastest.

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from unc_jax.errors import InputError
-from unc_jax.review import by_structure, case_groups, predicted_dice, rule
+from unc_jax.review import by_structure, case_groups, prediction_errors, rule
 from unc_jax.review.page import Picture, read_picture, write_page
 from unc_jax.study import run_folder, split_half
 from unc_jax.study.cases_table import Row
@@ -114,7 +114,7 @@ def write_run_report(run: Path, table: Table | None = None) -> Path:
         picture_of=lambda name: read_picture(run / name),
         settings=settings,
         notes=notes,
-        predicted=predicted_dice.table([{"name": name, **review}])
+        predicted=prediction_errors.table([{"name": name, **review}])
         if review.get("predicted_dice")
         else None,
         reliability_of=split_half.cell,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from unc_jax.errors import InputError, counted
 from unc_jax.review import dice_map, selection
-from unc_jax.review.quality import Quality
+from unc_jax.review.quality import LEVEL, Quality
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
 
@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 
     target_dice: float | None = None
     review_fraction: float | None = None
-    level: float = 0.9
+    level: float = LEVEL
     release_level: float | None = None
 
 

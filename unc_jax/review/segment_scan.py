@@ -18,7 +18,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import component_rows, novelty, prepare_scan, quality, rule
 from unc_jax.review.novelty import Novelty
 from unc_jax.review.prepare_scan import Preparation
-from unc_jax.review.quality import Quality
+from unc_jax.review.quality import LEVEL, Quality
 from unc_jax.study import case_columns, cases_table, metrics, run_folder
 from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.cases_table import Row
@@ -48,7 +48,7 @@ class Segmenter(NamedTuple):
     predictor: Predictor
     fingerprint: str
     quality: Quality | None = None
-    level: float = 0.9
+    level: float = LEVEL
     liver: "Segmenter | None" = None
     novelty: Novelty | None = None
 
@@ -87,7 +87,7 @@ def build_segmenter(
     run: Run,
     *,
     quality: Quality | None = None,
-    level: float = 0.9,
+    level: float = LEVEL,
     liver: Segmenter | None = None,
 ) -> Segmenter:
     """Loads the network that the rows of a run were made with.

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike
 
 from unc_jax.data import files
 from unc_jax.errors import InputError, counted
-from unc_jax.review import dice_map, predicted_dice, quality, rule
-from unc_jax.review.predicted_dice import LEVEL, failure_dice
-from unc_jax.review.quality import Quality
+from unc_jax.review import dice_map, prediction_errors, quality, rule
+from unc_jax.review.prediction_errors import failure_dice
+from unc_jax.review.quality import LEVEL, Quality
 from unc_jax.study import cases_table, statistics
 from unc_jax.study.appraisal import FEWEST_FAILURES, resampled
 from unc_jax.study.case_columns import REVIEW_COLUMNS
@@ -119,7 +119,9 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
         "bounds": quality.bound_words(model, LEVEL),
         "rho": {"value": rho["value"], "ci95": rho["ci95"]},
         "skill": {"value": skill["value"], "ci95": skill["ci95"]},
-        "predicted_dice": predicted_dice.describe([predicted_dice.judged(rows, model)]),
+        "predicted_dice": prediction_errors.describe(
+            [prediction_errors.judged(rows, model)]
+        ),
         "level": level,
         "method": model.method,
         "calibration_cases": len(model.residuals),

@@ -26,8 +26,8 @@ def check_resumable(
     """Returns the newest saved step, None without one; reads files only.
 
     cohort: fingerprint of the prepared cohort; None is not compared. to_train: also
-    check that train.steps is not below the newest step. Raises InputError when the run
-    was started with another config or cohort.
+    check that train.steps is not below the newest step. Raises InputError when it is,
+    or when the run was started with another config or cohort.
     """
     folder = folder_of(workdir, config.train.checkpoints)
     # One answer for all processes: another one may be creating the folder now.

@@ -4,7 +4,7 @@ Every number is a function of the rows of cases.csv. Values of a model are means
 its runs, together with the value of each run and their spread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,28 +56,7 @@ def compare(
             value = None if rho.value is None else sign * rho.value
             strengths[cell] = Estimate(value, sign * rho.draws)
             rankings[cell] = ranking(tests, name, *drawn)
-        described.append(
-            {
-                **{field: getattr(model, field) for field in _DESCRIBED},
-                "seeds": [
-                    run.seeds_text if model.is_ensemble else run.seed
-                    for run in model.runs
-                ],
-                "folds": len(model.runs[0].folds),
-                "runs": [str(part.path) for run in model.runs for part in run.parts],
-                "n_test": len(tests[0]),
-                "dice": _dice(runs, tests, dice),
-                "voxels": voxel_agreement.describe([run.voxels for run in model.runs]),
-                "measures": {
-                    name: {
-                        **finding(rhos[name]),
-                        **appraise(tests, name),
-                        "reliability": split_half.of_runs(tests, name, *drawn),
-                    }
-                    for name in MEASURES
-                },
-            }
-        )
+        described.append(_describe(model, runs, rhos, dice, drawn))
     paired = build_paired(rankings, strengths)
     wanted = [*claims.CLAIMS, *claims.of_ensembles(strengths)]
     return {
@@ -90,6 +69,36 @@ def compare(
         "empty_cases": [
             {"name": model.name, **_empty_cases(model.runs[0].rows)} for model in models
         ],
+    }
+
+
+def _describe(
+    model: Model,
+    runs: Sequence[list[Row]],
+    rhos: Mapping[str, Estimate],
+    dice: Estimate,
+    drawn: tuple[np.ndarray, np.ndarray],
+) -> dict[str, Any]:
+    """Returns the content of one model; rhos, dice: means over its runs."""
+    tests = [rows_of_split(rows) for rows in runs]
+    return {
+        **{field: getattr(model, field) for field in _DESCRIBED},
+        "seeds": [
+            run.seeds_text if model.is_ensemble else run.seed for run in model.runs
+        ],
+        "folds": len(model.runs[0].folds),
+        "runs": [str(part.path) for run in model.runs for part in run.parts],
+        "n_test": len(tests[0]),
+        "dice": _dice(runs, tests, dice),
+        "voxels": voxel_agreement.describe([run.voxels for run in model.runs]),
+        "measures": {
+            name: {
+                **finding(rhos[name]),
+                **appraise(tests, name),
+                "reliability": split_half.of_runs(tests, name, *drawn),
+            }
+            for name in MEASURES
+        },
     }
 
 

@@ -233,7 +233,7 @@ def _mean(inside: np.ndarray) -> float:
 
 
 # Keys are the columns of cases.csv. A new measure is one entry; if it needs a sum that
-# Prediction does not hold yet, add the sum in `prediction` (see _LABELLED there).
+# Prediction does not hold yet, add the sum in `prediction` (see LABELLED there).
 MEASURES: dict[str, Measure] = {
     "cv": Measure(
         "CV", "coefficient of variation CV", "voxels", -1, True,

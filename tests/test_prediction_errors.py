@@ -5,8 +5,8 @@ import pytest
 from test_compare import write_run
 from test_folds import rows_of_fold
 
-from unc_jax.review import dice_map, predicted_dice, quality
-from unc_jax.review.predicted_dice import Judged
+from unc_jax.review import dice_map, prediction_errors, quality
+from unc_jax.review.prediction_errors import Judged
 from unc_jax.study import cases_table, folds, run_folder, tables
 from unc_jax.study.case_columns import EVALUATION_COLUMNS
 
@@ -28,7 +28,7 @@ def test_numbers_by_hand():
     run = judged_by_hand(
         [0.9, 0.8, 0.7, NAN], [0.8, 0.8, 0.9, 0.8], [0.7, 0.7, 0.8, 0.7]
     )
-    found = predicted_dice.describe([run])
+    found = prediction_errors.describe([run])
     one = found["groups"]["all"]
     assert one["n"] == [3]
     assert one["dice"]["mean"] == pytest.approx(0.8)
@@ -41,11 +41,11 @@ def test_numbers_by_hand():
     # Of the validation cases half miss 0.9, which is no exception too many.
     assert found["failure_dice"] == 0.9
     assert one["failure_auroc"]["failures"] == [2]
-    assert predicted_dice.failure_dice(np.array([0.85, 0.85, 0.95])) == 0.8
+    assert prediction_errors.failure_dice(np.array([0.85, 0.85, 0.95])) == 0.8
     # A case without a Dice is none that passed.
-    assert predicted_dice.failure_dice(np.array([0.85, 0.85, 0.95, NAN])) == 0.8
-    assert predicted_dice.failure_dice(np.array([0.95, 0.95, NAN, NAN, NAN])) == 0.9
-    assert predicted_dice.failure_dice(np.array([NAN])) == 0.5
+    assert prediction_errors.failure_dice(np.array([0.85, 0.85, 0.95, NAN])) == 0.8
+    assert prediction_errors.failure_dice(np.array([0.95, 0.95, NAN, NAN, NAN])) == 0.9
+    assert prediction_errors.failure_dice(np.array([NAN])) == 0.5
 
 
 def test_cases_without_a_bound_are_not_judged():
@@ -59,17 +59,17 @@ def test_cases_without_a_bound_are_not_judged():
         for i in range(6)
     ]  # fmt: skip
     rows[-1] |= {"u_labelled": None, "dice": 0.0}
-    found = predicted_dice.judged(rows, quality.fit(rows))
+    found = prediction_errors.judged(rows, quality.fit(rows))
     assert np.isfinite(found.predicted).tolist() == [True] * 5 + [False]
-    assert predicted_dice.describe([found])["groups"]["all"]["n"] == [5]
+    assert prediction_errors.describe([found])["groups"]["all"]["n"] == [5]
     without = quality.fit(rows, measures=["d_pw"])
-    assert np.isfinite(predicted_dice.judged(rows, without).predicted).all()
+    assert np.isfinite(prediction_errors.judged(rows, without).predicted).all()
 
 
 def test_thirds_are_of_the_volume():
     dice = [0.5, 0.9, 0.6, 0.8, 0.7, 0.4]
     run = judged_by_hand(dice, dice, dice, volumes=[3, 1, 2, 9, 8, 7])
-    groups = predicted_dice.describe([run])["groups"]
+    groups = prediction_errors.describe([run])["groups"]
     assert [one["n"] for one in groups.values()] == [[6], [2], [2], [2]]
     means = [one["dice"]["mean"] for one in groups.values()]
     assert means == pytest.approx([0.65, 0.75, 0.45, 0.75])
@@ -79,13 +79,13 @@ def test_few_failures_have_no_auroc_and_seeds_are_averaged():
     dice = np.linspace(0.5, 0.95, 16)
     one = judged_by_hand(dice, dice, dice - 0.1)
     two = judged_by_hand(dice, dice + 0.04, dice - 0.1, validation=[0.75, 0.65])
-    found = predicted_dice.describe([one, two])
+    found = prediction_errors.describe([one, two])
     assert found["groups"]["all"]["bias"]["by_seed"] == pytest.approx([0, 0.04])
     assert found["groups"]["all"]["bias"]["mean"] == pytest.approx(0.02)
     assert found["failure_dice"] == 0.8
     models = [{"name": "a", "predicted_dice": found}]
     models += [{"name": "b", "predicted_dice": None}]
-    lines = tables.markdown([predicted_dice.table(models)]).splitlines()[-5:]
+    lines = tables.markdown([prediction_errors.table(models)]).splitlines()[-5:]
     assert lines[0].startswith(
         "| a | all | 16 | 0.725 | 0.020 | +0.020 | 1.00 | 1.00 ("
     )
@@ -117,7 +117,7 @@ def test_each_fold_has_a_map_of_its_own(tmp_path):
         for fold in range(5)
     ]
     (joined,) = folds.join(runs)
-    found = predicted_dice.of_runs([joined])
+    found = prediction_errors.of_runs([joined])
     off = []
     for run in runs:
         model = quality.fit(run.rows)
@@ -131,4 +131,4 @@ def test_each_fold_has_a_map_of_its_own(tmp_path):
     # One map of all folds' rows would know the test cases.
     assert one["mae"]["mean"] > 0.001
     alone = runs[0]._replace(rows=[r for r in runs[0].rows if r["split"] != "train"])
-    assert predicted_dice.of_runs([alone]) is None
+    assert prediction_errors.of_runs([alone]) is None

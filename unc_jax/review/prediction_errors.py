@@ -26,7 +26,6 @@ from unc_jax.study.run_folder import Run
 from unc_jax.study.statistics import spread
 from unc_jax.study.tables import Table, interval, number
 
-LEVEL = 0.9  # of the bounds, or the highest that the validation cases support
 _THIRDS = ("smallest third", "middle third", "largest third")
 _MEANS = ("dice", "mae", "bias", "pearson", "spearman", "coverage", "width")
 
@@ -52,7 +51,7 @@ def judged(rows: Sequence[Row], model: Quality) -> Judged:
     map is calibrated, and as a review gives them no bound.
     """
     rows = cases_table.with_delivered_dice(rows)
-    level = quality.supported_level(model, LEVEL)
+    level = quality.supported_level(model, quality.LEVEL)
     test = rows_of_split(rows)
     found = [
         quality.predict(model, row, level)
