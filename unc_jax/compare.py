@@ -9,9 +9,12 @@ name are numbered.
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from unc_jax.cli import BEGINS_ANEW, Parser, run_command
 from unc_jax.data import files
@@ -60,9 +63,17 @@ def compare(
     )
     for model, described in zip(grouped, statistics["models"], strict=True):
         described["predicted_dice"] = prediction_errors.of_runs(model.runs)
+    # All that may fail comes before anything is written.
+    copies = _copies(grouped, output / "runs")
+    drawn = _draw_figures(statistics, grouped, policy)
+    (output / "statistics.json").unlink(missing_ok=True)
     written = _write_tables(statistics, output)
-    _write_figures(statistics, grouped, output, policy)
-    _keep_runs(grouped, output / "runs")
+    for name, figure in drawn.items():
+        figures.save(figure, output / f"{name}.png")
+    if drawn["figure1"] is None:
+        print("figure1.png not drawn: the runs have no panels/ of common test cases")
+    for path, text in copies.items():
+        _write_or_remove(path, text)
     shown = [one for listed in written.values() for one in listed]
     report.write_study_report(output, shown)
     # Written last, so that its presence shows that all files were written.
@@ -112,41 +123,59 @@ def _write_or_remove(path: Path, text: str | list) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_figures(
-    statistics: dict[str, Any], grouped: Sequence[Model], output: Path, policy: str
-) -> None:
+def _draw_figures(
+    statistics: dict[str, Any], grouped: Sequence[Model], policy: str
+) -> dict[str, Figure | None]:
+    """Returns the figures by the name of their file; None where there is none."""
     # Figure 1 has room for the paper's models only; it shows ensembles only where
     # there are no single networks.
     single = [model for model in grouped if not model.is_ensemble] or grouped
-    if not figures.save(figures.figure1_of_models(single), output / "figure1.png"):
-        print("figure1.png not drawn: the runs have no panels/ of common test cases")
     rows_of = {
         charts.title_of(model.name, [run.seeds_text for run in model.runs]): (
             run_folder.with_empty_cases(model.runs[0].rows, policy)
         )
         for model in grouped
     }
-    figures.save(charts.figure2(rows_of), output / "figure2.png")
-    figures.save(charts.referral_figure(statistics), output / "referral.png")
-    figures.save(charts.reliability_figure(statistics), output / "reliability.png")
-    figures.save(factors.factors_figure(statistics), output / "factors.png")
+    return {
+        "figure1": figures.figure1_of_models(single),
+        "figure2": charts.figure2(rows_of),
+        "referral": charts.referral_figure(statistics),
+        "reliability": charts.reliability_figure(statistics),
+        "factors": factors.factors_figure(statistics),
+    }
 
 
-def _keep_runs(grouped: Sequence[Model], folder: Path) -> None:
+def _copies(grouped: Sequence[Model], folder: Path) -> dict[Path, str]:
+    """Returns the text of each file to keep in `folder`/RUN; "" for a missing one.
+
+    Raises InputError for a file that is no text, or a folder that is itself a run.
+    """
     runs = [run for model in grouped for run in model.runs]
     paths = [part.path.resolve() for run in runs for part in run.parts]
     # Runs that are copies in this folder already stay as they are.
     taken = {path.name.casefold() for path in paths if path.parent == folder.resolve()}
+    copies = {}
     for path in (path for path in paths if path.parent != folder.resolve()):
         names = [path.name, *(f"{path.name}-{n}" for n in range(2, len(paths) + 2))]
         # Some file systems do not distinguish Run from run.
         kept = next(name for name in names if name.casefold() not in taken)
         taken.add(kept.casefold())
+        there = folder / kept
+        if there.is_dir() and (foreign := {*os.listdir(there)} - {*_KEPT}):
+            raise InputError(
+                f"{there} holds {min(foreign)} and would be overwritten by a copy of "
+                f"{path}; name another --output"
+            )
         for name in _KEPT:
-            text = ""
-            if (path / name).is_file():
-                text = (path / name).read_text("utf-8")
-            _write_or_remove(folder / kept / name, text)
+            copies[there / name] = _text(path / name)
+    return copies
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8") if path.is_file() else ""
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8; repair it") from None
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -11,17 +11,18 @@ cases are not evaluated again. Exit codes: 0 done, 2 wrong input.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unc_jax import stages
 from unc_jax.check_config import check_config
-from unc_jax.cli import CASES_KEPT, Parser, run_command
+from unc_jax.cli import CASES_KEPT, SOME_FAILED, Parser, run_command
 from unc_jax.config import Config, flat_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, printable
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
     evaluate,
@@ -53,15 +54,23 @@ def run(arguments: argparse.Namespace) -> int:
     listed = distinct(listed, config, volume)
     output = arguments.output
     with files.hold(output, "unc_jax.sensitivity"):
-        rows_of = [
-            evaluated(one, config, prepared, arguments.run, output, arguments.replace)
-            for one in listed
+        rows_of, failed = [], []
+        for one in listed:
+            try:
+                rows = evaluated(
+                    one, config, prepared, arguments.run, output, arguments.replace
+                )
+            except InputError as error:
+                if not one.fields:  # nothing to compare with
+                    raise
+                failed.append(f"{one.group} {one.name} left out: {error}")
+                continue
+            rows_of.append((one, rows))
+        base = rows_of[0][1]
+        described = [
+            (one, {**variants.describe(rows, base), "work": _work(one, config, volume)})
+            for one, rows in rows_of
         ]
-        found = [
-            {**variants.describe(rows, rows_of[0]), "work": _work(one, config, volume)}
-            for one, rows in zip(listed, rows_of, strict=True)
-        ]
-        described = list(zip(listed, found, strict=True))
         text = tables.markdown([variants.table(arguments.run.name, described)])
         files.write_text(output / "sensitivity.md", text)
         samples = variant_figures.samples_figure(described)
@@ -71,8 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
         content = [{**one._asdict(), **numbers} for one, numbers in described]
         files.write_json(output / "sensitivity.json", content)
     print(text)
+    for line in failed:
+        print(printable(line), file=sys.stderr)
     print(f"written: {output}")
-    return 0
+    return SOME_FAILED if failed else 0
 
 
 def distinct(

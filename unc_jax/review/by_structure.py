@@ -64,20 +64,17 @@ def picture_name(case: str, structure: str) -> str:
 
 def unseen(rows: Sequence[Row]) -> list[Row]:
     """Returns the rows of cases on which no network of their samples was trained."""
-    return [row for row in rows if row["unlike"] != LEAKED]
+    return [row for row in rows if LEAKED not in cases_table.unlike(row)]
 
 
 def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
     """Fits the quality map of each structure to its known cases.
 
     Only measures that are comparable between `known` and `rows` are used; all, if
-    `rows` is empty. A structure with too few known cases has no map. If both sides have
-    a single structure and one of the two has no name, they are taken as the same, under
-    the name in `rows`. Raises InputError when no structure has enough known cases.
+    `rows` is empty. A structure with too few known cases has no map. Names are those of
+    `named_as`. Raises InputError when no structure has enough known cases.
     """
-    ours, theirs = group(rows), group(known)
-    if len(ours) == len(theirs) == 1 and not all(map(_is_named, (*ours, *theirs))):
-        theirs = dict(zip(ours, theirs.values(), strict=True))
+    ours, theirs = group(rows), named_as(rows, known)
     models, errors, left_out = {}, [], set()
     for structure, own in theirs.items():
         if rows and structure not in ours:
@@ -97,6 +94,18 @@ def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
         said = errors or [f"known are only {', '.join(map(str, theirs))}"]
         raise InputError(said[0])
     return models
+
+
+def named_as(rows: Sequence[Row], known: Sequence[Row]) -> dict[str, list[Row]]:
+    """Groups the known cases by structure, under the names in `rows`.
+
+    If both sides have a single structure and one of the two has no name, they are taken
+    as the same.
+    """
+    ours, theirs = group(rows), group(known)
+    if len(ours) == len(theirs) == 1 and not all(map(_is_named, (*ours, *theirs))):
+        return dict(zip(ours, theirs.values(), strict=True))
+    return theirs
 
 
 def _is_named(structure: str) -> bool:
@@ -182,7 +191,7 @@ def write_study(rows: Sequence[Row], folder: Path) -> None:
                 EVALUATION_COLUMNS,
                 **{name: row.get(name) for name in EVALUATION_COLUMNS},
             )
-            | {"split": "train" if row["unlike"] == LEAKED else "test"}
+            | {"split": "train" if LEAKED in cases_table.unlike(row) else "test"}
             for row in own
         ]
         place = folder / _quoted(structure) if len(groups) > 1 else folder

@@ -22,8 +22,10 @@ def check_not_classes(outcome: Prediction, what: str) -> None:
     """Raises InputError, naming `what`, if the samples are classes of one softmax.
 
     Classes add up to the same number at every voxel; samples of a structure do not,
-    because it has an outside.
+    because it has an outside. Masks are no classes of a softmax.
     """
+    if outcome.hard:
+        return
     mean = np.asarray(outcome.mean[::SPARSE, ::SPARSE, ::SPARSE])
     low, high = float(mean.min()), float(mean.max())
     if high - low <= _SOFTMAX_TOLERANCE < low and high < 1 - _SOFTMAX_TOLERANCE:

@@ -53,7 +53,8 @@ def words_of(rows: Sequence[Row], samples: int) -> list[str]:
     lines = []
     for row in rows[:_SHOWN]:
         noun = "lesion" if is_tumour(str(row["structure"])) else "component"
-        name = f"{noun} {row['component']} of {len(kept)}"
+        many = "or more" if len(rows) == MOST else ""
+        name = f"{noun} {row['component']} of {len(kept)} {many}".rstrip()
         seen = round(float(row["presence"] or 0) * samples)
         lines.append(
             f"{name if row['in_mask'] == 'yes' else 'in samples only'}: "
@@ -115,7 +116,7 @@ def presence_words(rows: Sequence[Row]) -> str:
     """
     rows = [row for row in rows if row["matched"]]
     sentences = []
-    kinds = {"all components": rows}
+    kinds = {"all components that are listed": rows}
     of_masks = [row for row in rows if row["in_mask"] == "yes"]
     if len(of_masks) < len(rows):
         kinds["those of the masks"] = of_masks

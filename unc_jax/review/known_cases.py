@@ -18,6 +18,8 @@ _SHOWN = 5  # cases that a message names
 def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
     """Reads the rows with a known Dice from a cases.csv of an evaluation or a review.
 
+    Cases without a bound of their own (an empty mask, one sample, copies of one sample)
+    are left out with a message: new cases of that kind get no bound either.
     Training cases, marked in the table or named in `trained_on`, are left out with a
     message, because their Dice is better than that of new cases. Raises InputError when
     no case is left.
@@ -36,11 +38,19 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
         str(row["case"])
         for row in rows
         if row.get("split") == "train"
-        or row.get("unlike") == cases_table.LEAKED
+        or cases_table.LEAKED in cases_table.unlike(row)
         or row["case"] in trained_on
     ]
     seen = [*dict.fromkeys(seen)]  # a case has a row for each structure
     kept = [{**row, "split": ""} for row in rows if row["case"] not in seen]
+    unfit = [row for row in kept if _is_unfit(row)]
+    if unfit:
+        words = f"{path}: left out, as such cases get no bound: {len(unfit)} with an "
+        words += "empty mask, one sample or copies of one"
+        print(printable(words), file=sys.stderr)
+        kept = [row for row in kept if not _is_unfit(row)]
+        if not kept and not seen:
+            raise InputError(words)
     if seen:
         shown = ", ".join(seen[:_SHOWN]) + ", ..." * (len(seen) > _SHOWN)
         words = f"{path}: left out, as training cases calibrate nothing: "
@@ -49,6 +59,11 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
             raise InputError(words)
         print(printable(words), file=sys.stderr)
     return kept
+
+
+def _is_unfit(row: Row) -> bool:
+    copies = cases_table.IDENTICAL in cases_table.unlike(row)
+    return copies or not cases_table.is_usable(row)
 
 
 def check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> None:

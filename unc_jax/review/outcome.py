@@ -9,7 +9,14 @@ from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED
 from unc_jax.data import files
 from unc_jax.errors import counted, printable
-from unc_jax.review import by_structure, component_rows, own_files, report, rule
+from unc_jax.review import (
+    by_structure,
+    component_rows,
+    known_cases,
+    own_files,
+    report,
+    rule,
+)
 from unc_jax.review.rule import Rule
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import REVIEW_COLUMNS
@@ -53,10 +60,7 @@ def finish(
         title=title,
         facts=facts,
         pictures=output / "pictures",
-        known={
-            structure: {name: [row[name] for row in own] for name in MEASURES}  # type: ignore[misc]
-            for structure, own in by_structure.group(held_out).items()
-        },
+        known=_comparable(held_out, rows),
         rule_text=rule.describe(wanted),
         failure_dice=wanted.target_dice or by_structure.FAILURE_DICE,
         notes=notes,
@@ -68,6 +72,19 @@ def finish(
     write_unfinished(output, rows)
     os.replace(output / UNFINISHED, output / "cases.csv")
     own_files.of_tables(output).finish()
+
+
+def _comparable(
+    known: Sequence[Row], rows: Sequence[Row]
+) -> dict[str, dict[str, list[Any]]]:
+    """Returns the known cases' values of the measures that both sides have alike."""
+    ours, found = by_structure.group(rows), {}
+    for structure, own in by_structure.named_as(rows, known).items():
+        unfit = known_cases.unfit_measures(own, ours.get(structure, []))
+        found[structure] = {
+            name: [row[name] for row in own] for name in MEASURES if name not in unfit
+        }
+    return found
 
 
 def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:

@@ -81,8 +81,10 @@ def fit(
     measures are left out.
 
     Raises:
-      InputError: fewer than three cases to fit to, or to calibrate with.
+      InputError: fewer than three cases to fit to, or to calibrate with; no measures.
     """
+    if not measures:
+        raise InputError("no measure is known of both the known cases and the new ones")
     known = _known(cases_table.with_delivered_dice(rows), measures)
     if not any(row.get("split") for row in rows):
         _check_enough(known, "fit the quality map to")
@@ -131,8 +133,8 @@ def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
     """
     if quality is None or not cases_table.is_usable(row):
         return row
-    own = ("", _SAMPLES, _MISSING)
-    unlike = [one for one in str(row["unlike"]).split(", ") if one not in own]
+    own = (_SAMPLES, _MISSING)
+    unlike = [one for one in cases_table.unlike(row) if one not in own]
     if any(row[name] is None for name in quality.map.reference):
         unlike.append(_MISSING)
     if quality.samples and row["n_samples"] not in quality.samples:

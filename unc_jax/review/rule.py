@@ -132,15 +132,25 @@ def release_words(rule: Rule, models: Models, rows: Sequence[Row]) -> str:
     """Returns a sentence on the number of released cases; "" without release_level."""
     if rule.release_level is None:
         return ""
-    n = max([len(model.scores) for model in models.values()], default=0)
     fewest = selection.fewest_calibration_cases(rule.release_level)
-    if n < fewest:
-        return (
-            f"none released: {n} calibration cases; level {rule.release_level:g} needs "
-            f"{fewest} or more"
+    sentences = []
+    structures = dict.fromkeys(str(row["structure"]) for row in rows)
+    if len(structures) > 1:
+        structures.pop("", None)  # of failed cases
+    for structure in structures:
+        own = [row for row in rows if row["structure"] == structure]
+        n = len(models[structure].scores) if structure in models else 0
+        count = sum(row["released"] == "yes" for row in own)
+        told = (
+            f"{count} of {counted(len(own), 'case')} released, by {n} calibration cases"
         )
-    count = sum(row["released"] == "yes" for row in rows)
-    return f"{count} of {counted(len(rows), 'case')} released, by {n} calibration cases"
+        if n < fewest:
+            told = (
+                f"none released: {n} calibration cases; level {rule.release_level:g} "
+                f"needs {fewest} or more"
+            )
+        sentences.append(f"{structure}: {told}" if structure else told)
+    return "; ".join(sentences)
 
 
 def one_sample_words(rows: Sequence[Row]) -> str:
@@ -162,12 +172,14 @@ def reasons(row: Row, rule: Rule) -> list[str]:
     if status != cases_table.OK:
         return ["failed"]
     found = []
-    if row["unlike"] == cases_table.LEAKED:
+    unlike = cases_table.unlike(row)
+    if cases_table.LEAKED in unlike:
         found.append("leaked: networks of its samples were trained on it")
-    elif row["unlike"] == cases_table.IDENTICAL:
+    if cases_table.IDENTICAL in unlike:
         found.append("its samples are copies of one")
-    elif row["unlike"]:
-        found.append(f"unlike the training cases: {row['unlike']}")
+    said = (cases_table.LEAKED, cases_table.IDENTICAL)
+    if others := [one for one in unlike if one not in said]:
+        found.append(f"unlike the training cases: {', '.join(others)}")
     if rule.target_dice is not None and rule.release_level is None:
         low = row["dice_lower"]
         if low is None:

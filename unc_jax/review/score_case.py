@@ -135,7 +135,13 @@ def _score_several(
         scored.rows.append({**row, "input": source})
         scored.components.extend(parts)
         name, numbers = one.structure
-        labels[one.box][one.mask] = values.get(name, numbers[0])
+        if name not in values:  # a label without a name
+            used, own = [*values.values()], numbers[0]
+            values[name] = max(*used, own) + 1 if own in used else own
+        labels[one.box][one.mask] = values[name]
+        if values[name] not in numbers:
+            told = f"has the value {values[name]} in mask.nii.gz"
+            scored.rows[-1] = cases_table.with_warnings(scored.rows[-1], told)
         greatest = uncertainty[one.box]
         np.maximum(greatest, one.outcome.uncertainty, out=greatest)
         drawn = sorted([*drawn, (row["d_pw"], len(scored.rows), one)])[:_DRAWN]

@@ -106,15 +106,25 @@ def find_names(samples: Path, references: Path | None) -> tuple[Names | None, st
     """Reads the names in the first dataset.json at the samples or references.
 
     Returns them with the folder of the file; without a file, None and a text for
-    messages.
+    messages. Raises InputError when the references give a name other labels.
     """
     folders = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
     if references:
         folders += [references, references.parent]
-    for folder in folders:
-        if (folder / "dataset.json").is_file():
-            return dataset.read_names(folder), str(folder)
-    return None, "no dataset.json at the samples or references"
+    named = [one for one in folders if (one / "dataset.json").is_file()]
+    if not named:
+        return None, "no dataset.json at the samples or references"
+    first = dataset.read_names(named[0])
+    above = [references, references.parent] if references else []
+    for other in (one for one in named if one in above):
+        theirs = dataset.read_names(other)
+        for name in first.keys() & theirs.keys():
+            if set(first[name]) != set(theirs[name]):
+                raise InputError(
+                    f"{other}: {name} has the labels {theirs[name]}, but "
+                    f"{first[name]} in {named[0]}; give both the same labels"
+                )
+    return first, str(named[0])
 
 
 def map_values(structures: Sequence[Structure]) -> dict[str, int]:

@@ -66,6 +66,11 @@ def with_warnings(row: Row, *more: str) -> Row:
     return {**row, "warnings": "; ".join(filter(None, [str(row["warnings"]), *more]))}
 
 
+def unlike(row: Row) -> list[str]:
+    """Returns the entries of a review's column `unlike`; [] in other tables."""
+    return [one for one in str(row.get("unlike") or "").split(", ") if one]
+
+
 def is_usable(row: Row) -> bool:
     """Tells whether the case has a segmentation and two samples or more."""
     return row["status"] == OK
@@ -110,6 +115,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
                 )
             rows: dict[tuple, Row] = {}
             for fields in reader:
+                if not any(fields.values()):  # an empty line of a spreadsheet
+                    continue
                 place = f"{path}, line {reader.line_num}"
                 row = _from_fields(dict.fromkeys(absent, "") | fields, columns, place)
                 key = str(row["case"]).strip(), row["structure"]

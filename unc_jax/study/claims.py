@@ -154,6 +154,8 @@ def _matched(
 ) -> list[Pair]:
     pairs = []
     for cell, estimate in strengths.items():
+        if estimate.value is None:  # too few cases with both values
+            continue
         if any(getattr(cell, name) != v for name, v in claim.stronger.items()):
             continue
         if not claim.weaker:
@@ -161,7 +163,7 @@ def _matched(
             pairs.append(Pair(estimate, none, 0))
         elif (partner := cell._replace(**claim.weaker)) in strengths:
             pairs.append(paired(cell, partner))
-    return pairs
+    return [one for one in pairs if None not in (one.first.value, one.second.value)]
 
 
 def _difference(pairs: Sequence[Pair]) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def figure1_of_models(models: Sequence[Model]) -> Figure | None:
 def choose_cases(dice: Mapping[str, float]) -> dict[str, str]:
     """Returns the cases of best, median and worst Dice, by those names.
 
-    Ties go to the earlier case; fewer than three cases show fewer.
+    Of cases with the same Dice the first is the best and the last the worst. Fewer than
+    three cases show fewer.
     """
     ordered = sorted(dice, key=lambda case: -dice[case])
     chosen = {}

@@ -156,15 +156,21 @@ def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
 
 
 def _settings(model: Model, models: list[Model]) -> dict[str, Any]:
-    """Returns the fields in which `model` differs from other models of its name."""
-    configs = [_of_training(one) for one in models if one[:3] == model[:3]]
-    own = _of_training(model)
-    names = sorted({name for config in configs for name in config})
-    return {
-        name: own.get(name)
-        for name in names
-        if any(one.get(name) != own.get(name) for one in configs)
-    }
+    """Returns the fields in which models of its target and of one name differ.
+
+    All names have the same fields, so that a claim finds models of other losses and
+    patches with the same settings.
+    """
+    by_name: dict[tuple, list[dict[str, Any]]] = {}
+    for one in models:
+        if one.target == model.target:
+            by_name.setdefault(one[:3], []).append(_of_training(one))
+    own, varied = _of_training(model), set()
+    for first, *others in by_name.values():
+        for other in others:
+            names = first.keys() | other.keys()
+            varied |= {name for name in names if first.get(name) != other.get(name)}
+    return {name: own.get(name) for name in sorted(varied)}
 
 
 def _usual(model: Model, models: list[Model]) -> dict[str, Any]:

@@ -104,7 +104,8 @@ def referral_gain(dice: ArrayLike, confidence: ArrayLike) -> float | None:
     1 is as good as knowing the Dice, 0 as good as chance, negative is worse. None when
     all Dice are equal (no order is better than another) or there is no case.
     """
-    _, kept, random, best = referral(dice, confidence).values()
-    if len(best) == 0 or np.ptp(best) == 0:
+    dice, confidence = complete(dice, confidence)
+    if len(dice) == 0 or np.ptp(dice) == 0:
         return None
+    _, kept, random, best = referral(dice, confidence).values()
     return float(np.sum(kept - random)) / float(np.sum(best - random))

@@ -134,7 +134,7 @@ def describe(rows: list[Row], base: list[Row]) -> dict[str, Any]:
     change = statistics.finding(statistics.mean_difference([(pair[0], pair[1])]))
     return {
         "n": len(rows),
-        "samples": rows[0]["n_samples"],
+        "samples": split_half.samples_of(rows),
         "dice": statistics.mean(dice),
         "seconds": statistics.mean(column(rows, "seconds")),
         "measures": measures,
