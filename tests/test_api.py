@@ -107,6 +107,12 @@ def test_score_refuses_what_are_no_samples(samples, said):
         unc_jax.score(samples)
 
 
+def test_masks_of_a_few_voxels_are_no_softmax():
+    samples = np.zeros((5, 2, 2, 2), bool)
+    samples[:3, 0, 0, 0] = True
+    assert 0 < unc_jax.score(samples)["d_pw"] < 1
+
+
 def test_score_takes_bool_and_lists():
     samples = np.random.default_rng(0).random((3, 4, 4, 4)) < 0.5
     assert unc_jax.score(samples) == pytest.approx(

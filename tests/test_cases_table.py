@@ -194,3 +194,11 @@ def test_quality_is_calibrated_with_the_delivered_masks_if_all_have_a_dice():
     assert [row["dice"] for row in found] == [0.6, None]
     rows.append({"dice": 0.7, "dice_scan": None})
     assert cases_table.with_delivered_dice(rows) == rows
+
+
+def test_empty_lines_of_a_spreadsheet_are_no_cases(tmp_path):
+    path = tmp_path / "cases.csv"
+    cases_table.write_rows(path, rows_of_two(), EVALUATION_COLUMNS)
+    with path.open("a") as file:
+        file.write("," * (len(EVALUATION_COLUMNS) - 1) + "\n\n")
+    assert cases_table.read_rows(path, EVALUATION_COLUMNS) == rows_of_two()

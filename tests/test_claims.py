@@ -116,3 +116,16 @@ def test_holm_counts_only_the_claims_tested():
     twice = judge(strengths, [one, one])[0]
     assert alone["p_holm"] == with_absent["p_holm"] == alone["p_bootstrap"]
     assert twice["p_holm"] == pytest.approx(2 * alone["p_bootstrap"])
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [Estimate(None, np.full(999, np.nan)), Estimate(0.4, np.full(999, np.nan))],
+)
+def test_a_model_of_too_few_cases_voids_no_claim(unknown):
+    text = "Table 1, D_pw tells good from bad"
+    strengths = {cell(): estimate(0.6)}
+    alone = verdict_of(text, strengths)
+    assert alone["verdict"] == "supported"
+    beside = verdict_of(text, {**strengths, cell(loss="dice"): unknown})
+    assert beside == alone

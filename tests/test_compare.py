@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+from folders import contents
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
@@ -602,3 +603,42 @@ def test_legends_are_whole_however_few_the_models(tmp_path, count):
     box = legend.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.x1
+
+
+def test_another_setting_of_one_loss_erases_no_claim(tmp_path):
+    """The base models of both losses still have the same settings."""
+    folders = [
+        write_run(tmp_path / name, noise=noise, **{"loss.name": name})
+        for name, noise in (("dice", 6.0), ("wcc", 0.2))
+    ]
+    other = {"loss.name": "wcc", "model.dropout_rate": 0.5}
+    folders.append(write_run(tmp_path / "other", noise=0.2, **other))
+    for given in (folders[:2], folders):
+        found = comparison.compare(grouped(*given), resamples=FAST)
+        verdicts = {one["claim"]: one["verdict"] for one in found["claims"]}
+        assert verdicts["Table 1, wcc > soft Dice"] != "not tested"
+
+
+def test_a_run_in_the_output_is_not_overwritten(tmp_path, capsys):
+    given = write_run(tmp_path / "backup" / "demo")
+    there = write_run(tmp_path / "runs" / "demo", seed=1)
+    (there / "checkpoints").mkdir()
+    before = contents(tmp_path)
+    flags = ["--output", tmp_path, "--resamples", "1000"]
+    assert command(given, *flags) == 2
+    assert "demo holds checkpoints and would be overwritten" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_an_output_is_of_one_comparison(tmp_path, capsys):
+    good, bad = (write_run(tmp_path / name, panels=True) for name in ("a", "b"))
+    flags = ["--output", tmp_path / "out", "--resamples", "1000"]
+    assert command(good, *flags) == 0
+    before = contents(tmp_path / "out")
+    (bad / "metrics.jsonl").write_bytes(b"\xff\xfe")
+    assert command(bad, *flags) == 2
+    assert "metrics.jsonl: is no text in UTF-8" in capsys.readouterr().err
+    (bad / "metrics.jsonl").unlink()
+    (bad / "panels" / "test_0.npz").write_text("half of a slice")
+    assert command(bad, *flags) == 2
+    assert contents(tmp_path / "out") == before

@@ -9,7 +9,7 @@ from samples import write
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import failures, known_cases, quality
+from unc_jax.review import by_structure, failures, known_cases, quality
 from unc_jax.review.references import References
 from unc_jax.review.scans import Scan
 from unc_jax.study import cases_table
@@ -168,3 +168,27 @@ def test_errors_of_the_disk_are_told_from_those_of_a_case(tmp_path):
     assert not of(errno.EACCES, tmp_path / "a")  # the output itself may be written
     assert failures.is_of_the_disk(OSError(errno.ENOSPC, "full"), tmp_path)
     assert not failures.is_of_the_disk(InputError("no scan"), tmp_path)
+
+
+def test_cases_without_a_bound_of_their_own_calibrate_nothing(tmp_path, capsys):
+    """An empty mask has a Dice of 0 and, of masks, the best D_pw."""
+    rows = known_rows(columns=REVIEW_COLUMNS)
+    own = {"dice": 0.0, "d_pw": 1.0, "cv": 0.0}
+    rows[1] |= {**own, "status": "empty"}
+    rows[2] |= {**own, "unlike": "identical samples, missing measures"}
+    rows[3] |= {"unlike": "leaked, number of samples"}
+    cases_table.write_rows(tmp_path / "known.csv", rows, REVIEW_COLUMNS)
+    kept = known_cases.read_known(tmp_path / "known.csv")
+    assert [row["case"] for row in kept] == ["c0", *(f"c{i}" for i in range(4, 12))]
+    said = capsys.readouterr().err
+    assert "2 with an empty mask, one sample or copies of one" in said
+    assert "1 training case: c3" in said
+    cases_table.write_rows(tmp_path / "known.csv", rows[1:3], REVIEW_COLUMNS)
+    with pytest.raises(InputError, match="such cases get no bound"):
+        known_cases.read_known(tmp_path / "known.csv")
+
+
+def test_no_common_measure_is_an_input_error():
+    rows = known_rows(columns=REVIEW_COLUMNS, d_pw=None, cv=None, u_labelled=None)
+    with pytest.raises(InputError, match="no measure is known of both"):
+        by_structure.fit(known_rows(columns=REVIEW_COLUMNS), rows)

@@ -189,3 +189,26 @@ def test_worst_come_first():
     rows.insert(4, {**broken, "case": "broken", "flag": "yes"})
     names = [one["case"] for one in rule.order(rows)]
     assert names == ["broken", "unbounded", "worse", "flagged", "fine", "better"]
+
+
+def test_released_cases_are_told_by_structure():
+    wanted = Rule(target_dice=0.8, release_level=0.2)
+    rows = [
+        cases_table.new_row(
+            REVIEW_COLUMNS, case=case, structure=name, status="ok", released=released
+        )
+        for case, name, released in (
+            *(("a", "liver", "yes"), ("b", "liver", "no")),
+            *(("a", "spleen", "no"), ("c", "", "no")),
+        )
+    ]
+    some = [{"dice": 0.9 - i / 100, "d_pw": 0.9 - i / 50} for i in range(20)]
+    models = {
+        name: quality.fit(some[:n], measures=["d_pw"])
+        for name, n in (("liver", 20), ("spleen", 3))
+    }
+    told = rule.release_words(wanted, models, rows)
+    assert told == (
+        "liver: 1 of 2 cases released, by 20 calibration cases; spleen: none released: "
+        "3 calibration cases; level 0.2 needs 4 or more"
+    )

@@ -110,3 +110,9 @@ def test_incomplete_cases_take_no_part():
     assert set(selective.areas([NAN], [1.0]).values()) == {None}
     with pytest.raises(ValueError, match="equal lengths"):
         selective.areas([0.1, 0.2], [1.0])
+
+
+@pytest.mark.parametrize("dice", [0.1, 0.7, 0.85])
+def test_equal_dice_have_no_order_to_gain_by(dice):
+    equal = np.full(30, dice)
+    assert selective.referral_gain(equal, np.arange(30)) is None

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import nibabel as nib
 import numpy as np
 import pytest
 from samples import AFFINE, SHAPE, probability_maps, write
@@ -13,7 +14,7 @@ from scipy import ndimage
 from unc_jax import score
 from unc_jax.data import nifti
 from unc_jax.errors import InputError
-from unc_jax.review import by_structure, known_cases, structures
+from unc_jax.review import by_structure, known_cases, rule, structures
 from unc_jax.review.case_groups import group_cases
 from unc_jax.review.read_structures import read_structures
 from unc_jax.review.structures import Structure, wanted_of
@@ -534,3 +535,58 @@ def test_a_hundred_structures_take_a_minute_and_four_gigabytes(tmp_path):
     # Measured: 1.1 GB, 14 s of processors.
     assert kilobytes < 4e6
     assert seconds < 120
+
+
+def test_a_leaked_case_with_a_second_note_is_leaked():
+    rows = [{**one, "unlike": ""} for one in known_rows("liver")]
+    rows[0]["unlike"] = "leaked, number of samples"
+    assert by_structure.unseen(rows) == rows[1:]
+    row = cases_table.new_row(
+        REVIEW_COLUMNS, case="a", status="ok", unlike=rows[0]["unlike"]
+    )
+    assert rule.reasons(row, rule.Rule()) == [
+        "leaked: networks of its samples were trained on it",
+        "unlike the training cases: number of samples",
+    ]
+
+
+def test_references_with_other_labels_of_a_name_are_refused(tmp_path, capsys):
+    write_samples(tmp_path / "s", "a", {"liver": 1, "spleen": 2})
+    write(tmp_path / "truth" / "a.nii.gz", label_maps(0)[0])
+    flags = ["--samples", tmp_path / "s", "--references", tmp_path / "truth"]
+    flags += ["--label", "liver", "--output", tmp_path / "o"]
+    names = tmp_path / "truth" / "dataset.json"
+    names.write_text(json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 2}}))
+    assert score_of(*flags) == 2
+    assert "liver has the labels (2,), but (1,) in" in capsys.readouterr().err
+    names.write_text(json.dumps({"labels": {"background": 0, "liver": 1}}))
+    assert score_of(*flags) == 0
+
+
+def test_a_label_without_a_name_has_a_value_of_its_own(tmp_path):
+    array = np.zeros(SHAPE, np.uint8)
+    array[1:3], array[4:6], array[8:10] = 1, 2, 3
+    names = {"whole": [1, 2], "core": 1, "edge": 2}
+    for i in range(2):
+        write(tmp_path / "s" / "a" / f"{i}.nii.gz", array)
+    content = {"labels": {"background": 0, **names}}
+    (tmp_path / "s" / "dataset.json").write_text(json.dumps(content))
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", "--label", "all"]
+    assert score_of(*flags) == 0
+    found = rows_of(tmp_path / "o")
+    assert "has the value" in found["a", "label 3"]["warnings"]
+    mask = nib.load(tmp_path / "o" / "a" / "mask.nii.gz").get_fdata()
+    counts = dict(zip(*np.unique(mask, return_counts=True), strict=True))
+    assert len(counts) == 4  # nothing, core, edge, label 3
+
+
+def test_new_cases_without_a_measure_are_judged_all_the_same(tmp_path, capsys):
+    """One sample each: no spread, so nothing that the known cases have."""
+    write(tmp_path / "s" / "a" / "0.nii.gz", label_maps(0)[0] == 1)
+    known = known_rows("")
+    cases_table.write_rows(tmp_path / "known.csv", known, REVIEW_COLUMNS)
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o"]
+    assert score_of(*flags, "--calibrate", tmp_path / "known.csv") == 0
+    assert "No predicted Dice: no measure is known of both" in capsys.readouterr().out
+    ((_, row),) = rows_of(tmp_path / "o").items()
+    assert (row["status"], row["flag"]) == ("one_sample", "yes")

@@ -226,3 +226,10 @@ def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
     tiny_config.evaluate.members = (str(runs[0]), str(tmp_path / "absent"))
     with pytest.raises(InputError, match="absent holds no trained model"):
         stages.evaluate_run(tiny_config, prepared, tmp_path / "ensemble")
+
+
+def test_a_failed_first_case_has_no_number_of_samples():
+    dice = np.linspace(0.5, 0.9, 12)
+    rows = rows_of(dice, d_pw=dice, cv=1 - dice)
+    rows[0] |= {"n_samples": None, "dice": None, "d_pw": None, "status": "failed: x"}
+    assert variants.describe(rows, rows)["samples"] == 10

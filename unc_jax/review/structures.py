@@ -118,8 +118,8 @@ def find_names(samples: Path, references: Path | None) -> tuple[Names | None, st
     above = [references, references.parent] if references else []
     for other in (one for one in named if one in above):
         theirs = dataset.read_names(other)
-        for name in first.keys() & theirs.keys():
-            if set(first[name]) != set(theirs[name]):
+        for name in first:
+            if set(first[name]) != set(theirs.get(name, first[name])):
                 raise InputError(
                     f"{other}: {name} has the labels {theirs[name]}, but "
                     f"{first[name]} in {named[0]}; give both the same labels"

@@ -154,7 +154,7 @@ def _matched(
 ) -> list[Pair]:
     pairs = []
     for cell, estimate in strengths.items():
-        if estimate.value is None:  # too few cases with both values
+        if not _is_known(estimate):  # too few cases with both values
             continue
         if any(getattr(cell, name) != v for name, v in claim.stronger.items()):
             continue
@@ -163,7 +163,11 @@ def _matched(
             pairs.append(Pair(estimate, none, 0))
         elif (partner := cell._replace(**claim.weaker)) in strengths:
             pairs.append(paired(cell, partner))
-    return [one for one in pairs if None not in (one.first.value, one.second.value)]
+    return [one for one in pairs if _is_known(one.first) and _is_known(one.second)]
+
+
+def _is_known(estimate: Estimate) -> bool:
+    return estimate.value is not None and bool(np.isfinite(estimate.draws).any())
 
 
 def _difference(pairs: Sequence[Pair]) -> dict[str, Any]:
