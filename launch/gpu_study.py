@@ -267,12 +267,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     options.cases = options.cases or (12 if options.toy else 131)
     options.work = (options.work or options.output / "work").resolve()
-    cli.run_guarded(
-        lambda: study(options),
-        debug=options.debug,
-        output=options.output,
-        interrupted=cli.CASES_KEPT,
-    )
+    cli.run_guarded(lambda: study(options), debug=options.debug, output=options.output)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from unc_jax.data.label_names import LARGEST
 from unc_jax.errors import InputError, line_of
 
 USER_ERROR, DIVERGED, SOME_FAILED, INTERRUPTED, OUTPUT_CLOSED = 2, 3, 4, 130, 141
-CASES_KEPT = "interrupted; finished cases are kept"
+_KEPT = "interrupted; finished cases are kept"
 BEGINS_ANEW = "interrupted; run again, which starts over"
 
 
@@ -91,7 +91,7 @@ def run_command(
     parser: Parser,
     argv: Sequence[str] | None = None,
     *,
-    interrupted: str,
+    interrupted: str = _KEPT,
 ) -> NoReturn:
     """Parses the flags, calls `function` with them and exits with its exit code.
 
@@ -114,8 +114,8 @@ def run_guarded(
     function: Callable[[], int | None],
     *,
     debug: bool,
-    interrupted: str,
     output: Path | None = None,
+    interrupted: str = _KEPT,
 ) -> NoReturn:
     """Exits with the code that `function` returns, or with an error in one line.
 

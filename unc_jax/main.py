@@ -95,12 +95,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
-    cli.run_guarded(
-        lambda: run(argv),
-        debug=_DEBUG.value,
-        output=_workdir(),
-        interrupted=cli.CASES_KEPT,
-    )
+    cli.run_guarded(lambda: run(argv), debug=_DEBUG.value, output=_workdir())
 
 
 def _run_stages(config: Config, prepared: Cohort, workdir: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 from unc_jax import compilation, runtime
-from unc_jax.cli import CASES_KEPT, Parser, run_command
+from unc_jax.cli import Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError, counted
 from unc_jax.review import (
@@ -252,7 +252,7 @@ def _parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 2 on wrong input, with 4 if a case failed."""
-    run_command(run, _parser(), argv, interrupted=CASES_KEPT)
+    run_command(run, _parser(), argv)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 from unc_jax import stages
 from unc_jax.check_config import check_config
-from unc_jax.cli import CASES_KEPT, SOME_FAILED, Parser, run_command
+from unc_jax.cli import SOME_FAILED, Parser, run_command
 from unc_jax.config import Config, flat_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="GROUP",
         help="groups of settings to change, e.g. 'samples N'; all if not given",
     )
-    run_command(run, parser, argv, interrupted=CASES_KEPT)
+    run_command(run, parser, argv)
 
 
 if __name__ == "__main__":

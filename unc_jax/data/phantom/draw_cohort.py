@@ -213,7 +213,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", type=_size, help="largest grid, X,Y,Z")
     parser.add_argument("--livers", type=Path, help="folder of liver masks (nii.gz)")
     parser.add_argument("--raters", type=int, default=4, help="default %(default)s")
-    cli.run_command(_draw, parser, argv, interrupted=cli.CASES_KEPT)
+    cli.run_command(_draw, parser, argv)
 
 
 def _draw(arguments: argparse.Namespace) -> None:
