@@ -126,3 +126,14 @@ def test_a_dice_known_later_is_added(tmp_path):
         checkpoints.save(3, state(3), CONFIG, 0.7)
         assert checkpoints.restore(state(0), best=True).step == 3
         assert checkpoints.restore(state(0)).step == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe{", b'{"dice": 0.'])
+def test_damaged_metrics_are_one_line(tmp_path, damage):
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(1, {"w": jnp.ones(3)}, {}, 0.5)
+    (metrics,) = (tmp_path / "run").glob("step_*/metrics/metrics")
+    metrics.write_bytes(damage)
+    for read_only in (True, False):
+        with pytest.raises(InputError, match="metrics of a checkpoint are damaged"):
+            Checkpoints(tmp_path / "run", read_only=read_only)

@@ -166,3 +166,9 @@ def test_a_run_of_an_earlier_version_is_read_as_the_same_run(tmp_path):
     ):
         del stored[name]
     assert flat_config(from_flat(stored, tmp_path)) == flat_config(base.get_config())
+
+
+def test_a_field_that_others_are_divided_by_is_named(tiny_config):
+    tiny_config.train.steps_per_call = 0
+    with pytest.raises(InputError, match=r"train\.steps_per_call is 0, must be"):
+        check_config(tiny_config)

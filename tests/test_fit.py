@@ -258,3 +258,19 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
         pass
     with files.hold(tmp_path, "free again"):
         pass
+
+
+def test_steps_that_no_call_ends_at_are_refused(tiny_config, tmp_path):
+    """A run that was stopped after 6 steps would jump over its 8th, the last."""
+    tiny_config.train.steps, tiny_config.train.steps_per_call = 6, 2
+    tiny_config.train.validate_every_steps = 2
+    tiny_config.train.checkpoint_every_steps = 2
+    cohort = stages.prepare(tiny_config)
+    stages.train(tiny_config, cohort, tmp_path / "run")
+    tiny_config.train.steps = tiny_config.train.validate_every_steps = 8
+    tiny_config.train.checkpoint_every_steps = 8
+    tiny_config.train.steps_per_call = 4
+    with pytest.raises(InputError, match="has 6 steps, no multiple of"):
+        resume.check_resumable(tiny_config, None, tmp_path / "run")
+    tiny_config.train.steps_per_call = 2
+    assert resume.check_resumable(tiny_config, None, tmp_path / "run") == 6

@@ -155,3 +155,10 @@ def test_a_footprint_by_hand():
     assert reused.memory <= found.memory - 3.9e6
     assert 0 < found.seconds() < 10
     assert found.compile_s > 0
+
+
+def test_a_folder_called_phantom_is_no_data_set(tiny_config, tmp_path, monkeypatch):
+    (tmp_path / "phantom").mkdir()
+    monkeypatch.chdir(tmp_path)
+    tiny_config.data.root = "phantom"
+    assert plan.work_of(tiny_config).known == "synthetic"

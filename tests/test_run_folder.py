@@ -56,6 +56,8 @@ REFUSED = [
     ("train", {"data.shape": (8, 16, 8)}, r"data.shape: \[16, 16, 8\] -> \[8, 16, 8\]"),
     ("train", {"data.split_seed": 5}, "data.split_seed: 0 -> 5"),
     ("train", {"train.steps": 4}, "train.steps: 8 -> 4"),
+    ("evaluate", {"data.split_seed": 5}, "data.split_seed: 0 -> 5"),
+    ("train", {"train.steps": 12}, "step 8, but training would continue to step 12"),
     ("evaluate", {"evaluate.samples": 3}, "evaluate.samples: 4 -> 3.*--replace-rows"),
     ("all", {"evaluate.samples": 3}, "evaluate.samples: 4 -> 3.*--replace-rows"),
     ("all", {"train.steps": 12}, "step 8, but training would continue to step 12"),
@@ -76,7 +78,7 @@ def test_what_differs_is_named_before_anything_is_touched(
 @pytest.mark.parametrize("fields", [{"evaluate.samples": 3}, {"train.steps": 12}])
 def test_rows_may_be_replaced_when_asked(tiny_config, tiny_run, fields):
     check(tiny_config, tiny_run, fields, replace=True)
-    check(tiny_config, tiny_run, fields, stage="train")  # leaves the rows alone
+    check(tiny_config, tiny_run, fields, replace=True, stage="train")
 
 
 def test_the_command_leaves_a_finished_run_bit_for_bit(start_main, run):

@@ -140,3 +140,12 @@ def test_another_form_is_one_line(tmp_path):
     (folder / "voxels.json").write_text('{"cases": 2}')
     with pytest.raises(InputError, match="evaluate the run again"):
         comparison.compare(grouped(folder), resamples=FAST)
+
+
+def test_raters_of_a_case_are_not_those_of_another(tmp_path):
+    names = ("p1_r0", "p1_r1", "p1_r10", "p1_rescan_r0", "p1_right")
+    (tmp_path / "raters").mkdir()
+    for name in names:
+        (tmp_path / "raters" / f"{name}.nii.gz").touch()
+    found = prepare_case.rater_files(tmp_path, "p1")
+    assert [path.name[:-7] for path in found] == ["p1_r0", "p1_r1", "p1_r10"]

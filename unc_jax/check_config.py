@@ -72,7 +72,9 @@ def check_config(config: Config) -> None:
     """Raises one InputError that names every invalid field of `config`."""
     check_fields(config)
     errors = [*_no_numbers(config)]
-    checks = (_wrong_values, _wrong_data, _wrong_model, _wrong_shapes)
+    # Later checks divide by fields that the first has found to be positive.
+    errors = errors or [*_wrong_values(config)]
+    checks = (_wrong_data, _wrong_model, _wrong_shapes)
     errors = errors or [error for check in checks for error in check(config)]
     if errors:
         raise InputError("config: " + "; ".join(errors))

@@ -211,7 +211,11 @@ def _parse(argv: list[str]) -> list[str]:
     except (
         flags.Error,
         AttributeError,
+        ArithmeticError,
+        ImportError,
         KeyError,
+        NameError,
+        SyntaxError,
         TypeError,
         ValueError,
         OSError,

@@ -82,12 +82,13 @@ def work_of(config: Config) -> Work:
     """Returns the work of a run; without the data set, that of the paper's set."""
     data = config.data
     count, known = _PAPERS_CASES, f"assumed: no data at {data.root}"
+    ids: list[str] = []
     if data.root == "phantom":
         count, known = data.phantom_cases, "synthetic"
-    ids = [f"case_{i}" for i in range(count)]
-    if (root := Path(data.root).expanduser()).is_dir():
+    elif (root := Path(data.root).expanduser()).is_dir():
         task = dataset.read_task(root)
         ids, known = [case.id for case in task.training], str(data.root)
+    ids = ids or [f"case_{i}" for i in range(count)]
     if data.split_file and Path(data.split_file).exists():
         chosen = split.read_split(Path(data.split_file), ids)
     else:

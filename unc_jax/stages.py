@@ -98,24 +98,40 @@ def check_run(
     """
     step = None
     if not config.evaluate.members:
-        cohort = prepared.fingerprint if training else None
-        step = check_resumable(config, cohort, workdir, to_train=training)
+        # Another split would evaluate the network on cases that it was trained on.
+        known = prepared.fingerprint
+        step = check_resumable(config, known, workdir, to_train=training)
     elif training:
         raise InputError(
             "an ensemble is not trained: train its members, then run this command with "
             "--stage evaluate"
         )
     members.seeds_of(config, prepared.fingerprint)  # raises for unfit members
-    if not evaluating or replace:
+    _check_shapes(config, prepared.images.shape[1:])
+    if replace:
         return
-    chosen = chosen_checkpoints(config, workdir)
-    partial_tables.check_rows(workdir, made_with(config, prepared, **chosen))
     if training and step != config.train.steps and partial_tables.has_rows(workdir):
         raise InputError(
             f"{workdir} has rows made with the weights of step {step}, but training "
             f"would continue to step {config.train.steps}; choose another --workdir, "
             "or replace the rows by --replace-rows"
         )
+    if not evaluating:
+        return
+    chosen = chosen_checkpoints(config, workdir)
+    partial_tables.check_rows(workdir, made_with(config, prepared, **chosen))
+
+
+def _check_shapes(config: Config, volume: tuple[int, ...]) -> None:
+    """Raises InputError for a patch or window that a volume of shape "auto" lacks."""
+    for name in ("train.patch_shape", "evaluate.window_shape"):
+        group, field = name.split(".")
+        shape = tuple(config[group][field])
+        if any(one > side for one, side in zip(shape, volume, strict=False)):
+            raise InputError(
+                f"{name} {shape} is larger than the prepared volumes, {volume}; "
+                "make it smaller, or give data.shape"
+            )
 
 
 def evaluate_run(

@@ -76,11 +76,12 @@ def read_slice(one: Any, path: Path) -> Slice:
     Raises InputError for a missing or invalid attribute.
     """
     directions = _numbers(one, "ImageOrientationPatient", 6, path).reshape(2, 3)
-    row, column = directions
     if not np.allclose(directions @ directions.T, np.eye(2), atol=1e-2):
         raise InputError(
             f"{path}: ImageOrientationPatient is not two orthogonal unit vectors"
         )
+    # Rounded to two decimals they are up to 1 % too long or too short.
+    row, column = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     spacing = _numbers(one, "PixelSpacing", 2, path)
     rows, columns = (
         int(_numbers(one, name, 1, path)[0]) for name in ("Rows", "Columns")

@@ -113,11 +113,16 @@ def geometry_notes(geometry: Geometry) -> Iterator[str]:
         )
     codes = geometry.fields["sform_code"], geometry.fields["qform_code"]
     if min(codes) > 0:
-        apart = _qform(geometry) - geometry.affine
+        with np.errstate(invalid="ignore"):  # of a quaternion that is no rotation
+            qform = _qform(geometry)
+        known = bool(np.isfinite(qform).all())
+        apart = np.where(known, qform, 0.0) - geometry.affine
         corners = np.array(list(np.ndindex(2, 2, 2))) * np.array(geometry.shape)
         moved = np.c_[corners, np.ones(8)] @ apart.T
         furthest = float(np.linalg.norm(moved[:, :3], axis=1).max())
-        if furthest > min(geometry.spacing_mm) / 2:
+        if not known:
+            yield "the qform is no rotation; the sform is used"
+        elif furthest > min(geometry.spacing_mm) / 2:
             yield (
                 f"sform and qform contradict each other by {furthest:.3g} mm; the "
                 "sform is used"

@@ -97,7 +97,11 @@ def _with_channel(root: Path, image: Any) -> tuple[str | None, Any]:
     if not isinstance(image, str) or ending is None or "\0" in image:
         return None, image
     first = f"{image.removesuffix(ending)}_0000{ending}"
-    if (root / image).exists() or not (root / first).exists():
+    try:
+        there, with_channel = (root / image).exists(), (root / first).exists()
+    except OSError:  # a name that is too long
+        return None, image
+    if there or not with_channel:
         return None, image
     return image.removesuffix(ending).rpartition("/")[2], first
 

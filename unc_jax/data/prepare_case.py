@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,7 +112,9 @@ def rater_files(root: Path, case: str) -> list[Path]:
 
     They hold label maps of further raters on the grid of the case's own label.
     """
-    names = {path.name for path in (root / "raters").glob(f"{case}_r*.nii.gz")}
+    own = re.compile(re.escape(case) + r"_r\d+\.nii\.gz")  # not those of CASE_rescan
+    found = (path.name for path in (root / "raters").glob("*.nii.gz"))
+    names = {name for name in found if own.fullmatch(name)}
     return [root / "raters" / name for name in natural_order(names)]
 
 

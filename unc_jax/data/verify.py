@@ -148,7 +148,7 @@ def _label_findings(path: Path, labels: Collection[int]) -> list[_Finding]:
         counts += np.bincount(plane.ravel(), minlength=256)
     values = [int(value) for value in np.flatnonzero(counts)]
     found = []
-    if others := [f"{v} ({counts[v]} voxels)" for v in values if v not in labels]:
+    if others := [f"{v} ({counts[v]} voxels)" for v in values if v and v not in labels]:
         allowed = ", ".join(str(value) for value in sorted(labels))
         message = f"{path}: label {', '.join(others)}; allowed are {allowed}"
         found.append(("error", message))

@@ -99,6 +99,11 @@ class Checkpoints:
             logging.set_verbosity(logging.ERROR)  # Orbax warns of what was asked for
         try:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except ValueError as error:  # of JSON, or of its encoding
+            raise InputError(
+                f"{folder}: the metrics of a checkpoint are damaged ({error}); delete "
+                "the newest folder step_*, and run again to go on from the one before"
+            ) from None
         finally:
             logging.set_verbosity(verbosity)
 
@@ -124,6 +129,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             if dice is None or _dice_of(self._manager.metrics(step)) >= 0:
                 return
+            self._check_room(state)
             self._manager.delete(step)
         self._check_room(state)
         meta = {"config": config, "sha256": _digest(state)}

@@ -26,8 +26,8 @@ def check_resumable(
     """Returns the newest saved step, None without one; reads files only.
 
     cohort: fingerprint of the prepared cohort; None is not compared. to_train: also
-    check that train.steps is not below the newest step. Raises InputError when it is,
-    or when the run was started with another config or cohort.
+    check that training can go on from the newest step to train.steps. Raises InputError
+    when it cannot, or when the run was started with another config or cohort.
     """
     folder = folder_of(workdir, config.train.checkpoints)
     # One answer for all processes: another one may be creating the folder now.
@@ -44,6 +44,12 @@ def check_resumable(
         raise InputError(
             f"this run has {latest} steps (train.steps: {latest} -> "
             f"{config.train.steps}); set it back, or choose another --workdir"
+        )
+    per_call = config.train.steps_per_call
+    if to_train and latest < config.train.steps and latest % per_call:
+        raise InputError(
+            f"this run has {latest} steps, no multiple of train.steps_per_call "
+            f"({per_call}); set it to one that divides {latest}"
         )
     return latest
 
