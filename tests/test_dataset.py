@@ -584,3 +584,11 @@ def test_real_placeholder_spacing_is_noticed(real_data, case, count):
     path = real_data / "lits_liver_masks" / f"LiTS-{case}.nii.gz"
     found = checks.check_case(f"LiTS-{case}", path, None, ())
     assert ["placeholder" in problem.message for problem in found] == [True] * count
+
+
+def test_background_is_a_label_without_being_named(tmp_path):
+    label = np.zeros((4, 4, 4), np.uint8)
+    label[1:3] = 1
+    path = tmp_path / "label.nii.gz"
+    nib.Nifti1Image(label, np.eye(4)).to_filename(path)
+    assert checks._label_findings(path, {1}) == []

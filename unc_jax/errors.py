@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class NoUsableCase(InputError):
+    """No case of an evaluation could be segmented."""
+
+
 def printable(text: object) -> str:
     """Returns text in one line without control characters for the terminal.
 

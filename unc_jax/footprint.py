@@ -11,7 +11,7 @@ from unc_jax.segmentation import devices
 
 
 class Footprint(NamedTuple):
-    """What `footprint` found of a program on one device.
+    """Holds the resources that a program needs on one device.
 
     memory: bytes of arguments, results and temporaries together; 0 if XLA does not
     report them. compile_s: seconds to compile. seconds(): duration of a run on zeros,

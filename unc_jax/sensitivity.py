@@ -7,7 +7,8 @@ Evaluates the test cases of RUN again, changing one setting at a time: mask scop
 number of samples, dropout rate or kind, overlap or window, or the source of samples
 (flips, or an ensemble of --members, which are runs with other seeds). Writes
 DIR/sensitivity.{md,json}, DIR/{samples,windows}.png and DIR/VARIANT/cases.csv. Finished
-cases are not evaluated again. Exit codes: 0 done, 2 wrong input.
+cases are not evaluated again. Exit codes: 0 done, 2 wrong input,
+4 no case of a variant could be segmented.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from unc_jax.cli import SOME_FAILED, Parser, run_command
 from unc_jax.config import Config, flat_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
-from unc_jax.errors import InputError, printable
+from unc_jax.errors import InputError, NoUsableCase, printable
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
     evaluate,
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
                 rows = evaluated(
                     one, config, prepared, arguments.run, output, arguments.replace
                 )
-            except InputError as error:
+            except NoUsableCase as error:
                 if not one.fields:  # nothing to compare with
                     raise
                 failed.append(f"{one.group} {one.name} left out: {error}")

@@ -99,8 +99,8 @@ def check_run(
     step = None
     if not config.evaluate.members:
         # Another split would evaluate the network on cases that it was trained on.
-        known = prepared.fingerprint
-        step = check_resumable(config, known, workdir, to_train=training)
+        cohort = prepared.fingerprint
+        step = check_resumable(config, cohort, workdir, to_train=training)
     elif training:
         raise InputError(
             "an ensemble is not trained: train its members, then run this command with "
@@ -259,8 +259,8 @@ def made_with(
 ) -> dict[str, Any]:
     """Returns the content of evaluation.json: all that the rows of cases.csv depend on.
 
-    And evaluate.save_predictions: finished cases, which are not segmented again, have
-    no files in predictions/ if it was off.
+    It includes evaluate.save_predictions, because finished cases are not segmented
+    again and would lack their files in predictions/.
 
     steps, checkpoints: step and SHA-256 of the checkpoint of each network.
 

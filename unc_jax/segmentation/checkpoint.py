@@ -126,12 +126,12 @@ class Checkpoints:
         now. Raises InputError when the disk is full, usually before anything is
         written; earlier checkpoints are kept.
         """
-        if step in self._manager.all_steps():
-            if dice is None or _dice_of(self._manager.metrics(step)) >= 0:
-                return
-            self._check_room(state)
-            self._manager.delete(step)
+        saved = step in self._manager.all_steps()
+        if saved and (dice is None or _dice_of(self._manager.metrics(step)) >= 0):
+            return
         self._check_room(state)
+        if saved:
+            self._manager.delete(step)
         meta = {"config": config, "sha256": _digest(state)}
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)

@@ -27,7 +27,7 @@ from absl import logging
 from unc_jax import runtime
 from unc_jax.data import parallel
 from unc_jax.data.cohort import Cohort, read_image
-from unc_jax.errors import InputError, counted
+from unc_jax.errors import InputError, NoUsableCase, counted
 from unc_jax.study import case_columns, cases_table, delivered, metrics, partial_tables
 from unc_jax.study.behind import Behind
 from unc_jax.study.case_columns import EVALUATION_COLUMNS
@@ -240,7 +240,7 @@ def _panel(cohort: Cohort, index: int, prediction: Prediction) -> Panel:
 
 def _usable(rows: list[Row]) -> list[Row]:
     if rows and all(row["status"] != OK for row in rows):
-        raise InputError(
+        raise NoUsableCase(
             f"none of {counted(len(rows), 'case')} could be evaluated, the first, "
             f"{rows[0]['case']}: {rows[0]['status']}; the log has the details"
         )
