@@ -497,3 +497,15 @@ def test_real_masks_round_trip(real_data, tmp_path, case, axes):
     assert "".join(nib.aff2axcodes(old.affine)) == axes
     np.testing.assert_array_equal(new.affine, old.affine)
     np.testing.assert_array_equal(np.asarray(new.dataobj), np.asarray(old.dataobj))
+
+
+def test_a_qform_that_is_no_rotation_is_told(tmp_path):
+    image = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4))
+    image.header["qform_code"] = 1
+    for name in ("quatern_b", "quatern_c", "quatern_d"):
+        image.header[name] = 1.0
+    path = tmp_path / "scan.nii"
+    nib.save(image, path)
+    (note,) = geometry_notes(nifti.read_geometry(path))
+    assert "qform" in note
+    assert "the sform is used" in note

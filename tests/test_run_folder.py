@@ -230,3 +230,15 @@ def test_the_config_is_stored_by_training(tiny_config, tiny_run):
     stored = json.loads((tiny_run / "config.json").read_text())
     expected = {"format": 1, **flat_config(tiny_config)}
     assert {**stored, "data.prepared": ""} == {**expected, "data.prepared": ""}
+
+
+@pytest.mark.parametrize(
+    ("field", "shape"),
+    [("train.patch_shape", (32, 8, 8)), ("evaluate.window_shape", (16, 16, 16))],
+)
+def test_a_patch_larger_than_the_prepared_volumes_is_named(tiny_config, field, shape):
+    """An automatic shape is known only after preparation."""
+    group, name = field.split(".")
+    tiny_config[group][name] = shape
+    with pytest.raises(InputError, match=f"{field} .* larger than the prepared"):
+        stages._check_shapes(tiny_config, (16, 16, 8))
