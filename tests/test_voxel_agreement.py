@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from test_compare import FAST, command, grouped, write_run
 
 from unc_jax.data import files, nifti, prepare_case
@@ -120,6 +121,23 @@ def test_runs_with_voxels_get_table_and_figure(tmp_path):
     line = drawn.axes[0].lines[1]
     np.testing.assert_allclose(line.get_xdata(), diagram["probability"])
     np.testing.assert_allclose(line.get_ydata(), diagram["frequency"])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_titles_and_legend_of_the_figure_are_whole(tmp_path, count):
+    folders = [
+        write_run(tmp_path / f"r{i}", **{"train.steps": i}) for i in range(count)
+    ]
+    for folder in folders:
+        with_voxels(folder, raters=False)
+    statistics = comparison.compare(grouped(*folders), resamples=FAST)
+    drawn = charts.reliability_figure(statistics)
+    FigureCanvasAgg(drawn).draw()
+    below = drawn.legends[0].get_window_extent()
+    for ax in drawn.axes[:count]:
+        box = ax.get_tightbbox()
+        assert box.y1 <= drawn.bbox.y1
+        assert box.y0 >= below.y1
 
 
 def test_compare_writes_them_only_where_they_are(tmp_path):

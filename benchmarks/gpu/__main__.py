@@ -25,7 +25,7 @@ from benchmarks.gpu.sizes import FULL, TOY
 # Seconds that a part needs to be worth beginning, and that it may take at full size.
 PARTS = {
     "machine": (5, 90),
-    "correctness": (15, 100),
+    "correctness": (15, 160),
     "samples": (30, 200),
     "training": (30, 150),
     "profile": (15, 60),

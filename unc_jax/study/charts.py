@@ -188,7 +188,6 @@ def _draw_reliability(ax: Axes, model: dict[str, Any]) -> None:
         x, y = (np.array(diagram[axis], float) for axis in ("probability", "frequency"))
         ax.plot(x, y, markersize=4, linewidth=1, **style)
     near = f"{found['mean']['near']['n'][0]:,} voxels near the boundary"
-    ax.set_aspect("equal")
     words = [f"{one} of foreground" for one in ("probability", "frequency")]
     title = f"{title_of(model['name'], ())}\n{near}"
     style_axes(ax, title=title, x=words[0], y=words[1])
