@@ -1,10 +1,13 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from test_compare import FAST, command, grouped, write_run
+from test_evaluate import to_prediction
 
+from unc_jax import stages
 from unc_jax.data import files, nifti, prepare_case
 from unc_jax.errors import InputError
 from unc_jax.study import charts, comparison, metrics, tables, voxel_agreement
@@ -77,9 +80,38 @@ def test_raters_lie_on_the_prepared_grid(tmp_path):
         "case_1_r10.nii.gz",
     ]
     assert prepare_case.rater_files(tmp_path / "absent", "case_1") == []
-    box = (slice(2, 8), slice(0, 6), slice(1, 4))
-    found = prepare_case.prepare_raters(paths, box=box, shape=(6, 6, 3), values=(1, 2))
+    record = {"geometry": geometry.to_json(), "box": [[2, 8], [0, 6], [1, 4]]}
+    given = {"record": record, "shape": (6, 6, 3), "values": (1, 2)}
+    found = prepare_case.prepare_raters(paths, **given)
     np.testing.assert_array_equal(found, maps[:, 2:8, :, 1:4] > 0)
+    moved = np.diag([-1.0, 1.0, 2.0, 1.0])
+    moved[2, 3] = 1.5  # of 2 mm
+    for other in (nifti.Geometry((8, 6, 4), moved), nifti.Geometry((9, 6, 4), moved)):
+        nifti.write(paths[1], np.zeros(other.shape, np.uint8), other, np.uint8)
+        with pytest.raises(InputError, match=r"_r1\.nii\.gz: does not lie on the grid"):
+            prepare_case.prepare_raters(paths, **given)
+
+
+def test_an_unreadable_rater_costs_the_comparison_alone(tiny_config, tmp_path, caplog):
+    root = shutil.copytree(tiny_config.data.root, tmp_path / "task")
+    prepared = stages.prepare(tiny_config)
+    good, bad = prepared.split.test[:2]
+    (root / "raters" / f"{bad}_r1.nii.gz").write_bytes(b"torn")
+    assess = voxel_agreement.build_assessment(
+        prepared,
+        lambda image: np.zeros(image.shape, np.float32),
+        raters_of=root,
+        values=(1, 2),
+        folder=tmp_path / "voxels",
+    )
+    for case in (good, bad):
+        index = prepared.ids.index(case)
+        assess(index, to_prediction(np.stack([prepared.labels[index]] * 2)))
+    found = voxel_agreement.collect(tmp_path / "voxels", [good, bad])
+    assert found["cases"] == 2
+    assert list(found["raters"]) == [good]
+    assert f"{bad} is not compared with its raters: " in caplog.text
+    assert f"{bad}_r1.nii.gz" in caplog.text
 
 
 def with_voxels(folder, *, raters):

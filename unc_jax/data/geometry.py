@@ -101,6 +101,18 @@ def spans_volume(affine: np.ndarray) -> bool:
     return bool(np.isfinite(affine).all() and solid and placed)
 
 
+def voxels_apart(grid: Geometry, other: Geometry) -> float:
+    """Returns how far `other` lies from `grid`, two grids of one canonical shape.
+
+    The largest offset of a corner along an axis, in voxels of `grid`: offsets are
+    largest in a corner, where a slightly wrong spacing has added up.
+    """
+    last = np.array(grid.canonical_shape) - 1
+    corners = np.c_[np.array(list(np.ndindex(2, 2, 2))) * last, np.ones(8)].T
+    moved = np.linalg.solve(grid.canonical_affine, other.canonical_affine @ corners)
+    return float(np.abs(moved - corners).max())
+
+
 def geometry_notes(geometry: Geometry) -> Iterator[str]:
     """Yields a note for a sheared grid, and for a contradiction of sform and qform."""
     sides = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)

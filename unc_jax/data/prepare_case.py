@@ -13,10 +13,11 @@ import numpy as np
 from unc_jax.data import nifti, preprocess
 from unc_jax.data.dataset import Case
 from unc_jax.data.files import digest, read_npz, replacing
-from unc_jax.data.geometry import Geometry
-from unc_jax.data.preprocess import Box, select
+from unc_jax.data.geometry import Geometry, voxels_apart
+from unc_jax.data.preprocess import Box, box_of, select
 from unc_jax.data.resampling import cropped_affine, resample, resampled_affine
 from unc_jax.data.split import natural_order
+from unc_jax.data.verify import AFFINE_LIMIT
 from unc_jax.errors import InputError
 
 # Enough places to centre patches on; a 256^3 liver has about twenty times as many.
@@ -119,16 +120,27 @@ def rater_files(root: Path, case: str) -> list[Path]:
 
 
 def prepare_raters(
-    files: Sequence[Path], *, box: Box, shape: Sequence[int], values: Sequence[int]
+    files: Sequence[Path],
+    record: dict[str, Any],
+    *,
+    shape: Sequence[int],
+    values: Sequence[int],
 ) -> np.ndarray:
     """Returns the raters' masks of the labels `values`, bool (raters, x, y, z).
 
-    Cropped to `box` (canonical voxels of the scan) and brought to `shape` by nearest
-    voxel, as the label of the cohort was. Raises InputError naming an unreadable file.
+    Cropped as the case of `record` was (its entry in cases.json) and brought to `shape`
+    by nearest voxel, as its label was. Raises InputError naming a file that is not
+    readable or does not lie on the scan's grid.
     """
+    grid, box = Geometry.from_json(record["geometry"]), box_of(record["box"])
 
     def prepare(file: Path) -> np.ndarray:
-        labels = nifti.read(file, labels=True).array
+        labels, placed = nifti.read(file, labels=True)
+        if (
+            placed.canonical_shape != grid.canonical_shape
+            or voxels_apart(grid, placed) > AFFINE_LIMIT
+        ):
+            raise InputError(f"{file}: does not lie on the grid of its scan")
         return select(resample(labels[box], shape, 0), values)
 
     with ThreadPoolExecutor(_READERS) as pool:

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from unc_jax.data import nifti
-from unc_jax.data.geometry import Geometry, geometry_notes
+from unc_jax.data.geometry import Geometry, geometry_notes, voxels_apart
 from unc_jax.data.nifti import ENDINGS, files_of
 from unc_jax.errors import InputError
 
 # Distances of label and image, voxels: below the first they are float noise of two
 # writers, above the second the label lies on its neighbours.
 _AFFINE_NOISE = 1e-3
-_AFFINE_LIMIT = 0.5
+AFFINE_LIMIT = 0.5
 _OBLIQUE_DEGREES = 5.0  # more than scanners tilt a patient's axes
 _CT_GRID = (
     400  # a CT of 400 voxels at 1 mm would cut the patient: its usual grid is 512
@@ -123,13 +123,9 @@ def _mismatch(
         sizes = f"{_size(shapes[1])} voxels, the image {image} {_size(shapes[0])}"
         yield "error", f"{label}: the label has {sizes} (in RAS+ order)"
         return
-    # Offsets are largest in a corner, where a slightly wrong spacing has added up.
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shapes[0]) - 1)
-    corners = np.c_[corners, np.ones(8)].T
-    moved = np.linalg.solve(placed.canonical_affine, marked.canonical_affine @ corners)
-    apart = float(np.abs(moved - corners).max())
+    apart = voxels_apart(placed, marked)
     if apart > _AFFINE_NOISE:
-        severity = "error" if apart > _AFFINE_LIMIT else "warning"
+        severity = "error" if apart > AFFINE_LIMIT else "warning"
         yield severity, f"{label}: lies {apart:.3g} voxels off its image {image}"
 
 

@@ -3,6 +3,7 @@
 RUN/voxels/CASE.json holds the sums of one case, RUN/voxels.json those of all.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from unc_jax.data import files, prepare_case, preprocess
+from unc_jax.data import files, prepare_case
 from unc_jax.data.cohort import Cohort, read_image
 from unc_jax.errors import InputError
 from unc_jax.study import metrics, statistics
@@ -78,7 +79,8 @@ def build_assessment(
 
     It does nothing for cases outside the test set. single: function to the
     probabilities of one pass without dropout; raters_of: data set whose raters/ the
-    samples are compared with, if it has any; values: labels of the target there.
+    samples are compared with, if it has any and all of the case are readable and on its
+    grid (otherwise a warning); values: labels of the target there.
     """
     shape = prepared.images.shape[1:]
 
@@ -98,8 +100,16 @@ def build_assessment(
         paths = prepare_case.rater_files(raters_of, prepared.ids[index])
         if len(paths) < 2:
             return None
-        box = preprocess.box_of(prepared.records[index]["box"])
-        marked = prepare_case.prepare_raters(paths, box=box, shape=shape, values=values)
+        record = prepared.records[index]
+        try:
+            marked = prepare_case.prepare_raters(
+                paths, record, shape=shape, values=values
+            )
+        except InputError as error:
+            logging.warning(
+                "%s is not compared with its raters: %s", record["id"], error
+            )
+            return None
         return against_raters(prediction.uncertainty, prediction.masks, marked)
 
     return assess_case
