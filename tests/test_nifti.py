@@ -508,3 +508,17 @@ def test_a_qform_that_is_no_rotation_is_told(tmp_path):
     nib.save(image, path)
     (note,) = geometry_notes(nifti.read_geometry(path))
     assert note == "the qform is no rotation; the sform is used"
+
+
+@pytest.mark.parametrize(("sform", "qform"), [(1, 0), (0, 1), (0, 0)])
+def test_a_voxel_size_of_zero_is_not_taken_for_1_mm(tmp_path, sform, qform):
+    path = save(tmp_path / "a.nii", volume(), np.diag([2, 2, 3, 1.0]))
+    content = bytearray(path.read_bytes())
+    content[88:92] = bytes(4)  # pixdim[3], float32
+    content[252:256] = np.array([qform, sform], np.int16).tobytes()
+    path.write_bytes(content)
+    if sform:
+        assert nifti.read_geometry(path).spacing_mm == (2, 2, 3)
+        return
+    with pytest.raises(InputError, match="a voxel has size 0"):
+        nifti.read_geometry(path)

@@ -200,6 +200,10 @@ def _read_header(path: Path, several: bool = False) -> tuple[Any, Geometry, int]
         ):
             shape, wanted = sides, f"(x, y, z) or (x, y, z, {'n' if several else 1})"
             raise InputError(f"{path}: shape {shape}; it must be {wanted}")
+        # nibabel has replaced a size of 0 by 1 mm.
+        sizes = kind(start[: kind.sizeof_hdr], check=False)["pixdim"][1:4]
+        if header["sform_code"] <= 0 and not np.all(sizes):
+            raise InputError(f"{path}: a voxel has size 0; correct pixdim or set sform")
         _shorten_quaternion(header)
         with np.errstate(all="ignore"):
             affine = in_mm(header.get_best_affine(), header)
