@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unc_jax.data import verify as checks
-from unc_jax.data.dataset import Case, main, read_task, verify
+from unc_jax.data.dataset import Case, main, read_task, verify, without_test
 from unc_jax.errors import InputError
 
 LABELS = {"0": "background", "1": "liver", "2": "cancer"}
@@ -171,6 +171,16 @@ def test_nested_folders_without_an_index(tmp_path):
     assert [case.id for case in task.training] == ["s2", "s10"]
     assert task.names == {"background": (0,), "liver": (1,)}
     assert verify(task) == []
+    (tmp_path / "s2" / "ct.nii.gz").rename(tmp_path / "s2" / "scan.nii.gz")
+    (tmp_path / "s10" / "segmentations" / "liver.nii.gz").unlink()
+    save(tmp_path / "s3" / "ct.nii.gz", ct())
+    save(tmp_path / "s3" / "mri.nii.gz", ct())
+    (tmp_path / "notes").mkdir()
+    found = {problem.case: problem.message for problem in verify(read_task(tmp_path))}
+    assert found["s2"].endswith("s2/ct.nii.gz: no such file")
+    assert found["s3"].endswith("lists 2 images; a case has one")
+    assert found["s10"].endswith("s10/segmentations/liver.nii.gz: no such file")
+    assert len(found) == 3
 
 
 def test_an_index_that_is_a_pipe_is_refused_at_once(tmp_path):
@@ -310,6 +320,9 @@ def test_repeated_case_id_is_an_error_in_training_and_in_test(root):
     found = verify(read_task(root))
     assert [p[:2] for p in found] == [("liver_2", "error"), ("liver_10", "error")]
     assert all("more than once" in problem.message for problem in found)
+    # Preparing uses no test scan, so its faults are not those of a training case.
+    (own,) = verify(without_test(read_task(root)))
+    assert own.case == "liver_2"
 
 
 def test_training_case_without_label(root):

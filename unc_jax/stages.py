@@ -51,7 +51,7 @@ def prepare(config: Config) -> Cohort:
     """
     data = config.data
     # Scans without labels are not used, so their faults must not stop the preparation.
-    task = dataset.read_task(data_root(config))._replace(test=())
+    task = dataset.without_test(dataset.read_task(data_root(config)))
     recipe = Recipe(**{name: data[name] for name in Recipe._fields})
     target = label_names.find_target(
         task.names,

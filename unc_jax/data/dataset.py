@@ -31,9 +31,10 @@ class Case(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A data set's cases, and the entries that could not become one (`problems`).
+    """A data set's cases, and the entries that could not become one.
 
-    `names` holds the values of each label's name.
+    `names` holds the values of each label's name; `problems` those of the index and of
+    its training cases, `test_problems` those of its test cases.
     """
 
     root: Path
@@ -42,6 +43,7 @@ class Task(NamedTuple):
     training: tuple[Case, ...]
     test: tuple[Case, ...]
     problems: tuple[Problem, ...] = ()
+    test_problems: tuple[Problem, ...] = ()
 
     @property
     def labels(self) -> dict[int, str]:
@@ -68,9 +70,10 @@ def read_task(root: Path) -> Task:
     listed = layouts.list_entries(content, file)
     entries = [entry for entry in listed if not entry.is_appledouble]
     problems: list[Problem] = []
+    of_test: list[Problem] = []
     ids: set[str] = set()
     training = [_case(root, e, ids, problems) for e in entries if e.is_training]
-    test = [_case(root, e, ids, problems) for e in entries if not e.is_training]
+    test = [_case(root, e, ids, of_test) for e in entries if not e.is_training]
     if (expected := content.get("numTraining", len(training))) != len(training):
         cases = counted(len(training), "case")
         found = f"numTraining is {expected!a}, but it lists {cases}"
@@ -85,7 +88,13 @@ def read_task(root: Path) -> Task:
         tuple(case for case in training if case),
         tuple(case for case in test if case),
         tuple(problems),
+        tuple(of_test),
     )
+
+
+def without_test(task: Task) -> Task:
+    """Returns the task without its test cases and what is wrong with them."""
+    return task._replace(test=(), test_problems=())
 
 
 def stem(path: Path) -> str:
@@ -101,10 +110,9 @@ def verify(
 
     Reads every training and test file to its end (`check_case`), large ones in several
     processes, and calls `on_case(done, total)` after each. Allowed label values are the
-    keys of `task.labels`. A task without `test` (task._replace(test=())) skips those
-    scans.
+    keys of `task.labels`.
     """
-    found = list(task.problems)
+    found = [*task.problems, *task.test_problems]
     cases = task.training + task.test
     check = functools.partial(_check, task.labels)
     voxels = nifti.largest_grid([case.image for case in cases])
@@ -129,7 +137,8 @@ def verify_once(
         paths = [path for scan in scans for path in nifti.files_of(scan)]
         # Of a file that is not there, verification itself says what is wrong.
         cases += [case.id, *((str(p), p.exists() and files.stamp(p)) for p in paths)]
-    content = [_VERIFICATION, str(task.root), task.names, task.problems, cases]
+    said = [*task.problems, *task.test_problems]
+    content = [_VERIFICATION, str(task.root), task.names, said, cases]
     mark = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     record = folder / "verified" / f"{mark[:16]}.json"
     if record.exists():

@@ -132,16 +132,21 @@ def _raw(content: dict[str, Any], file: Path) -> Iterator[Entry]:
 
 
 def _nested(root: Path) -> dict[str, Any]:
-    """Returns an index of CASE/{ct,mri}.nii.gz with CASE/segmentations/liver.nii.gz."""
-    cases = {}
-    for label in root.glob("*/segmentations/liver.nii.gz"):
-        case = label.parts[-3]
-        for kind in _NESTED:
-            image = f"{case}/{kind}.nii.gz"
-            if (root / image).exists():
-                path = label.relative_to(root).as_posix()
-                cases[case] = {"images": [image], "label": path}
-    if not cases:
+    """Returns an index of CASE/{ct,mri}.nii.gz with CASE/segmentations/liver.nii.gz.
+
+    A case that lacks one of the two stays in the list, so that it is reported.
+    """
+    scans = [path for kind in _NESTED for path in root.glob(f"*/{kind}.nii.gz")]
+    labels = list(root.glob("*/segmentations/liver.nii.gz"))
+    if not labels:
         return {}
-    listed = {case: cases[case] for case in natural_order(cases)}
+    cases = {path.parent.name for path in scans}
+    cases |= {path.parent.name for path in root.glob("*/segmentations")}
+    listed = {}
+    for case in natural_order(cases):
+        images = [f"{case}/{path.name}" for path in scans if path.parent.name == case]
+        listed[case] = {
+            "images": images or [f"{case}/{_NESTED[0]}.nii.gz"],
+            "label": f"{case}/segmentations/liver.nii.gz",
+        }
     return {"labels": {"background": 0, "liver": 1}, "dataset": listed}

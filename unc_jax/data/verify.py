@@ -10,7 +10,7 @@ import numpy as np
 from unc_jax.data import nifti
 from unc_jax.data.geometry import Geometry, geometry_notes, voxels_apart
 from unc_jax.data.nifti import ENDINGS, files_of
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 
 # Distances of label and image, voxels: below the first they are float noise of two
 # writers, above the second the label lies on its neighbours.
@@ -34,6 +34,8 @@ class Problem(NamedTuple):
 
 def inside(root: Path, entry: Any) -> Path:
     """Returns the path of an entry; raises InputError unless it is a scan in `root`."""
+    if isinstance(entry, list):
+        raise InputError(f"lists {counted(len(entry), 'image')}; a case has one")
     if not isinstance(entry, str) or not entry.isprintable():
         raise InputError(f"{entry!a} is not a file path")
     if not entry.endswith(ENDINGS):
