@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -104,3 +105,9 @@ def test_threads_may_read_arrays_at_the_same_time(tmp_path):
     finally:
         sys.setswitchinterval(before)
     assert {array.sum() for arrays in done for array in arrays} == {3}
+
+
+def test_a_home_that_nobody_has_stays_as_it_is_written(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    assert files.expanded("~/scans") == Path("/home/anna/scans")
+    assert files.expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")

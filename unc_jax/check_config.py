@@ -91,7 +91,8 @@ def _no_numbers(config: Config) -> Iterator[str]:
     for path, value in flat_config(config).items():
         leaves = [*_leaves(value)]
         numbers = [one for one in leaves if isinstance(one, Real)]
-        if path in _NUMBERS and len(numbers) < len(leaves):
+        parts = leaves if path == "loss.wcc_weights" else value  # the one of pairs
+        if path in _NUMBERS and not all(isinstance(one, Real) for one in parts):
             yield f"{path} is {value}, must hold numbers"
         elif not all(map(math.isfinite, numbers)):
             yield f"{path} is {value}, must be finite"
@@ -170,7 +171,10 @@ def _wrong_model(config: Config) -> Iterator[str]:
     axes = config.train.flip_axes
     if len({*axes} & {0, 1, 2}) != len(axes):
         yield f"train.flip_axes is {axes}, must be some of 0, 1, 2, each once"
-    source, members = config.evaluate.source, len(config.evaluate.members)
+    folders = config.evaluate.members
+    if not all(isinstance(folder, str) for folder in folders):
+        yield f"evaluate.members is {folders}, must hold run folders"
+    source, members = config.evaluate.source, len(folders)
     fit = {"dropout": members != 1, "flips": members == 0, "ensemble": members >= 2}
     if not fit.get(source, True):
         yield (

@@ -85,7 +85,7 @@ def work_of(config: Config) -> Work:
     ids: list[str] = []
     if data.root == "phantom":
         count, known = data.phantom_cases, "synthetic"
-    elif (root := Path(data.root).expanduser()).is_dir():
+    elif (root := files.expanded(data.root)).is_dir():
         task = dataset.read_task(root)
         ids, known = [case.id for case in task.training], str(data.root)
     ids = ids or [f"case_{i}" for i in range(count)]

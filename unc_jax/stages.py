@@ -219,7 +219,7 @@ def data_root(config: Config) -> Path:
     """
     data = config.data
     if data.root != "phantom":
-        root = Path(data.root).expanduser()
+        root = files.expanded(data.root)
         if not root.is_dir():
             raise InputError(f"no data at {root}: {_ORIGIN}")
         return root

@@ -56,6 +56,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def expanded(path: str) -> Path:
+    """Returns a path with ~ replaced by the home folder, if there is one."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
 def regular(path: Path) -> Path:
     """Returns the path; InputError for a pipe or device, which may never end."""
     if path.exists() and not path.is_file():
