@@ -312,12 +312,27 @@ def test_a_case_without_organ_or_of_two_shapes_is_named(task, tmp_path):
     [
         ({"shape": (20000, 20000, 20000)}, r"needs \d+\.\d GB, .* are free"),
         ({"window_hu": (900.0, 901.0)}, "one value"),
-        ({"window_hu": (900.0, 901.0), "normalisation": "case"}, "case c0 has one"),
+        (
+            {"window_hu": (900.0, 901.0), "normalisation": "case"},
+            r"6 problems in 6 cases: .*c0\.nii\.gz: has one value \(900\)",
+        ),
     ],
 )
 def test_what_cannot_be_prepared_is_said(task, tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         prepare(task, SPLIT, tmp_path / "out", TUMOR._replace(**change))
+
+
+def test_values_that_float16_does_not_hold_are_refused(task, tmp_path):
+    """Infinities would be trained on."""
+    case = task.training[2]
+    noise = np.random.default_rng(0).uniform(0, 100, (14, 14, 9)).astype(np.float32)
+    nib.save(nib.Nifti1Image(2e7 + noise, np.diag([1, 1, 1, 1.0])), case.image)
+    recipe = LIVER._replace(window_hu=())
+    with pytest.raises(InputError, match=r"case c2: has voxels 2.35e\+05 standard"):
+        prepare(task, SPLIT, tmp_path / "out", recipe)
+    own = recipe._replace(normalisation="case")
+    assert np.isfinite(prepare(task, SPLIT, tmp_path / "own", own).images).all()
 
 
 def test_a_target_that_no_training_case_has_is_refused(task, tmp_path):

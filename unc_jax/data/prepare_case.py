@@ -91,6 +91,11 @@ def prepare_case(case: Case, recipe: Recipe) -> PreparedCase:
         raise InputError(f"{case.label}: {error}") from None
     if not np.isfinite(moments.squares):
         raise InputError(f"{case.image}: has NaN or infinite voxels; repair the scan")
+    if recipe.normalisation == "case" and not moments.std > 0:
+        raise InputError(
+            f"{case.image}: has one value ({moments.mean:g}) in every voxel after "
+            "windowing; correct the scan or the window"
+        )
     foreground, count = draw_foreground(prepared.target, case.id)
     raw_voxels = np.count_nonzero(select(labels.array, recipe.target_labels))
     record = {

@@ -159,7 +159,7 @@ def _write_arrays(
 
         def normalise(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             part = prepare_case.read_case(_file(folder, cases[index]))
-            image = zscore(part.image, *scales[index]).astype(np.float16)
+            image = _as_float16(zscore(part.image, *scales[index]), cases[index].id)
             return image, part.label, part.foreground
 
         finished = in_order(pool, normalise, range(len(cases)), ahead=_THREADS)
@@ -177,6 +177,19 @@ def _write_arrays(
     write_json(folder / RECORDS, finished)
 
 
+def _as_float16(image: np.ndarray, case: str) -> np.ndarray:
+    """Returns z-scores as they are stored; raises InputError where they do not fit."""
+    with np.errstate(over="ignore"):
+        found = image.astype(np.float16)
+    if not np.isfinite(found).all():
+        raise InputError(
+            f"case {case}: has voxels {np.abs(image).max():.3g} standard deviations "
+            "from the mean, too many for float16; set data.window_hu, or data."
+            'normalisation to "case"'
+        )
+    return found
+
+
 def _statistics(
     records: Sequence[dict[str, Any]], split: Split, recipe: Recipe
 ) -> dict[str, Any]:
@@ -185,6 +198,11 @@ def _statistics(
     for record in records:
         if record["id"] in split.train:
             total = total.merged(Moments(*record["moments"]))
+    if not total.std > 0:
+        raise InputError(
+            f"the training set has one value ({total.mean:g}) in every voxel after "
+            "windowing; correct the scans or the window"
+        )
     return {
         "normalisation": recipe.normalisation,
         "region": "volume" if recipe.target == "liver" else "organ",
@@ -199,15 +217,8 @@ def _scale(record: dict[str, Any], statistics: dict[str, Any]) -> tuple[float, f
     """Returns the mean and standard deviation that a case is normalised by."""
     if statistics["normalisation"] == "case":
         own = Moments(*record["moments"])
-        mean, std, whose = own.mean, own.std, f"case {record['id']}"
-    else:
-        mean, std, whose = statistics["mean"], statistics["std"], "the training set"
-    if not std > 0:
-        raise InputError(
-            f"{whose} has one value ({mean:g}) in every voxel after windowing; correct "
-            "the scans or the window"
-        )
-    return mean, std
+        return own.mean, own.std
+    return statistics["mean"], statistics["std"]
 
 
 def _check_space(folder: Path, needed: int) -> None:
