@@ -23,7 +23,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launch.commands import STUDIES
-from launch.study_archive import LOG, TIMES, is_finished, pack, read_times, unpack
+from launch.study_archive import (
+    LOG,
+    TIMES,
+    is_finished,
+    pack,
+    read_archived_times,
+    read_times,
+    unpack,
+)
 from unc_jax import cli
 from unc_jax.data.files import write_json
 from unc_jax.errors import InputError
@@ -204,21 +212,28 @@ def device() -> str:
     return "; ".join(found.stdout.split("\n")).strip("; ")
 
 
+def _check_cohort(times: dict[str, Any], cohort: dict[str, Any], place: Path) -> None:
+    """Raises InputError if the times are of the study of another cohort."""
+    if (found := times.get("cohort", cohort)) != cohort:
+        raise InputError(
+            f"{place} is of the study of {found}, not of {cohort}; choose another "
+            "--work or --archive, or give the same --cases and --toy"
+        )
+
+
 def study(options: argparse.Namespace) -> None:
     """Goes on with the study for a while; packs what is finished."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     work, archive = options.work, options.output / "study.tar.xz"
+    cohort = {"cases": options.cases, "toy": options.toy}
+    _check_cohort(read_times(work), cohort, work)
+    if options.archive:
+        _check_cohort(read_archived_times(options.archive), cohort, options.archive)
     work.mkdir(parents=True, exist_ok=True)
     if options.archive:
         unpack(options.archive, work)
-    cohort = {"cases": options.cases, "toy": options.toy}
     before = read_times(work)
-    if before.get("cohort", cohort) != cohort:
-        raise InputError(
-            f"{work} is of the study of {before['cohort']}, not of {cohort}; choose "
-            "another --work, or give the same --cases and --toy"
-        )
     times, log = before.get("stages", []), work / LOG
 
     def run(stage: Stage, seconds: float) -> int:

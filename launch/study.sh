@@ -15,9 +15,11 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   arguments[0]=$(cd "$1" && pwd)
 fi
 for i in "${!arguments[@]}"; do
-  if [ "$i" -gt 0 ] && [ "${arguments[i - 1]}" = --livers ]; then
-    arguments[i]=$(realpath "${arguments[i]}")
-  fi
+  [ "$i" -gt 0 ] || continue
+  case "${arguments[i - 1]}" in
+    --livers) arguments[i]=$(realpath "${arguments[i]}") ;;
+    --runs | --output) arguments[i]=$(realpath -m "${arguments[i]}") ;;
+  esac
 done
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

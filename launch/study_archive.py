@@ -1,9 +1,10 @@
 """The archive of a study in slices: finished models without their weights."""
 
+import contextlib
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,23 @@ def pack(
 
 def unpack(archive: Path, work: Path) -> None:
     """Unpacks an archive into WORK; files that are there stay as they are."""
+    with _opened(archive) as tar:
+        new = [one for one in tar if not (work / one.name).exists()]
+        tar.extractall(work, new, filter="data")
+
+
+def read_archived_times(archive: Path) -> dict[str, Any]:
+    """Returns the content of the archive's times.json, {} without one."""
+    with _opened(archive) as tar:
+        found = TIMES in tar.getnames() and tar.extractfile(TIMES)
+        return json.load(found) if found else {}
+
+
+@contextlib.contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(archive) as tar:
-            new = [one for one in tar if not (work / one.name).exists()]
-            tar.extractall(work, new, filter="data")
+            yield tar
     except (OSError, EOFError, tarfile.TarError) as error:
         raise InputError(f"{archive}: cannot be unpacked ({error})") from None
 

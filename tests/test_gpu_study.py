@@ -1,5 +1,6 @@
 """The study in slices: what fits into the time, what is packed, and that it goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -175,6 +176,20 @@ def test_a_broken_archive_is_one_line(tmp_path):
     path.write_bytes(b"half")
     with pytest.raises(InputError, match="cannot be unpacked"):
         study_archive.unpack(path, tmp_path / "work")
+
+
+def test_an_archive_of_another_cohort_is_not_unpacked(tmp_path, capsys):
+    models, archive = filled(tmp_path / "work"), tmp_path / "study.tar.xz"
+    times = json.dumps({"cohort": {"cases": 12, "toy": True}})
+    (tmp_path / "work" / study_archive.TIMES).write_text(times)
+    study_archive.pack(tmp_path / "work", archive, models, max_bytes=1e6)
+    flags = ["--toy", "--cases=11", "--seconds=60", f"--archive={archive}"]
+    with pytest.raises(SystemExit) as done:
+        gpu_study.main([*flags, f"--output={tmp_path / 'new'}"])
+    assert done.value.code == 2
+    said = capsys.readouterr().err
+    assert f"{archive} is of the study of {{'cases': 12" in said
+    assert not list(tmp_path.glob("new/**/runs"))
 
 
 def call(output, *words):
