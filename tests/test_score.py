@@ -324,6 +324,22 @@ def test_a_reference_needs_the_grid_of_the_samples(tmp_path, capsys):
     assert "the grid of the samples is unknown; put a NIfTI file" in status
 
 
+def test_a_reference_without_the_label_is_told(tmp_path, capsys):
+    """A Dice of 0 has a reason: another numbering, or a patient without the organ."""
+    mask = (probability_maps()[0] >= 0.5).astype(np.uint8)
+    for case, truth in {"other": 5 * mask, "none": 0 * mask, "same": mask}.items():
+        for sample in range(3):
+            moved = np.roll(mask, sample, axis=0)
+            write(tmp_path / "s" / case / f"{sample}.nii.gz", moved)
+        write(tmp_path / "truth" / f"{case}.nii.gz", truth)
+    flags = ["--references", tmp_path / "truth", "--label", "1", "--output"]
+    code, _ = run(capsys, "--samples", tmp_path / "s", *flags, tmp_path / "o")
+    assert code == 0
+    said = {case: row["warnings"] for case, row in rows_of(tmp_path / "o").items()}
+    assert said["other"] == "the reference has no label 1, but 5"
+    assert said["none"] == said["same"] == ""
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 def test_masks_of_a_case_are_of_one_structure(tmp_path, capsys, kind):
     """Without --label the value of a mask says which: 1 in a sample, 2 in another."""

@@ -90,13 +90,21 @@ def read_mask(path: Path, labels: Sequence[int]) -> Sample:
     return Sample(array != 0, geometry)
 
 
-def read_truth(path: Path, labels: Sequence[int] = ()) -> Sample:
+def read_truth(path: Path, labels: Sequence[int] = ()) -> tuple[Sample, str]:
     """Reads one structure of a reference: the union of `labels`, or its only label.
 
-    Raises InputError that names the file if it has several labels and none is named.
+    Returns it with a warning, "" or that the reference has other labels alone: the
+    structure may be absent, or have other labels there. Raises InputError that names
+    the file if it has several labels and none is named.
     """
     array, geometry = read_labels(path)
-    return Sample(_foreground(array, labels, path)[0], geometry)
+    mask = _foreground(array, labels, path)[0]
+    warning = ""
+    if array.any() and not mask.any():
+        found = [f"{label}" for label in np.unique(array) if label][:6]
+        wanted = ", ".join(map(str, labels))
+        warning = f"the reference has no label {wanted}, but {', '.join(found)}"
+    return Sample(mask, geometry), warning
 
 
 def read_arrays(path: Path) -> Iterator[nifti.Scan]:

@@ -39,13 +39,15 @@ _NOWHERE = (
 class Found(NamedTuple):
     """A structure of a case: its reduced samples in a box that contains all of them.
 
-    reference: mask (x, y, z) in that box; None without a reference.
+    reference: mask (x, y, z) in that box; None without a reference. warning: about the
+    reference, or "".
     """
 
     structure: Structure
     box: Box
     outcome: Prediction
     reference: np.ndarray | None
+    warning: str = ""
 
     @property
     def mask(self) -> np.ndarray:
@@ -77,13 +79,13 @@ def reduce_one(
 
     outcome = reduce_maps(maps())
     check_not_classes(outcome, str(paths[0]))
-    truth = None
+    truth, warning = None, ""
     if reference is not None:
-        known = read_truth(reference, structure.values)
+        known, warning = read_truth(reference, structure.values)
         _check_grid(reference, known.geometry, grids[0], "the samples")
         truth = known.array
     x, y, z = (slice(0, size) for size in grids[0].canonical_shape)
-    return grids[0], Found(structure, (x, y, z), outcome, truth)
+    return grids[0], Found(structure, (x, y, z), outcome, truth, warning)
 
 
 def reduce_several(

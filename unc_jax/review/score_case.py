@@ -173,7 +173,7 @@ def _measure(
             **case_columns.measure_distances(mask, one.reference, geometry.spacing_mm),
             **_lesions(compare_lesions(mask, one.reference)),
         }
-    warnings = [*removed, *_notes(one.outcome, geometry), image.warning]
+    warnings = [*removed, *_notes(one.outcome, geometry), image.warning, one.warning]
     warnings.append(more if count > len(found) else "")
     where = ""
     if some and not isinstance(geometry, Unplaced):
