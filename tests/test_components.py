@@ -9,7 +9,12 @@ from scipy.spatial.distance import cdist, pdist
 
 from unc_jax import predict
 from unc_jax.data import nifti
-from unc_jax.review.component_rows import matched_auroc, presence_words
+from unc_jax.review.component_rows import (
+    MOST,
+    matched_auroc,
+    presence_words,
+    words_of,
+)
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.components import (
@@ -273,3 +278,11 @@ def test_predict_leaves_the_largest_alone(tiny_run, tiny_task, tmp_path):
         )
         removed += count
     assert removed > 0
+
+
+@pytest.mark.parametrize(("count", "said"), [(3, "of 3"), (MOST, f"of {MOST} or more")])
+def test_a_list_that_was_cut_is_told(count, said):
+    one = {"structure": "liver", "in_mask": "yes", "presence": 0.5, "matched": ""}
+    rows = [{**one, "component": k + 1, "volume_ml": None} for k in range(count)]
+    first = words_of(rows, 10)[0]
+    assert first.startswith(f"component 1 {said}: ")

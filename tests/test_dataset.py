@@ -308,6 +308,13 @@ def test_unfit_case_id_is_an_error(root, name):
     assert "case id" in problem.message
 
 
+def test_a_file_name_that_no_system_takes_is_an_error(root):
+    write_index(root, [pair("liver_2"), pair("x" * 300)])
+    found = verify(read_task(root))
+    assert {problem.case for problem in found} == {"training[1]"}
+    assert all("File name too long" in problem.message for problem in found)
+
+
 def test_longest_case_id(tmp_path):
     add_case(tmp_path, "x" * 100)
     write_index(tmp_path, [pair("x" * 100)])

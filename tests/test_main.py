@@ -269,6 +269,21 @@ def test_a_config_that_is_not_there_is_one_line(monkeypatch, capsys, flag, words
     assert capsys.readouterr().err == f"error: {words}\n"
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def get_config(:\n", "mine.py"),
+        ("from configs import base\nget_config = bass.get_config\n", "'bass'"),
+    ],
+)
+def test_a_config_file_that_does_not_run_is_one_line(
+    start_main, tmp_path, source, words
+):
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    assert words in failed(start_main(f"--config={path}"))
+
+
 def test_a_stray_word_is_refused():
     with pytest.raises(InputError, match="stray argument 'word'"):
         main.run(["main", "word"])

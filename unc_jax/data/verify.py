@@ -48,7 +48,9 @@ def inside(root: Path, entry: Any) -> Path:
         # Of a loop of links Python 3.13 returns one of them, older ones raise.
         loop = any(path.is_symlink() for path in files)
         inside = not loop and all(path.is_relative_to(root.resolve()) for path in files)
-    except (OSError, RuntimeError):
+    except OSError as error:
+        raise InputError(f"{entry}: {error.strerror}") from None
+    except RuntimeError:
         inside = False
     if not inside:
         raise InputError(f"{entry} links to a place outside {root}; copy the file in")
