@@ -114,13 +114,13 @@ def test_files_that_cannot_be_read_end_nothing(tmp_path):
 
 def test_refused_entries_of_a_set_are_named(tmp_path):
     pairs = [{"image": f"im/{n}.nii", "label": f"la/{n}.nii"} for n in ("a", "b c")]
-    content = {"labels": {"1": "liver"}, "training": pairs}
+    content = {"labels": {"1": "liver"}, "training": pairs, "test": ["ts/a.nii"]}
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     found = scans.find_scans(tmp_path)
     assert [scan.case for scan in found.scans] == ["a"]
-    assert any(
-        "the case id 'b c'" in line for line in passed_over.lines(found.passed_over)
-    )
+    lines = passed_over.lines(found.passed_over)
+    assert any("the case id 'b c'" in line for line in lines)
+    assert any("the case id a occurs more than once" in line for line in lines)
 
 
 def test_nested_folders_of_totalsegmentator(tmp_path):

@@ -35,7 +35,7 @@ from unc_jax.review import (
 )
 from unc_jax.review.quality import Quality
 from unc_jax.review.references import References
-from unc_jax.review.scans import Found, Scan
+from unc_jax.review.scans import FoundScans, Scan
 from unc_jax.review.segment_case import Request
 from unc_jax.review.segment_scan import Segmenter, build_segmenter
 from unc_jax.segmentation.progress import Progress
@@ -107,7 +107,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _read(
-    arguments: argparse.Namespace, found: Found, request: Request, compared: References
+    arguments: argparse.Namespace,
+    found: FoundScans,
+    request: Request,
+    compared: References,
 ) -> list[Path | None]:
     """Returns the files that the command reads, without those of the run."""
     read: list[Path | None] = [path for scan in found.scans for path in scan.files()]
@@ -179,7 +182,7 @@ def _of_all_processes(own: list[Row]) -> list[Row]:
     return [row for row in in_turn if row is not None]
 
 
-def _facts(arguments: argparse.Namespace, found: Found) -> dict[str, str]:
+def _facts(arguments: argparse.Namespace, found: FoundScans) -> dict[str, str]:
     facts = {"run": str(arguments.run), "scans": str(arguments.input)}
     if found.passed_over:
         facts["passed over"] = (
@@ -188,7 +191,9 @@ def _facts(arguments: argparse.Namespace, found: Found) -> dict[str, str]:
     return {**facts, **report.versions()}
 
 
-def _details(segmenter: Segmenter, request: Request, found: Found) -> dict[str, object]:
+def _details(
+    segmenter: Segmenter, request: Request, found: FoundScans
+) -> dict[str, object]:
     """Returns the fields of run.json that the report does not show."""
     return {
         "config": segmenter.run.config,

@@ -38,7 +38,7 @@ from unc_jax.review import (
     score_case,
     structures,
 )
-from unc_jax.review.find_samples import DEFAULT_PATTERN, Found, find_samples
+from unc_jax.review.find_samples import DEFAULT_PATTERN, FoundSamples, find_samples
 from unc_jax.review.rule import Rule
 from unc_jax.review.structures import Wanted, map_values
 from unc_jax.segmentation.progress import Progress
@@ -128,7 +128,7 @@ def _judge(
     return rows, wanted, notes
 
 
-def _score(found: Found, request: score_case.Request) -> score_case.Scored:
+def _score(found: FoundSamples, request: score_case.Request) -> score_case.Scored:
     scored = score_case.Scored([], [])
     progress = Progress("score", len(found.samples), "case")
     for done, (case, paths) in enumerate(found.samples.items(), start=1):
@@ -177,7 +177,7 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
     return structures.wanted_of(arguments.label, names, place)
 
 
-def _details(wanted: Wanted, found: Found) -> dict[str, Any]:
+def _details(wanted: Wanted, found: FoundSamples) -> dict[str, Any]:
     """Returns the fields of run.json that the report does not show."""
     values = {} if wanted.single else {"structures": map_values(wanted.listed)}
     return {**values, "passed_over": passed_over.reasons(found.passed_over)}

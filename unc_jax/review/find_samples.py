@@ -24,7 +24,7 @@ _LIKE_SAMPLES = re.compile(
 _UNFIT, _OWN = "does not fit the pattern", "of an output"
 
 
-class Found(NamedTuple):
+class FoundSamples(NamedTuple):
     """Files of samples in a folder and its subfolders.
 
     Attributes:
@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 def find_samples(
     root: Path, pattern: str = DEFAULT_PATTERN, output: Path | None = None
-) -> Found:
+) -> FoundSamples:
     """Finds the files of each case.
 
     `pattern` is a path relative to `root` with {case} and {sample}, and * for any other
@@ -79,7 +79,7 @@ def find_samples(
             "--pattern '*{sample}/{case}', or --pattern '{case}/{sample}*' if they "
             "are cases"
         )
-    result = Found({}, {}, tuple(PassedOver(*one) for one in passed.items()))
+    result = FoundSamples({}, {}, tuple(PassedOver(*one) for one in passed.items()))
     for case in natural_order({**found, **folders}):
         samples = found.get(case, {})
         try:

@@ -36,7 +36,7 @@ _NOWHERE = (
 )  # the box of a structure that is nowhere
 
 
-class Found(NamedTuple):
+class Reduced(NamedTuple):
     """A structure of a case: its reduced samples in a box that contains all of them.
 
     reference: mask (x, y, z) in that box; None without a reference. warning: about the
@@ -56,7 +56,7 @@ class Found(NamedTuple):
 
 def reduce_one(
     paths: Sequence[Path], wanted: Wanted, reference: Path | None
-) -> tuple[Geometry, Found]:
+) -> tuple[Geometry, Reduced]:
     """Reads one structure's samples, one after the other; the box is the whole grid.
 
     Returns the grid and the structure. Raises InputError that names the file if it
@@ -85,12 +85,12 @@ def reduce_one(
         _check_grid(reference, known.geometry, grids[0], "the samples")
         truth = known.array
     x, y, z = (slice(0, size) for size in grids[0].canonical_shape)
-    return grids[0], Found(structure, (x, y, z), outcome, truth, warning)
+    return grids[0], Reduced(structure, (x, y, z), outcome, truth, warning)
 
 
 def reduce_several(
     paths: Sequence[Path], wanted: Wanted, reference: Path | None
-) -> tuple[Geometry, Iterator[Found]]:
+) -> tuple[Geometry, Iterator[Reduced]]:
     """Reads all samples; returns their grid and an iterator over the structures.
 
     Structures with more labels come first. Raises InputError as `reduce_one` does.
@@ -106,7 +106,7 @@ def reduce_several(
     labels = set().union(*(one.labels for one in (*samples, truth) if one))
     structures = sorted(wanted.of_case(labels), key=lambda one: -len(one.values))
 
-    def found() -> Iterator[Found]:
+    def found() -> Iterator[Reduced]:
         """Yields the structures, reduced one after the other."""
         for one in structures:
             parts = [sample.part(one) for sample in samples]
@@ -133,12 +133,12 @@ def _reduce(
     parts: Sequence[Part | None],
     reference: Part | None,
     has_reference: bool,
-) -> Found:
+) -> Reduced:
     boxes = [part.box for part in (*parts, reference) if part]
     box = hull(boxes) or _NOWHERE
     outcome = reduce_maps(within(part, box) for part in parts)
     truth = within(reference, box) if has_reference else None
-    return Found(structure, box, outcome, truth)
+    return Reduced(structure, box, outcome, truth)
 
 
 def _check_grid(path: Path, own: Geometry, first: Geometry, of: str) -> None:

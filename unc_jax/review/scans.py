@@ -64,14 +64,14 @@ class Scan(NamedTuple):
         return [*(self.series or nifti.files_of(self.path))]
 
 
-class Found(NamedTuple):
+class FoundScans(NamedTuple):
     """Scans that were found, and the files that are not part of any."""
 
     scans: tuple[Scan, ...]
     passed_over: tuple[PassedOver, ...]
 
 
-def find_scans(source: Path) -> Found:
+def find_scans(source: Path) -> FoundScans:
     """Returns all scans of `source`: a file, a set with dataset.json, or a folder.
 
     For a set these are its training and test images; for a folder its NIfTI files or,
@@ -85,7 +85,8 @@ def find_scans(source: Path) -> Found:
     if (source / "dataset.json").exists():
         task = dataset.read_task(source)
         named = [(case.id, case.image) for case in (*task.training, *task.test)]
-        passed += [PassedOver(source / p.case, p.message) for p in task.problems]
+        refused = (*task.problems, *task.test_problems)
+        passed += [PassedOver(source / p.case, p.message) for p in refused]
     elif source.is_dir():
         paths = list(_walk(source, passed))
         scans = [path for path in paths if path.name.endswith(ENDINGS)]
@@ -105,7 +106,7 @@ def find_scans(source: Path) -> Found:
         name = safe_name(one.name, "\0".join(one.identity))
         scan = Scan(name, one.folder, one.problem, one.files, one.warnings)
         found[name].append(scan)
-    result = Found(tuple(_without_twins(found)), tuple(passed))
+    result = FoundScans(tuple(_without_twins(found)), tuple(passed))
     if (
         series
         and len(series) == len(result.scans)

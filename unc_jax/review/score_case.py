@@ -14,7 +14,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import by_structure, component_rows, pictures
 from unc_jax.review.read_samples import Unplaced, beside, same_grid
 from unc_jax.review.reduce_case import (
-    Found,
+    Reduced,
     reduce_one,
     reduce_several,
     reference_of,
@@ -109,7 +109,7 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
 
 
 def _score_one(
-    case: str, one: Found, geometry: Geometry, request: Request, source: str
+    case: str, one: Reduced, geometry: Geometry, request: Request, source: str
 ) -> Scored:
     image = _image(case, request, geometry)
     row, parts = _measure(case, one, image, geometry, request)
@@ -123,7 +123,11 @@ def _score_one(
 
 
 def _score_several(
-    case: str, found: Iterable[Found], geometry: Geometry, request: Request, source: str
+    case: str,
+    found: Iterable[Reduced],
+    geometry: Geometry,
+    request: Request,
+    source: str,
 ) -> Scored:
     image = _image(case, request, geometry)
     labels = np.zeros(geometry.canonical_shape, np.int16)
@@ -156,7 +160,7 @@ def _score_several(
 
 
 def _measure(
-    case: str, one: Found, image: Image, geometry: Geometry, request: Request
+    case: str, one: Reduced, image: Image, geometry: Geometry, request: Request
 ) -> tuple[Row, list[Row]]:
     """Returns the row of a structure and those of its components."""
     removed = _leave_largest(one, geometry) if request.largest else []
@@ -217,7 +221,7 @@ def _lesions(found: Lesions) -> dict[str, float]:
     return dict(zip(case_columns.LESION_COLUMNS, values, strict=True))
 
 
-def _leave_largest(one: Found, geometry: Geometry) -> list[str]:
+def _leave_largest(one: Reduced, geometry: Geometry) -> list[str]:
     """Sets the mean to 0 in all but the largest component of the mask; says of what."""
     rest, count = outside_largest(one.mask)
     one.outcome.mean[rest] = 0
@@ -225,7 +229,7 @@ def _leave_largest(one: Found, geometry: Geometry) -> list[str]:
     return component_rows.removed_words(rest, count, voxel_ml)
 
 
-def _draw(path: Path, one: Found, image: Image, geometry: Geometry) -> None:
+def _draw(path: Path, one: Reduced, image: Image, geometry: Geometry) -> None:
     """Writes the picture of a structure; slices count along the whole grid."""
 
     def whole(part: np.ndarray) -> np.ndarray:
