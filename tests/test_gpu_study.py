@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_compare import write_run
 
-from launch import gpu_study, study_archive
+from launch import gpu_stages, gpu_study, study_archive
 from unc_jax.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -37,10 +37,10 @@ class Clock:
 
 def plan(clock, times, *, seconds, expected=lambda kind: 10):
     todo = [
-        gpu_study.Stage("draw", ["d"]),
-        *(gpu_study.Stage("model", ["m"], name) for name in ("a", "b", "c")),
+        gpu_stages.Stage("draw", ["d"]),
+        *(gpu_stages.Stage("model", ["m"], name) for name in ("a", "b", "c")),
     ]
-    return gpu_study.run_stages(
+    return gpu_stages.run_stages(
         todo,
         "a card",
         times,
@@ -52,7 +52,7 @@ def plan(clock, times, *, seconds, expected=lambda kind: 10):
     )
 
 
-SPARE = gpu_study.SAVING_S + gpu_study.PACKING_S
+SPARE = gpu_stages.SAVING_S + gpu_stages.PACKING_S
 
 
 def test_what_does_not_fit_is_not_begun():
@@ -86,10 +86,10 @@ def test_expected_is_a_little_more_than_was_measured():
         {"kind": "model", "seconds": 90.0, "done": True},
         {"kind": "model", "seconds": 500.0, "done": False},
     ]
-    assert gpu_study.expected_seconds("model", times, False) == pytest.approx(99)
-    assert gpu_study.expected_seconds("draw", times, False) == 60
+    assert gpu_stages.expected_seconds("model", times, False) == pytest.approx(99)
+    assert gpu_stages.expected_seconds("draw", times, False) == 60
     times = [{"kind": "draw", "seconds": s, "done": True} for s in (40.0, 2.0)]
-    assert gpu_study.expected_seconds("draw", times, False) == pytest.approx(44)
+    assert gpu_stages.expected_seconds("draw", times, False) == pytest.approx(44)
 
 
 def test_a_stage_that_takes_too_long_is_stopped(tmp_path):
@@ -98,9 +98,9 @@ def test_a_stage_that_takes_too_long_is_stopped(tmp_path):
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
         "print('begun', flush=True); time.sleep(60)"
     )
-    stage = gpu_study.Stage("model", [sys.executable, "-c", program], "a")
+    stage = gpu_stages.Stage("model", [sys.executable, "-c", program], "a")
     started = time.monotonic()
-    assert gpu_study.run_command(stage, 2, tmp_path / "log.txt") == 143
+    assert gpu_stages.run_command(stage, 2, tmp_path / "log.txt") == 143
     assert time.monotonic() - started < 20
     assert "begun" in (tmp_path / "log.txt").read_text()
 
@@ -114,7 +114,7 @@ def write_finished(folder):
 def test_stages_are_those_of_unfinished_models(tmp_path):
     write_finished(tmp_path / "runs" / "liver_large_wcc")
     options = Namespace(work=tmp_path, toy=True, cases=12)
-    found = gpu_study.stages(options)
+    found = gpu_stages.stages(options)
     assert [stage.model or stage.kind for stage in found] == [
         *("draw", "prepare", "liver_large_dice", "liver_small_wcc"),
         *("liver_small_dice", "prepare", "tumor_large_wcc", "tumor_large_dice"),
@@ -132,7 +132,7 @@ def filled(work):
         (run / "report.html").write_bytes(noise)
     (run / "table.md").unlink()  # of the third: not finished
     (work / study_archive.TIMES).write_text("{}")
-    return gpu_study.ORDER
+    return gpu_stages.ORDER
 
 
 def test_finished_models_are_packed_without_weights(tmp_path):
