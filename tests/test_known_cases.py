@@ -43,6 +43,17 @@ def test_training_cases_are_left_out_by_name(tmp_path, capsys):
         known_cases.read_known(tmp_path / "known.csv", {row["case"] for row in rows})
 
 
+def test_empty_masks_of_an_evaluation_calibrate_nothing(tmp_path, capsys):
+    """It calls such a case ok, and its CV and D_pw are defined."""
+    rows = known_rows(volume_ml=1000.0, split="test")
+    for row in rows[:4]:
+        row.update(volume_ml=0.0, dice=0.0, u_labelled=None)
+    cases_table.write_rows(tmp_path / "known.csv", rows, EVALUATION_COLUMNS)
+    kept = known_cases.read_known(tmp_path / "known.csv")
+    assert [row["case"] for row in kept] == [f"c{i}" for i in range(4, 12)]
+    assert "no bound: 4 with an empty mask" in capsys.readouterr().err
+
+
 def test_masks_of_another_tool_calibrate_by_the_measures_they_have(tmp_path, capsys):
     """A table of `score` on binary masks: no U_labelled, voxels of a scan."""
     masks = known_rows(columns=REVIEW_COLUMNS, u_labelled=None)

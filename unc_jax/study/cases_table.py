@@ -72,8 +72,11 @@ def unlike(row: Row) -> list[str]:
 
 
 def is_usable(row: Row) -> bool:
-    """Tells whether the case has a segmentation and two samples or more."""
-    return row["status"] == OK
+    """Tells whether the case has a mask that is not empty, and two samples or more.
+
+    An evaluation has no status of its own for an empty mask.
+    """
+    return row["status"] == OK and row["volume_ml"] != 0
 
 
 def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
