@@ -48,6 +48,14 @@ def test_work_is_counted_without_the_data(tiny_config):
     assert plan.work_of(tiny_config).cases == 9
 
 
+def test_a_split_file_that_is_not_there_is_refused_as_by_the_run(tiny_config):
+    tiny_config.data.split_file = "/nowhere/split.json"
+    with pytest.raises(InputError, match=r"/nowhere/split\.json: .*No such file"):
+        plan.work_of(tiny_config)
+    tiny_config.data.root = "/nowhere"  # then nothing is known of its cases
+    assert plan.work_of(tiny_config).cases == 131
+
+
 def test_tumours_of_automatic_shape_take_the_papers(tiny_config):
     with tiny_config.unlocked():
         tiny_config.data.shape = "auto"

@@ -21,8 +21,10 @@ from unc_jax.data.write_cohort import bytes_needed
 from unc_jax.errors import InputError, counted
 from unc_jax.footprint import footprint
 from unc_jax.segmentation import devices
+from unc_jax.segmentation.feed import RESIDENT_SHARE
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.progress import duration
+from unc_jax.segmentation.sliding import windows_per_call
 from unc_jax.segmentation.train import build_train_step, state_shapes, variables_of
 from unc_jax.study import split_half
 from unc_jax.study.predictor import chunk_of, window_shape
@@ -81,24 +83,27 @@ def plan(config: Config, workdir: Path) -> Iterator[str]:
 def work_of(config: Config) -> Work:
     """Returns the work of a run; without the data set, that of the paper's set."""
     data = config.data
-    count, known = _PAPERS_CASES, f"assumed: no data at {data.root}"
-    ids: list[str] = []
+    ids, known = [], f"assumed: no data at {data.root}"
     if data.root == "phantom":
-        count, known = data.phantom_cases, "synthetic"
+        ids = [f"liver_{index}" for index in range(data.phantom_cases)]
+        known = "synthetic"
     elif (root := files.expanded(data.root)).is_dir():
         task = dataset.read_task(root)
         ids, known = [case.id for case in task.training], str(data.root)
-    ids = ids or [f"case_{i}" for i in range(count)]
-    if data.split_file and Path(data.split_file).exists():
-        chosen = split.read_split(Path(data.split_file), ids)
-    else:
-        chosen = split.make_split(
-            ids, data.split_seed, data.split_shares, fold=data.fold, folds=data.folds
-        )
+    chosen = split.choose_split(
+        ids or [f"case_{index}" for index in range(_PAPERS_CASES)],
+        data.split_file if ids else "",  # it names cases of the data set
+        seed=data.split_seed,
+        shares=data.split_shares,
+        fold=data.fold,
+        folds=data.folds,
+    )
     volume = _PAPERS_TUMOUR_SHAPE if data.shape == "auto" else tuple(data.shape)
     window = window_shape(config, volume)
     windows = len(patches.window_corners(volume, window, config.evaluate.overlap))
-    return Work(len(ids), known, len(chosen.train), volume, window, windows)
+    return Work(
+        len(ids) or _PAPERS_CASES, known, len(chosen.train), volume, window, windows
+    )
 
 
 def _disk(config: Config, work: Work, workdir: Path) -> Iterator[str]:
@@ -143,7 +148,7 @@ def _training(config: Config, work: Work, there: int) -> Iterator[str]:
     resident = work.train_cases * work.voxels * _STORED_BYTES
     residence = train.residence
     if residence == "auto":
-        residence = "device" if resident <= there / 2 else "host"
+        residence = "device" if resident <= RESIDENT_SHARE * there else "host"
     total = found.memory + (resident if residence == "device" else 0)
     yield (
         f"          {_gb(found.memory)} for the step, {_gb(resident)} for the training "
@@ -166,9 +171,8 @@ def _sampling(config: Config, work: Work, there: int) -> Iterator[str]:
     passes = _passes(config)
     by_dropout = evaluation.source == "dropout"
     chunk = chunk_of(config, work.window) if by_dropout else 1
-    calls = -(-work.windows // evaluation.window_batch)
-    batch = devices.rounded_up(-(-work.windows // calls), own=True)
-    batch //= jax.local_device_count()
+    at_once = windows_per_call(work.windows, evaluation.window_batch)
+    calls, batch = -(-work.windows // at_once), at_once // jax.local_device_count()
     each = f"{counted(work.windows, 'window')} of {_by(work.window)} a case"
     yield f"samples:  {each}, {batch} at a time on a device"
     while True:

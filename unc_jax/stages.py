@@ -63,12 +63,14 @@ def prepare(config: Config) -> Cohort:
     print(printable(target.words))
     task = _without_refused(task, config)
     ids = [case.id for case in task.training]
-    if data.split_file:
-        chosen = split.read_split(Path(data.split_file), ids)
-    else:
-        chosen = split.make_split(
-            ids, data.split_seed, data.split_shares, fold=data.fold, folds=data.folds
-        )
+    chosen = split.choose_split(
+        ids,
+        data.split_file,
+        seed=data.split_seed,
+        shares=data.split_shares,
+        fold=data.fold,
+        folds=data.folds,
+    )
     return cohort.prepare(
         task,
         chosen,

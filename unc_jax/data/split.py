@@ -82,6 +82,21 @@ def make_split(
     return Split(*(tuple(natural_order(cut)) for cut in cuts))
 
 
+def choose_split(
+    case_ids: Sequence[str],
+    split_file: str,
+    *,
+    seed: int,
+    shares: Sequence[int],
+    fold: int,
+    folds: int,
+) -> Split:
+    """Returns the split in `split_file`; with "" makes one, see `make_split`."""
+    if split_file:
+        return read_split(Path(split_file), case_ids)
+    return make_split(case_ids, seed, shares, fold=fold, folds=folds)
+
+
 def read_split(path: Path, case_ids: Iterable[str]) -> Split:
     """Reads {"train": [...], "validation": [...], "test": [...]}, lists of case ids.
 

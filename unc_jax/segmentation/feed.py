@@ -21,16 +21,17 @@ from unc_jax.segmentation import devices
 from unc_jax.segmentation.train import TrainState
 
 RESIDENCES = ("auto", "device", "host")
+RESIDENT_SHARE = 0.5  # of a device's memory, which the training set may take
 
 # A function (state, step) -> (state, losses of the steps taken).
 Feed = Callable[[TrainState, int], tuple[TrainState, Array]]
 
 
 def fits_device(cohort: Cohort) -> bool:
-    """Tells whether the training set takes at most half of a device's memory."""
+    """Tells whether the training set takes at most RESIDENT_SHARE of a device."""
     cases = len(cohort.split.train)
     size = cases * (cohort.images[0].nbytes + cohort.labels[0].nbytes)
-    return not runtime.all_max(size > 0.5 * devices.memory_bytes())
+    return not runtime.all_max(size > RESIDENT_SHARE * devices.memory_bytes())
 
 
 def build_feed(config: Config, cohort: Cohort, train_step: Callable) -> Feed:

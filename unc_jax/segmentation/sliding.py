@@ -47,9 +47,7 @@ def build_sweep(
         if not isinstance(volume, Array):  # otherwise it is on the devices already
             volume = devices.replicate(np.asarray(volume, np.float32), own=True)
         total = devices.zeros((outputs, *volume.shape), own=True)
-        # As few padding windows as the number of calls allows: 5 by 4 are 3 + 2.
-        calls = -(-len(corners) // window_batch)
-        size = devices.rounded_up(-(-len(corners) // calls), own=True)
+        size = windows_per_call(len(corners), window_batch)
         for start in range(0, len(corners), size):
             places = np.arange(start, start + size)
             counts = places < len(corners)
@@ -60,6 +58,16 @@ def build_sweep(
         return _divide(total, *patches.coverage(corners, patch_shape, volume.shape))
 
     return sweep
+
+
+def windows_per_call(windows: int, window_batch: int) -> int:
+    """Returns how many windows a call computes: at most `window_batch`, rounded up to
+    the number of devices.
+
+    With as few padding windows as the number of calls allows: 5 by 4 are 3 + 2.
+    """
+    calls = -(-windows // window_batch)
+    return devices.rounded_up(-(-windows // calls), own=True)
 
 
 def _build_accumulate(
