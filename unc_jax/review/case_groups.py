@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from unc_jax.review import component_rows
 from unc_jax.review.page import rounded
 from unc_jax.review.strips import along, place_among
-from unc_jax.study.case_columns import SAMPLE_COLUMNS, TOLERANCE_MM
+from unc_jax.study.case_columns import TOLERANCE_MM
 from unc_jax.study.cases_table import EMPTY, FAILED, NO_LIVER, OK, Row
 from unc_jax.uncertainty.measures import MEASURES, Measure
 
@@ -126,7 +126,6 @@ IN_REVIEWS: dict[str, Any] = {
     "verdict": _verdict,
     "reason": _reason,
     "dice_words": _dice_words,
-    "columns": {name: one for name, one in SAMPLE_COLUMNS.items() if one.label},
     "measures_of": _measures_of,
     "place_among": place_among,
     "along": along,

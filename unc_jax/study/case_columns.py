@@ -5,7 +5,6 @@ table (`REVIEW_COLUMNS`) holds a user's cases, mostly without one.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from unc_jax.uncertainty.measures import (
     MEASURES,
     PAPER_MEASURES,
     THRESHOLD,
-    Measure,
     measure_all,
     standard_error,
 )
@@ -26,45 +24,28 @@ from unc_jax.uncertainty.prediction import Prediction
 TOLERANCE_MM = 2.0
 
 
-class Column(NamedTuple):
-    """A column computed from the samples of a case, in addition to the measures.
-
-    Attributes:
-      label: label in the report; "" leaves the number out of the report.
-      unit: unit of the number, for the report.
-      of: function of the prediction and the volume of a voxel in ml, to the number.
-    """
-
-    label: str
-    unit: str
-    of: Callable[[Prediction, float], float]
+# A function of the samples of a case and the volume of a voxel, ml.
+Column = Callable[[Prediction, float], float]
 
 
-def _percentile(share: float) -> Callable[[Prediction, float], float]:
+def _percentile(share: float) -> Column:
     return lambda one, voxel_ml: float(np.percentile(one.volumes, share)) * voxel_ml
 
 
-def _luck(name: str, one: Measure) -> Column:
-    """Returns the column of a measure's standard error.
-
-    It has no label, because the report shows it next to the measure.
-    """
-    return Column("", one.unit, lambda prediction, _: standard_error(prediction, name))
+def _standard_error(name: str) -> Column:
+    return lambda one, _: standard_error(one, name)
 
 
-# To add a column to both tables, add an entry; it follows the standard errors.
-SAMPLE_COLUMNS = {
-    "n_samples": Column("", "", lambda one, _: len(one.volumes)),
-    "volume_ml": Column(
-        "", "ml", lambda one, voxel_ml: volume_ml(one.mean >= THRESHOLD, voxel_ml)
-    ),
-    "volume_sd_ml": Column(
-        "", "ml", lambda one, voxel_ml: float(one.volumes.std()) * voxel_ml
-    ),
-    "volume_low_ml": Column("", "ml", _percentile(5)),
-    "volume_high_ml": Column("", "ml", _percentile(95)),
+# Columns in addition to the measures. To add one to both tables, add an entry; it
+# follows the standard errors.
+SAMPLE_COLUMNS: dict[str, Column] = {
+    "n_samples": lambda one, _: len(one.volumes),
+    "volume_ml": lambda one, voxel_ml: volume_ml(one.mean >= THRESHOLD, voxel_ml),
+    "volume_sd_ml": lambda one, voxel_ml: float(one.volumes.std()) * voxel_ml,
+    "volume_low_ml": _percentile(5),
+    "volume_high_ml": _percentile(95),
     **{
-        f"{name}_se": _luck(name, one)
+        f"{name}_se": _standard_error(name)
         for name, one in MEASURES.items()
         if one.of_subsets is not None
     },
@@ -121,11 +102,9 @@ def measure(prediction: Prediction, voxel_ml: float) -> dict[str, float]:
     voxel_ml: volume of one voxel. For a single sample only its volume is returned.
     """
     if len(prediction.volumes) == 1:
-        volume = SAMPLE_COLUMNS["volume_ml"].of(prediction, voxel_ml)
+        volume = SAMPLE_COLUMNS["volume_ml"](prediction, voxel_ml)
         return {"n_samples": 1, "volume_ml": volume}
-    numbers = {
-        name: one.of(prediction, voxel_ml) for name, one in SAMPLE_COLUMNS.items()
-    }
+    numbers = {name: one(prediction, voxel_ml) for name, one in SAMPLE_COLUMNS.items()}
     return numbers | measure_all(prediction)
 
 
