@@ -546,7 +546,7 @@ def test_a_leaked_case_with_a_second_note_is_leaked():
     )
     assert rule.reasons(row, rule.Rule()) == [
         "leaked: networks of its samples were trained on it",
-        "unlike the training cases: number of samples",
+        "cannot be compared with the calibration cases: number of samples",
     ]
 
 

@@ -27,10 +27,9 @@ from unc_jax.uncertainty.measures import PAPER_MEASURES
 LEVEL = 0.9
 _FEWEST = 3
 _FOLDS = 10
-_SAMPLES, _MISSING = "number of samples", "missing measures"
 # In `unlike`: what no calibration case is.
 _NO_BOUND = {"features", "intensities", "volume_ml", cases_table.LEAKED}
-_NO_BOUND |= {cases_table.IDENTICAL, _SAMPLES, _MISSING}
+_NO_BOUND |= {cases_table.IDENTICAL, cases_table.OTHER_COUNT, cases_table.NO_MEASURE}
 
 
 class Estimate(NamedTuple):
@@ -133,12 +132,12 @@ def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
     """
     if quality is None or not cases_table.is_usable(row):
         return row
-    own = (_SAMPLES, _MISSING)
+    own = (cases_table.OTHER_COUNT, cases_table.NO_MEASURE)
     unlike = [one for one in cases_table.unlike(row) if one not in own]
     if any(row[name] is None for name in quality.map.reference):
-        unlike.append(_MISSING)
+        unlike.append(cases_table.NO_MEASURE)
     if quality.samples and row["n_samples"] not in quality.samples:
-        unlike.append(_SAMPLES)
+        unlike.append(cases_table.OTHER_COUNT)
     found = predict(quality, row, level)
     lower = math.nan if _NO_BOUND.intersection(unlike) else found.lower
     predicted = {"predicted_dice": found.predicted, "dice_lower": lower}

@@ -177,7 +177,11 @@ def reasons(row: Row, rule: Rule) -> list[str]:
         found.append("leaked: networks of its samples were trained on it")
     if cases_table.IDENTICAL in unlike:
         found.append("its samples are copies of one")
-    said = (cases_table.LEAKED, cases_table.IDENTICAL)
+    apart = (cases_table.OTHER_COUNT, cases_table.NO_MEASURE)
+    if named := [one for one in unlike if one in apart]:
+        words = "cannot be compared with the calibration cases"
+        found.append(f"{words}: {', '.join(named)}")
+    said = (cases_table.LEAKED, cases_table.IDENTICAL, *apart)
     if others := [one for one in unlike if one not in said]:
         found.append(f"unlike the training cases: {', '.join(others)}")
     if rule.target_dice is not None and rule.release_level is None:

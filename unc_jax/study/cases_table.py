@@ -31,6 +31,8 @@ FAILED = "failed: "  # and the reason
 
 IDENTICAL = "identical samples"  # in "unlike": copies of one file, or no dropout
 LEAKED = "leaked"  # in "unlike": the network of a sample was trained on the case
+# In "unlike": what keeps a case from being compared with the calibration cases.
+OTHER_COUNT, NO_MEASURE = "number of samples", "missing measures"
 
 Row = dict[str, str | int | float | None]
 

@@ -88,10 +88,10 @@ def _table(models: Sequence[dict[str, Any]], header: Sequence[str]) -> Table:
         [_row(model, base) for model in models],
         f"One setting at a time, against the base ({base['loss']}, {base['size']}: "
         f"{settings}); the same {base['n_test']} test cases. rho: Spearman's with "
-        "Dice, mean over seeds; intervals over cases and seeds. Reliability r: of the "
-        "measure at its N samples (1 - r of the variance of its ranks is luck of the "
-        "masks; beyond the root of r no rho is expected). Between seeds: the measure "
-        "with itself in another training; what is below r is luck of training. Worse "
+        "Dice, mean over seeds; intervals over cases and seeds. Reliability r: "
+        "expected correlation of the measure with itself on N other samples; rho is "
+        "not expected to exceed its root. Between seeds: correlation of the measure "
+        "with itself in another training; what it lacks to r is due to training. Worse "
         "and better half: the test cases below, and not below, the median Dice.",
     )
 

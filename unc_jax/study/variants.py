@@ -36,8 +36,8 @@ _CAPTION = (
     "measures: Spearman's rho with Dice, bold where its 95 % bootstrap interval lies "
     "on the side of a measure that works. Change: rho of D_pw less that of the run as "
     "evaluated, same resamples of cases. AUGRC, AURC: areas under the curve of "
-    "generalised risk and the risk-coverage curve, lower is better. Reliability: what "
-    "of a measure's order of the cases is not the luck of its samples. Work: voxels of "
+    "generalised risk and the risk-coverage curve, lower is better. Reliability: "
+    "expected correlation of the measure with itself on N other samples, 0 to 1. Work: voxels of "
     "windows per voxel of the volume, for one sample."
 )
 
