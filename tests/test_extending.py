@@ -97,9 +97,9 @@ import jax.numpy as jnp
 import numpy as np
 from unc_jax.uncertainty.measures import MEASURES, Measure
 
-MEASURES["largest_entropy"] = Measure(
-    "largest H", "largest expected entropy of a voxel", "nats", -1, False,
-    lambda prediction: float(prediction.expected_entropy.max()),
+MEASURES["largest_uncertainty"] = Measure(
+    "largest U", "largest uncertainty of a voxel", "nats", -1, False,
+    lambda prediction: float(prediction.uncertainty.max()),
 )
 
 from tests.test_evaluate import evaluate, small_cohort, Predictor
@@ -108,11 +108,11 @@ from unc_jax.study import appraisal, case_columns, cases_table
 
 folder = Path(sys.argv[1])
 rows = evaluate(Predictor(), small_cohort(), folder)
-assert "largest_entropy" in appraisal.summarise(rows)["test"]["measures"]
+assert "largest_uncertainty" in appraisal.summarise(rows)["test"]["measures"]
 listed = [
     cases_table.new_row(
         case_columns.REVIEW_COLUMNS, case=row["case"], status="ok", flag="no",
-        largest_entropy=row["largest_entropy"],
+        largest_uncertainty=row["largest_uncertainty"],
     )
     for row in rows
 ]
@@ -132,5 +132,5 @@ def test_a_measure_of_ones_own_is_a_column_of_tables_summary_and_report(tmp_path
     root = Path(__file__).parents[1]
     subprocess.run(command, check=True, cwd=root, env=environment)
     rows = list(csv.DictReader((tmp_path / "cases.csv").read_text().splitlines()))
-    assert all(0 < float(row["largest_entropy"]) <= np.log(2) for row in rows)
-    assert "largest H" in (tmp_path / "report.html").read_text()
+    assert all(0 < float(row["largest_uncertainty"]) <= np.log(2) for row in rows)
+    assert "largest U" in (tmp_path / "report.html").read_text()

@@ -84,7 +84,6 @@ _SUMS = metrics.sum_voxels(_MEAN, _MASK, bins=3)
 _PREDICTION = Prediction(
     mean=_MEAN,
     uncertainty=_MEAN,
-    expected_entropy=_MEAN / 2,
     masks=_PACKED,
     volumes=_VOLUMES,
     sparse=_SAMPLES[:, ::2, ::2, ::2],

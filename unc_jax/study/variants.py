@@ -37,8 +37,8 @@ _CAPTION = (
     "on the side of a measure that works. Change: rho of D_pw less that of the run as "
     "evaluated, same resamples of cases. AUGRC, AURC: areas under the curve of "
     "generalised risk and the risk-coverage curve, lower is better. Reliability: "
-    "expected correlation of the measure with itself on N other samples, 0 to 1. Work: voxels of "
-    "windows per voxel of the volume, for one sample."
+    "expected correlation of the measure with itself on N other samples, 0 to 1. Work: "
+    "voxels of windows per voxel of the volume, for one sample."
 )
 
 

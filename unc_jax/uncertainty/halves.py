@@ -29,7 +29,7 @@ def measure_halves(prediction: Prediction) -> dict[str, float]:
         own = slice(number * size, (number + 1) * size)
         # A half has no maps; with None, code that reads them fails.
         half = prediction._replace(
-            **dict.fromkeys(("mean", "uncertainty", "expected_entropy", "sparse")),
+            **dict.fromkeys(("mean", "uncertainty", "sparse")),
             masks=prediction.masks[own],
             volumes=prediction.volumes[own],
             labelled={"uncertainty": uncertainty},

@@ -69,7 +69,6 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
     return Prediction(
         total.transpose(back),
         uncertainty.transpose(back),
-        expected.transpose(back),
         np.stack(masks),
         np.array(volumes),
         np.stack(sparse),

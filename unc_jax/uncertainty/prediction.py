@@ -25,8 +25,8 @@ _ROUNDING = 1e-6
 # The samples' own probabilities are kept for every second voxel along each axis, one in
 # eight: as much memory as two bits per voxel.
 SPARSE = 2
-# To add a name: sum it over the samples in `_add_batch` and `reduce_samples` and return
-# its map in `_finish`; for the host do the same in `host_samples`.
+# To add a name: sum it over the samples in `_add_batch` and `reduce_samples`, and add
+# its mean to `_finish`; for the host do the same in `host_samples`.
 LABELLED = (
     *("uncertainty", "expected_entropy", "predictive_entropy", "mutual_information"),
 )
@@ -40,16 +40,15 @@ class Prediction(NamedTuple):
         samples that contain the voxel.
       uncertainty: U(x) of the paper, float32 (x, y, z), nats; for masks, which hold no
         probabilities, the binary entropy of `mean` (0 ... log 2).
-      expected_entropy: mean binary entropy of the samples, 0 for masks; float32
-        (x, y, z), nats.
       masks: the N binarised samples, bit-packed along z, uint8 (n, x, y, ceil(z / 8)).
       volumes: voxels of each sample's mask, int (n,).
       sparse: probabilities of every SPARSE-th voxel along each axis, float16
         (n, x / SPARSE, y / SPARSE, z / SPARSE), sides rounded up.
       labelled: means over the final mask, mean >= 0.5, of "uncertainty",
-        "expected_entropy", "predictive_entropy" (the binary entropy of `mean`) and
-        "mutual_information" (their difference, at least 0); nats, NaN where the mask is
-        empty and, for the first two, where the samples are masks.
+        "expected_entropy" (the mean binary entropy of the samples, 0 for masks),
+        "predictive_entropy" (the binary entropy of `mean`) and "mutual_information"
+        (their difference, at least 0); nats, NaN where the mask is empty and, for the
+        first two, where the samples are masks.
       hard: whether the samples are masks.
       mixed: whether some were masks and others probabilities; all count as masks then.
       identical: whether there are two samples or more, all the same up to rounding.
@@ -61,7 +60,6 @@ class Prediction(NamedTuple):
 
     mean: Any
     uncertainty: Any
-    expected_entropy: Any
     masks: np.ndarray
     volumes: np.ndarray
     sparse: Any
@@ -74,10 +72,10 @@ class Prediction(NamedTuple):
     def on_host(self) -> "Prediction":
         """Returns the prediction with all arrays in host memory.
 
-        Copying takes a fifth of the sampling time on a fast GPU: with many volumes,
-        call it in a thread while the next volume is sampled.
+        Copying takes a part of the sampling time on a fast GPU: with many volumes, call
+        it in a thread while the next volume is sampled.
         """
-        names = ("mean", "uncertainty", "expected_entropy", "sparse")
+        names = ("mean", "uncertainty", "sparse")
         found = jax.device_get([getattr(self, name) for name in names])
         return self._replace(**dict(zip(names, found, strict=True)))
 
@@ -112,7 +110,7 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
         leaving.append(jax.device_get(of_batch))
         spreads.append(spread)
     masks, volumes = map(_joined, zip(*leaving, strict=True))
-    maps, rows = _finish(sums, np.float32(len(volumes)))
+    maps, rows = _finish(sums[:2], sums[2], np.float32(len(volumes)))
     # Rows are summed in float64: float32 would lose digits over millions of voxels.
     voxels, *totals = np.asarray(rows).sum(axis=(1, 2), dtype=np.float64)
     return Prediction(
@@ -130,14 +128,16 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _finish(sums: tuple[Array, ...], count: Array) -> tuple[tuple[Array, ...], Array]:
+def _finish(
+    sums: tuple[Array, ...], entropies: Array, count: Array
+) -> tuple[tuple[Array, ...], Array]:
     """Returns the means over the samples, and sums along z within the final mask.
 
-    The means are maps (x, y, z); the sums, (1 + len(LABELLED), x, y), are the number
-    of voxels and the values of LABELLED. `sums` is donated to the maps, so a sum that
-    does not become a map must be passed as a separate argument.
+    The means are maps (x, y, z) of `sums`, which are donated to them. The sums along z,
+    (1 + len(LABELLED), x, y), are the number of voxels and the values of LABELLED.
     """
-    mean, uncertainty, expected = maps = tuple(total / count for total in sums)
+    mean, uncertainty = maps = tuple(total / count for total in sums)
+    expected = entropies / count
     predictive = binary_entropy(mean)
     information = jnp.maximum(predictive - expected, 0.0)
     inside = mean >= THRESHOLD
