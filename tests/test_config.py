@@ -3,11 +3,11 @@ import math
 from pathlib import Path
 
 import pytest
+from test_split import split_of
 
 from configs import base, hippocampus, liver_mr
 from unc_jax.check_config import check_config
 from unc_jax.config import flat_config, from_flat
-from unc_jax.data.split import make_split
 from unc_jax.errors import InputError
 from unc_jax.review.quality import greatest_level
 
@@ -146,7 +146,7 @@ def test_auto_shape_is_for_tumours_alone():
 def test_the_demo_has_the_validation_cases_that_its_bounds_need():
     data = load("demo").data
     ids = [f"case_{i}" for i in range(data.phantom_cases)]
-    found = make_split(ids, 0, data.split_shares)
+    found = split_of(ids, 0, data.split_shares)
     assert greatest_level(len(found.validation)) >= 0.9
 
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from test_compare import FAST, command, grouped, markdown_of, write_run
+from test_split import split_of
 
-from unc_jax.data.split import make_split
 from unc_jax.errors import InputError
 from unc_jax.study import (
     case_columns,
@@ -21,7 +21,7 @@ CASES = [f"mr_{number:02}" for number in range(20)]
 
 def rows_of_fold(fold, seed, split_seed=0):
     """Rows of all cases; what is no test case has numbers that would be noticed."""
-    parts = make_split(CASES, split_seed, fold=fold)._asdict()
+    parts = split_of(CASES, split_seed, fold=fold)._asdict()
     place = {case: part for part, own in parts.items() for case in own}
 
     def rows(made):
@@ -193,7 +193,7 @@ def test_a_slice_is_that_of_the_fold_that_tested_the_case(tmp_path):
     folders = write_folds(tmp_path, panels=True)
     for fold, folder in enumerate(folders):
         for case in CASES:
-            if case not in make_split(CASES, 0, fold=fold).test:
+            if case not in split_of(CASES, 0, fold=fold).test:
                 (folder / "panels" / f"{case}.npz").write_text("not to be read")
     drawn = figures.figure1_of_models(grouped(*folders))
     titles = [ax.get_title().replace("\n", "") for ax in drawn.axes[:9:3]]

@@ -10,7 +10,6 @@ from unc_jax.data.files import read_json, write_json
 from unc_jax.errors import InputError, counted
 
 _PARTS = ("train", "validation", "test")
-PAPER_SHARES = (63, 13, 55)  # sizes of the paper's parts
 
 
 class Split(NamedTuple):
@@ -34,16 +33,17 @@ def natural_order(names: Iterable[str]) -> list[str]:
 def make_split(
     case_ids: Iterable[str],
     seed: int,
-    shares: Sequence[int] = PAPER_SHARES,
+    shares: Sequence[int],
     *,
-    fold: int = -1,
-    folds: int = 5,
+    fold: int,
+    folds: int,
 ) -> Split:
-    """Splits the cases at random in the proportions of `shares` (default: the paper's).
+    """Splits the cases at random in the proportions of `shares`.
 
-    131 cases give 63, 13 and 55; for n cases the sizes are the largest remainders of
-    n * 63 / 131 and so on, with at least one case in each part. The ids are ordered by
-    a hash of (seed, id), which depends neither on file order nor on library versions.
+    By the paper's shares 63, 13 and 55 the sizes for n cases are the largest remainders
+    of n * 63 / 131 and so on, with at least one case in each part. The ids are ordered
+    by a hash of (seed, id), which depends neither on file order nor on library
+    versions.
 
     fold: with 0 ... folds - 1 the test cases are that section of this order, and the
     validation cases follow them, so that each case is a test case of exactly one fold.

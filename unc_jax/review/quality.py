@@ -33,11 +33,10 @@ _NO_BOUND |= {cases_table.IDENTICAL, cases_table.OTHER_COUNT, cases_table.NO_MEA
 
 
 class Estimate(NamedTuple):
-    """Predicted Dice and its bounds; NaN where too few cases support the level."""
+    """Predicted Dice and its lower bound, NaN where too few cases support the level."""
 
     predicted: float
     lower: float
-    upper: float
 
 
 class Quality(NamedTuple):
@@ -102,24 +101,23 @@ def fit(
 
 
 def predict(quality: Quality, measures: Values, level: float) -> Estimate:
-    """Returns the predicted Dice and its one-sided bounds at `level`.
+    """Returns the predicted Dice and its lower bound at `level`.
 
-    P(Dice >= lower) >= level, and likewise for upper, over cases exchangeable with the
-    calibration cases (Vovk et al., 2005; Lei et al., 2018): lower is the prediction
-    minus the k-th smallest residual, k = ceil((n + 1) level). For "cross" the residuals
+    P(Dice >= lower) >= level over cases exchangeable with the calibration cases (Vovk
+    et al., 2005; Lei et al., 2018): lower is the prediction minus the k-th smallest
+    residual, k = ceil((n + 1) level). For "cross" the residuals
     are those of at most ten folds and the prediction is the map's of all cases: a
     jackknife over folds, which has no proved coverage (Barber et al., 2021, prove
     2 level - 1 for CV+); in simulations it holds at about the level. For k > n the
-    bounds are NaN (see `greatest_level`).
+    bound is NaN (see `greatest_level`).
     """
     predicted = map_dice(quality.map, measures)
     n = len(quality.residuals)
     k = math.ceil((n + 1) * level - 1e-9)
     if k > n:
-        return Estimate(predicted, math.nan, math.nan)
-    ordered = np.sort(quality.residuals)
-    low, high = predicted - ordered[k - 1], predicted - ordered[n - k]
-    return Estimate(predicted, *(float(np.clip(b, 0, 1)) for b in (low, high)))
+        return Estimate(predicted, math.nan)
+    lower = predicted - np.sort(quality.residuals)[k - 1]
+    return Estimate(predicted, float(np.clip(lower, 0, 1)))
 
 
 def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:

@@ -110,7 +110,8 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
         leaving.append(jax.device_get(of_batch))
         spreads.append(spread)
     masks, volumes = map(_joined, zip(*leaving, strict=True))
-    maps, rows = _finish(sums[:2], sums[2], np.float32(len(volumes)))
+    *of_maps, entropies = sums
+    maps, rows = _finish(tuple(of_maps), entropies, np.float32(len(volumes)))
     # Rows are summed in float64: float32 would lose digits over millions of voxels.
     voxels, *totals = np.asarray(rows).sum(axis=(1, 2), dtype=np.float64)
     return Prediction(
