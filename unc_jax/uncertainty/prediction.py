@@ -100,7 +100,8 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
     moved to the host. The device's memory grows by two bits per voxel and sample. The
     maps stay on the device (`Prediction.on_host`). At least one batch is needed.
     """
-    first, sums, sparse, leaving, spreads = None, (), [], [], []
+    sums: tuple[Array, ...] = ()
+    first, sparse, leaving, spreads = None, [], [], []
     for batch in batches:
         if first is None:
             first = batch[:1]
@@ -110,8 +111,7 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
         leaving.append(jax.device_get(of_batch))
         spreads.append(spread)
     masks, volumes = map(_joined, zip(*leaving, strict=True))
-    *of_maps, entropies = sums
-    maps, rows = _finish(tuple(of_maps), entropies, np.float32(len(volumes)))
+    maps, rows = _finish(sums[:2], sums[2], np.float32(len(volumes)))
     # Rows are summed in float64: float32 would lose digits over millions of voxels.
     voxels, *totals = np.asarray(rows).sum(axis=(1, 2), dtype=np.float64)
     return Prediction(
