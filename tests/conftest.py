@@ -28,7 +28,7 @@ import jax
 import pytest
 
 from configs import base
-from unc_jax import stages
+from unc_jax import preparation, stages
 from unc_jax.config import flat_config
 from unc_jax.data.phantom import draw_cohort
 
@@ -65,7 +65,7 @@ def tiny_run(tiny_task, tmp_path_factory) -> Path:
     """Folder of an evaluated run of the tiny config, for reading only."""
     folder = tmp_path_factory.mktemp("tiny_run")
     config = _tiny_config(tiny_task, folder)
-    cohort = stages.prepare(config)
+    cohort = preparation.prepare(config)
     run = folder / "runs" / "demo"
     stages.train(config, cohort, run)
     stages.evaluate_run(config, cohort, run)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from unc_jax import compilation, stages
+from unc_jax import compilation, preparation
 from unc_jax.segmentation.feed import build_feed
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.train import build_train_step, create_state, variables_of
@@ -126,7 +126,7 @@ def test_a_cache_that_the_user_named_is_left(tmp_path):
 
 
 def test_training_compiles_in_its_first_call(tiny_config):
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     model = build_model(tiny_config)
     feed = build_feed(tiny_config, cohort, build_train_step(tiny_config, model))
     state, _ = feed(create_state(tiny_config, model), 0)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from unc_jax import stages
+from unc_jax import preparation
 from unc_jax.config import flat_config, from_flat
 from unc_jax.data import files
 from unc_jax.errors import InputError
@@ -39,7 +39,7 @@ def config(tiny_config):
 
 def results_of(config):
     """Losses of two updates, the gradients of the first, samples of a volume."""
-    cohort = stages.prepare(config)
+    cohort = preparation.prepare(config)
     model = build_model(config)
     state = devices.replicate(create_state(config, model))
     monte_carlo = build_monte_carlo(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from folders import state_of
 
-from unc_jax import predict, stages
+from unc_jax import predict, preparation, stages
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import Checkpoints
@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(disk, only, left, capfd):
 
 @pytest.mark.slow
 def test_training_goes_on_when_there_is_room_again(tiny_config, tmp_path, disk):
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     tiny_config.train.checkpoint_every_steps = 4
     run = disk / "run"
     run.mkdir()
@@ -136,7 +136,7 @@ def test_training_goes_on_when_there_is_room_again(tiny_config, tmp_path, disk):
 def refused(config):
     """What a preparation stopped at: the name of a file, or a sentence; "" if done."""
     try:
-        stages.prepare(config)
+        preparation.prepare(config)
     except OSError as error:
         return Path(error.filename).name
     except InputError as error:
@@ -145,7 +145,7 @@ def refused(config):
 
 
 def test_preparation_goes_on_when_there_is_room_again(tiny_config, disk):
-    reference = stages.prepare(tiny_config).path
+    reference = preparation.prepare(tiny_config).path
     whole = contents(reference)
     tiny_config.data.prepared = str(disk / "prepared")
     folder, stops = disk / "prepared" / reference.name, []
@@ -157,7 +157,7 @@ def test_preparation_goes_on_when_there_is_room_again(tiny_config, disk):
         assert_no_leftovers(disk)
         for name, content in contents(folder).items():
             assert name.startswith("parts/") or content == whole[name]
-        stages.prepare(tiny_config)
+        preparation.prepare(tiny_config)
         assert contents(folder) == whole
         shutil.rmtree(disk / "prepared")
     assert "preparing needs" in stops[0]
@@ -182,7 +182,7 @@ def test_prediction_goes_on_when_there_is_room_again(
 ):
     tiny_config.train.steps = tiny_config.train.validate_every_steps = 2
     run = tmp_path / "run"
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     stages.train(tiny_config, cohort, run)
     stages.evaluate_run(tiny_config, cohort, run)
 

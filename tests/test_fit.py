@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from folders import state_of, steps_saved, wait_for_step
 
-from unc_jax import stages
+from unc_jax import preparation, stages
 from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.segmentation import fit, resume
@@ -48,7 +48,7 @@ def keep_patches(state, batch):
 
 
 def test_host_and_device_feed_the_same_patches(tiny_config):
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     fed = []
     for residence in ("device", "host"):
         tiny_config.train.residence = residence
@@ -66,7 +66,7 @@ def test_host_and_device_feed_the_same_patches(tiny_config):
 
 
 def test_the_average_of_the_weights_follows_them(tiny_config):
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     tiny_config.train.residence = "host"
     tiny_config.train.flip_axes = (0, 2)
     tiny_config.train.average_decay = 0.9
@@ -113,7 +113,7 @@ def test_rematerialisation_changes_no_gradient(objectives):
 
 @pytest.mark.slow
 def test_one_program_for_many_steps_is_the_same_training(tiny_config):
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     model = build_model(tiny_config)
     train_step = build_train_step(tiny_config, model)
     images, labels = (
@@ -170,7 +170,7 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(
     train = tiny_config.train
     train.steps = train.validate_every_steps = step + 10
     train.checkpoint_every_steps = 10
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     for workdir in ("run", "undisturbed"):
         stages.train(tiny_config, cohort, tmp_path / workdir)
     resumed = state_of(tiny_config, folder)
@@ -187,7 +187,7 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(
 
 @pytest.mark.slow
 def test_a_signal_within_a_validation_saves_at_once(tiny_config, tmp_path):
-    cohort, scores = stages.prepare(tiny_config), iter([None, 0.5, 0.25])
+    cohort, scores = preparation.prepare(tiny_config), iter([None, 0.5, 0.25])
 
     def validate(variables, giving_up):
         score = next(scores)
@@ -211,7 +211,7 @@ def test_a_signal_within_a_validation_saves_at_once(tiny_config, tmp_path):
 
 
 def test_validation_gives_up_between_cases(tiny_config):
-    cohort, asked = stages.prepare(tiny_config), []
+    cohort, asked = preparation.prepare(tiny_config), []
     validate = build_validation(tiny_config, cohort)
     variables = variables_of(create_state(tiny_config, build_model(tiny_config)))
     assert validate(variables, lambda: True) is None
@@ -265,7 +265,7 @@ def test_steps_that_no_call_ends_at_are_refused(tiny_config, tmp_path):
     tiny_config.train.steps, tiny_config.train.steps_per_call = 6, 2
     tiny_config.train.validate_every_steps = 2
     tiny_config.train.checkpoint_every_steps = 2
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     stages.train(tiny_config, cohort, tmp_path / "run")
     tiny_config.train.steps = tiny_config.train.validate_every_steps = 8
     tiny_config.train.checkpoint_every_steps = 8

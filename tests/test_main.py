@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from folders import contents
 
-from unc_jax import main, predict, stages
+from unc_jax import main, predict, preparation, stages
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
 
 
 def run_all(config, workdir):
-    cohort = stages.prepare(config)
+    cohort = preparation.prepare(config)
     stages.train(config, cohort, workdir)
     return stages.evaluate_run(config, cohort, workdir)
 
@@ -70,7 +70,7 @@ def test_all_stages_twice(tiny_config, tmp_path):
 
     tiny_config.train.batch = 1  # a changed config never goes on from the old state
     with pytest.raises(InputError, match=r"train\.batch: 2 -> 1"):
-        stages.train(tiny_config, stages.prepare(tiny_config), tmp_path / "run")
+        stages.train(tiny_config, preparation.prepare(tiny_config), tmp_path / "run")
 
 
 def review(run, source, output, *flags, failed=0):
@@ -303,16 +303,18 @@ def test_bad_case_stops_before_training_unless_skipped(tiny_config, tmp_path):
     root.mkdir()
     for name in ("imagesTr", "labelsTr"):
         (root / name).mkdir()
-        for path in sorted((stages.data_root(tiny_config) / name).glob("*.nii.gz")):
+        for path in sorted(
+            (preparation.data_root(tiny_config) / name).glob("*.nii.gz")
+        ):
             (root / name / path.name).write_bytes(path.read_bytes())
-    text = (stages.data_root(tiny_config) / "dataset.json").read_text()
+    text = (preparation.data_root(tiny_config) / "dataset.json").read_text()
     (root / "dataset.json").write_text(text)
     broken = root / "imagesTr" / "liver_2.nii.gz"
     broken.write_bytes(broken.read_bytes()[:-100])
     tiny_config.data.root = str(root)
     with pytest.raises(ValueError, match=r"liver_2\.nii\.gz"):
-        stages.prepare(tiny_config)
+        preparation.prepare(tiny_config)
     tiny_config.data.skip_bad_cases = True
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     assert "liver_2" not in cohort.ids
     assert len(cohort.ids) == 5

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unc_jax import stages
+from unc_jax import preparation, stages
 from unc_jax.check_config import check_config
 from unc_jax.config import stored_config
 from unc_jax.errors import InputError
@@ -41,7 +41,7 @@ def noise(seed):
 @pytest.fixture
 def ensemble(tiny_config, tmp_path):
     """The tiny config as an ensemble under dropout, and its cohort."""
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     zeros = empty_state(tiny_config, build_model(tiny_config))
     folders = []
     for seed in SEEDS:  # weights of noise: training would take a minute

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from unc_jax import plan, stages
+from unc_jax import plan, preparation
 from unc_jax.data.write_cohort import bytes_needed
 from unc_jax.errors import InputError
 from unc_jax.footprint import footprint
@@ -86,9 +86,9 @@ def test_the_disk_of_the_plan_is_what_preparation_asks_for(
     with pytest.raises(InputError, match=r"data\.prepared"):
         lines(tiny_config, tmp_path)
     with pytest.raises(InputError, match="preparing needs"):
-        stages.prepare(tiny_config)
+        preparation.prepare(tiny_config)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=enough))
-    assert len(stages.prepare(tiny_config).ids) == 6
+    assert len(preparation.prepare(tiny_config).ids) == 6
     work = plan.work_of(tiny_config)
     assert bytes_needed(work.volume, work.cases, work.cases) == enough
 

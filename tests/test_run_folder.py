@@ -10,7 +10,7 @@ import pytest
 from folders import contents
 
 import unc_jax
-from unc_jax import stages
+from unc_jax import preparation, stages
 from unc_jax.config import flat_config, from_flat
 from unc_jax.data import dataset, nifti
 from unc_jax.errors import InputError
@@ -28,7 +28,7 @@ def check(config, run, fields, *, stage="all", replace=False):
     config.update_from_flattened_dict(fields)
     stages.check_run(
         config,
-        stages.prepare(config),
+        preparation.prepare(config),
         run,
         training=stage in ("all", "train"),
         evaluating=stage in ("all", "evaluate"),
@@ -95,7 +95,7 @@ def test_replaced_rows_leave_the_config_of_the_weights(tiny_config, run):
     """config.json is of the weights, evaluation.json of the rows; readers obey both."""
     before = (run / "config.json").read_bytes()
     tiny_config.evaluate.samples = 3
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     stages.evaluate_run(tiny_config, cohort, run, replace=True)
     assert (run / "config.json").read_bytes() == before
     assert json.loads(before)["evaluate.samples"] == 4
@@ -108,23 +108,23 @@ def test_replaced_rows_leave_the_config_of_the_weights(tiny_config, run):
 def test_a_network_of_other_fields_is_named(tiny_config, run):
     tiny_config.model.depth = 3
     with pytest.raises(InputError, match=r"another network \(model.depth: 2 -> 3\)"):
-        stages.evaluate_run(tiny_config, stages.prepare(tiny_config), run)
+        stages.evaluate_run(tiny_config, preparation.prepare(tiny_config), run)
 
 
 def test_a_network_of_another_fold_is_named(tiny_config, run):
     """As a member of an ensemble it would have seen the test cases."""
     tiny_config.data.fold = 0
     with pytest.raises(InputError, match=r"another network \(data.fold: -1 -> 0\)"):
-        stages.evaluate_run(tiny_config, stages.prepare(tiny_config), run)
+        stages.evaluate_run(tiny_config, preparation.prepare(tiny_config), run)
 
 
 def test_rows_of_an_earlier_version_are_made_again(tiny_config, run):
     """Its evaluation.json holds a digest in place of the settings."""
-    old = {"fingerprint": "aa", "cohort": stages.prepare(tiny_config).fingerprint}
+    old = {"fingerprint": "aa", "cohort": preparation.prepare(tiny_config).fingerprint}
     (run / "evaluation.json").write_text(json.dumps(old))
     with pytest.raises(InputError, match="earlier version"):
         check(tiny_config, run, {})
-    cohort = stages.prepare(tiny_config)
+    cohort = preparation.prepare(tiny_config)
     stages.evaluate_run(tiny_config, cohort, run, replace=True)
     check(tiny_config, run, {})
 
@@ -136,17 +136,17 @@ def test_seeds_of_an_earlier_version_are_the_runs(tmp_path):
 
 
 def test_the_seed_changes_the_training_alone(tiny_config, tiny_task, tmp_path):
-    first = stages.prepare(tiny_config)
+    first = preparation.prepare(tiny_config)
     tiny_config.seed = 7
-    assert stages.prepare(tiny_config).fingerprint == first.fingerprint
+    assert preparation.prepare(tiny_config).fingerprint == first.fingerprint
     tiny_config.data.split_seed = 7
-    assert stages.prepare(tiny_config).split != first.split
+    assert preparation.prepare(tiny_config).split != first.split
     config = tiny_config.copy_and_resolve_references()
     config.update_from_flattened_dict(
         {"data.root": "phantom", "data.phantom_cases": 3, "seed": 9}
     )
     config.data.phantom_size = (24, 24, 24)
-    assert stages.data_root(config).name == "phantom_3_seed0_24x24x24"
+    assert preparation.data_root(config).name == "phantom_3_seed0_24x24x24"
 
 
 def test_readers_leave_an_unfinished_checkpoint_alone(tiny_config, run):
@@ -209,9 +209,9 @@ def test_a_mended_set_is_verified_again(tiny_config, tiny_task, tmp_path):
     whole = json.loads((root / "dataset.json").read_text())
     edit(root / "dataset.json", labels={"0": "background", "1": "liver"})
     with pytest.raises(InputError, match="label 2"):
-        stages.prepare(tiny_config)
+        preparation.prepare(tiny_config)
     (root / "dataset.json").write_text(json.dumps(whole))
-    assert len(stages.prepare(tiny_config).ids) == 6
+    assert len(preparation.prepare(tiny_config).ids) == 6
 
 
 def test_folders_without_an_index_are_prepared(tiny_config, tiny_task, tmp_path):
@@ -223,7 +223,7 @@ def test_folders_without_an_index_are_prepared(tiny_config, tiny_task, tmp_path)
         mask = folder / "segmentations" / "liver.nii.gz"
         nifti.write(mask, labels > 0, geometry, np.uint8)
     tiny_config.data.root = str(tmp_path / "Cases")
-    assert len(stages.prepare(tiny_config).ids) == 6
+    assert len(preparation.prepare(tiny_config).ids) == 6
 
 
 def test_the_config_is_stored_by_training(tiny_config, tiny_run):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from unc_jax import stages
+from unc_jax import preparation
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.train import create_state
@@ -108,6 +108,6 @@ def test_twenty_kills_change_nothing(start_main, tiny_config, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, ours[1], theirs[1])
     logs = [run / "metrics.jsonl" for run in (folder, undisturbed)]
     assert logs[0].read_text() == logs[1].read_text()
-    cohort = stages.prepare(tiny_config).path
+    cohort = preparation.prepare(tiny_config).path
     left = [p for f in (folder, cohort) for p in f.rglob("*") if "tmp" in p.name]
     assert not left

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unc_jax import sensitivity, stages
+from unc_jax import preparation, sensitivity, stages
 from unc_jax.config import flat_config
 from unc_jax.data import files
 from unc_jax.errors import InputError
@@ -184,7 +184,7 @@ def test_flips_and_ensembles_of_trained_runs(tiny_config, tmp_path):
     runs = [tmp_path / f"seed{seed}" for seed in (0, 1)]
     for seed, folder in enumerate(runs):
         tiny_config.seed = seed
-        prepared = stages.prepare(tiny_config)
+        prepared = preparation.prepare(tiny_config)
         stages.train(tiny_config, prepared, folder)
         files.write_json(folder / "config.json", flat_config(tiny_config))
     output = tmp_path / "out"

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from test_compare import FAST, command, grouped, write_run
 from test_evaluate import to_prediction
 
-from unc_jax import stages
+from unc_jax import preparation
 from unc_jax.data import files, nifti, prepare_case
 from unc_jax.errors import InputError
 from unc_jax.study import charts, comparison, metrics, tables, voxel_agreement
@@ -94,7 +94,7 @@ def test_raters_lie_on_the_prepared_grid(tmp_path):
 
 def test_an_unreadable_rater_costs_the_comparison_alone(tiny_config, tmp_path, caplog):
     root = shutil.copytree(tiny_config.data.root, tmp_path / "task")
-    prepared = stages.prepare(tiny_config)
+    prepared = preparation.prepare(tiny_config)
     good, bad = prepared.split.test[:2]
     (root / "raters" / f"{bad}_r1.nii.gz").write_bytes(b"torn")
     assess = voxel_agreement.build_assessment(

@@ -21,7 +21,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import base
-from unc_jax import cli, compilation, plan, runtime, stages
+from unc_jax import cli, compilation, plan, preparation, runtime, stages
 from unc_jax.check_config import check_config
 from unc_jax.config import Config, flat_config, stored_config
 from unc_jax.data import files
@@ -116,7 +116,7 @@ def _run_stages(config: Config, prepared: Cohort, workdir: Path) -> None:
 
 def _prepared(config: Config) -> Cohort:
     """Returns the cohort that the main process prepares, opened by every process."""
-    path = runtime.on_main(lambda: str(stages.prepare(config).path))
+    path = runtime.on_main(lambda: str(preparation.prepare(config).path))
     with runtime.shared_errors():
         return open_cohort(Path(path))
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unc_jax import stages
+from unc_jax import preparation, stages
 from unc_jax.check_config import check_config
 from unc_jax.cli import SOME_FAILED, Parser, run_command
 from unc_jax.config import Config, flat_config
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"--only {unknown[0]!r}: no such group; there are {', '.join(groups)}"
         )
     listed = [one for one in listed if one.group in wanted or not one.fields]
-    prepared = stages.prepare(config)
+    prepared = preparation.prepare(config)
     volume = prepared.images.shape[1:]
     listed = distinct(listed, config, volume)
     output = arguments.output

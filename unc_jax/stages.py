@@ -1,18 +1,14 @@
-"""Stages of a run: prepare, train, evaluate. They communicate only through files."""
+"""Stages of a run behind its preparation: train, evaluate. Only files connect them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
-from unc_jax import runtime
+from unc_jax import preparation, runtime
 from unc_jax.config import Config, flat_config
-from unc_jax.data import cohort, dataset, files, label_names, split
+from unc_jax.data import dataset, files
 from unc_jax.data.cohort import Cohort
-from unc_jax.data.phantom import draw_cohort
-from unc_jax.data.prepare_case import Recipe
-from unc_jax.errors import InputError, counted, printable
+from unc_jax.errors import InputError
 from unc_jax.review import novelty, prepare_scan, report, verdict
 from unc_jax.segmentation.fit import fit
 from unc_jax.segmentation.progress import Progress
@@ -21,7 +17,7 @@ from unc_jax.study import (
     appraisal,
     cases_table,
     charts,
-    delivered,
+    delivered_mask,
     evaluate,
     figures,
     members,
@@ -34,50 +30,6 @@ from unc_jax.study import (
 from unc_jax.study.predictor import chosen_checkpoints, load_predictor
 from unc_jax.study.validation import build_validation
 from unc_jax.uncertainty.prediction import Prediction
-
-_ORIGIN = (
-    "the paper's set is Task03_Liver of the Medical Segmentation Decathlon "
-    "(medicaldecathlon.com, 27 GB); unpack it there, or name its folder by "
-    "--config.data.root=FOLDER, or run on a synthetic cohort by "
-    "--config.data.root=phantom"
-)
-
-
-def prepare(config: Config) -> Cohort:
-    """Verifies, splits and prepares `config.data`; a finished cohort is only opened.
-
-    Raises InputError with the full list of problems before anything is prepared,
-    unless data.skip_bad_cases leaves the refused cases out.
-    """
-    data = config.data
-    # Scans without labels are not used, so their faults must not stop the preparation.
-    task = dataset.without_test(dataset.read_task(data_root(config)))
-    recipe = Recipe(**{name: data[name] for name in Recipe._fields})
-    target = label_names.find_target(
-        task.names,
-        data.target,
-        task.root / "dataset.json",
-        liver=data.liver_labels,
-        tumor=data.tumor_labels,
-    )
-    print(printable(target.words))
-    task = _without_refused(task, config)
-    ids = [case.id for case in task.training]
-    chosen = split.choose_split(
-        ids,
-        data.split_file,
-        seed=data.split_seed,
-        shares=data.split_shares,
-        fold=data.fold,
-        folds=data.folds,
-    )
-    return cohort.prepare(
-        task,
-        chosen,
-        Path(data.prepared),
-        recipe._replace(liver_labels=target.liver, tumor_labels=target.tumor),
-        on_case=_progress("prepare", len(ids)),
-    )
 
 
 def train(config: Config, prepared: Cohort, workdir: Path) -> None:
@@ -150,7 +102,7 @@ def evaluate_run(
     settings, data or weights; replace: they are replaced instead.
     """
     predictor = load_predictor(config, workdir, prepared.images.shape[1:])
-    root = Path(runtime.on_main(lambda: str(data_root(config))))
+    root = Path(runtime.on_main(lambda: str(preparation.data_root(config))))
     labels = {case.id: case.label for case in dataset.read_task(root).training}
     values = prepared.target_labels
     assess = voxel_agreement.build_assessment(
@@ -164,7 +116,9 @@ def evaluate_run(
     def on_prediction(index: int, prediction: Prediction) -> None:
         assess(index, prediction)
         if config.evaluate.save_predictions:
-            delivered.write_maps(workdir / "predictions", prepared, index, prediction)
+            delivered_mask.write_maps(
+                workdir / "predictions", prepared, index, prediction
+            )
 
     rows_made_with = made_with(config, prepared, predictor.steps, predictor.digests)
     rows = evaluate.evaluate_cases(
@@ -174,7 +128,9 @@ def evaluate_run(
         samples=predictor.samples,
         made_with=rows_made_with,
         replace=replace,
-        reference_of=lambda case: delivered.read_reference(labels.get(case), values),
+        reference_of=lambda case: delivered_mask.read_reference(
+            labels.get(case), values
+        ),
         on_case=_on_row(prepared),
         on_prediction=on_prediction,
     )
@@ -214,48 +170,6 @@ def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str
     return "\n".join([text, *said]).rstrip("\n")
 
 
-def data_root(config: Config) -> Path:
-    """Returns the folder of the data set; for "phantom" draws the synthetic cohort.
-
-    Raises InputError, which says where to get the data, when the folder is missing.
-    """
-    data = config.data
-    if data.root != "phantom":
-        root = files.expanded(data.root)
-        if not root.is_dir():
-            raise InputError(f"no data at {root}: {_ORIGIN}")
-        return root
-    size = "x".join(map(str, data.phantom_size))
-    name = f"phantom_{data.phantom_cases}_seed{data.phantom_seed}_{size}"
-    root = Path(data.prepared) / name
-    draw_cohort.write_cohort(
-        root,
-        cases=data.phantom_cases,
-        seed=data.phantom_seed,
-        size=data.phantom_size,
-        on_case=_progress("draw", data.phantom_cases),
-    )
-    return root
-
-
-def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
-    """Returns the task without its refused cases, if data.skip_bad_cases says so."""
-    progress = _progress("verify", len(task.training))
-    problems = dataset.verify_once(task, Path(config.data.prepared), progress)
-    errors = [p.message for p in problems if p.severity == "error"]
-    bad = {problem.case for problem in problems if problem.severity == "error"}
-    for problem in problems:
-        if problem.case not in bad or config.data.skip_bad_cases:
-            logging.warning("%s: %s", problem.case, problem.message)
-    if bad and not config.data.skip_bad_cases:
-        raise InputError(
-            f"refused: {len(bad)} of {counted(len(task.training), 'case')}: "
-            f"{'; '.join(errors)}; repair them, or leave them out by "
-            "--config.data.skip_bad_cases=True"
-        )
-    return task._replace(training=tuple(c for c in task.training if c.id not in bad))
-
-
 def made_with(
     config: Config, prepared: Cohort, steps: Sequence[int], checkpoints: Sequence[str]
 ) -> dict[str, Any]:
@@ -281,11 +195,6 @@ def made_with(
         "steps": list(steps),
         "checkpoints": list(checkpoints),
     }
-
-
-def _progress(name: str, total: int) -> Callable[[int, int], None]:
-    progress = Progress(name, total, "case")
-    return lambda done, _: progress(done)
 
 
 def _on_row(prepared: Cohort) -> Callable[[int, int, cases_table.Row], None]:

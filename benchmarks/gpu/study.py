@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from benchmarks.peers.contender import Task
-from unc_jax import stages
+from unc_jax import preparation, stages
 from unc_jax.config import from_flat
 from unc_jax.data.cohort import Cohort
 from unc_jax.study import case_columns, metrics
@@ -25,13 +25,13 @@ _MEASURES = ("dice", "d_pw", "cv", "u_labelled")
 
 def prepare(fields: dict[str, Any]) -> Callable[[], int]:
     config = _config(fields)
-    return lambda: len(stages.prepare(config).ids)
+    return lambda: len(preparation.prepare(config).ids)
 
 
 def train(fields: dict[str, Any], folder: str) -> Callable[[], dict[str, float]]:
     """Trains to the end; steps a second with compiling, validation and saving."""
     config = _config(fields)
-    prepared = stages.prepare(config)
+    prepared = preparation.prepare(config)
 
     def run() -> dict[str, float]:
         started = time.perf_counter()
@@ -50,7 +50,7 @@ def evaluate(fields: dict[str, Any], folder: str) -> Callable[[], dict[str, Any]
     share of test cases of one plain pass, before the evaluation began.
     """
     config = _config(fields)
-    prepared, workdir = stages.prepare(config), Path(folder)
+    prepared, workdir = preparation.prepare(config), Path(folder)
     sampling, plain = _alone(config, workdir, prepared)
 
     def run() -> dict[str, Any]:
@@ -92,7 +92,7 @@ def precision(
 
     The samples draw the same masks of dropout, so the type alone differs.
     """
-    prepared = stages.prepare(_config(fields))
+    prepared = preparation.prepare(_config(fields))
 
     def measured(dtype: str) -> dict[str, list[float]]:
         config = _config({**fields, "model.compute_dtype": dtype})
@@ -131,7 +131,7 @@ def predict(
     With `reference` the answer goes to `path`, otherwise it is compared with it.
     """
     config = _config({**fields, "model.compute_dtype": "float32"})
-    prepared = stages.prepare(config)
+    prepared = preparation.prepare(config)
     predictor = load_predictor(config, Path(folder), prepared.images.shape[1:])
     index = prepared.ids.index(prepared.split.test[0])
     image = np.asarray(prepared.images[index], np.float32)

@@ -56,7 +56,7 @@ def judged(rows: Sequence[Row], model: Quality) -> Judged:
     found = [
         quality.predict(model, row, level)
         if _has_bound(row, model)
-        else quality.Estimate(np.nan, np.nan, np.nan)
+        else quality.Estimate(np.nan, np.nan)
         for row in test
     ]
     predicted, lower = (

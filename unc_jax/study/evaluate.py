@@ -28,8 +28,14 @@ from unc_jax import runtime
 from unc_jax.data import parallel
 from unc_jax.data.cohort import Cohort, read_image
 from unc_jax.errors import InputError, NoUsableCase, counted
-from unc_jax.study import case_columns, cases_table, delivered, metrics, partial_tables
-from unc_jax.study.behind import Behind
+from unc_jax.study import (
+    case_columns,
+    cases_table,
+    delivered_mask,
+    metrics,
+    partial_tables,
+)
+from unc_jax.study.background_worker import BackgroundWorker
 from unc_jax.study.case_columns import EVALUATION_COLUMNS
 from unc_jax.study.cases_table import OK, SPLITS, Row
 from unc_jax.study.panels import Panel, write_panel
@@ -104,7 +110,7 @@ def evaluate_cases(
     with (
         ThreadPoolExecutor(_LAG) as beside,
         ThreadPoolExecutor(at_once) as pool,
-        Behind(_LAG) as behind,
+        BackgroundWorker(_LAG) as writer,
     ):
         measure = _Measuring(cohort, directory, beside, on_prediction).measure
         read = functools.partial(read_image, cohort)
@@ -116,7 +122,7 @@ def evaluate_cases(
                 varied = varied or not segmented.prediction.identical
                 _check_samples(segmented.prediction, samples, varied, case)
             measured = pool.submit(measure, case, split_of[case], segmented, reference)
-            behind.submit(finish, case, measured)
+            writer.submit(finish, case, measured)
     rows = partial_tables.join_rows(directory, rows, own, split_of)
     return _usable([rows[case] for case in split_of if case in rows])
 
@@ -147,7 +153,7 @@ class _Measuring(NamedTuple):
         if (prediction := segmented.prediction) is not None:
             record = cohort.records[index]
             of_scan = self.beside.submit(
-                lambda: delivered.measure(prediction, record, reference.result())
+                lambda: delivered_mask.measure(prediction, record, reference.result())
             )
             panel = _panel(cohort, index, prediction)
             write_panel(self.directory / "panels" / f"{case}.npz", panel)

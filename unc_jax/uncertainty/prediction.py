@@ -100,7 +100,7 @@ def reduce_samples(batches: Iterable[Array]) -> Prediction:
     moved to the host. The device's memory grows by two bits per voxel and sample. The
     maps stay on the device (`Prediction.on_host`). At least one batch is needed.
     """
-    sums: tuple[Array, ...] = ()
+    sums: Any = ()
     first, sparse, leaving, spreads = None, [], [], []
     for batch in batches:
         if first is None:

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 
-class Behind:
+class BackgroundWorker:
     """A thread that runs submitted tasks in order, with at most `lag` unfinished.
 
     As a context manager it waits for all tasks when the block ends, also by an error.
@@ -37,7 +37,7 @@ class Behind:
             self._failed = True
             raise
 
-    def __enter__(self) -> "Behind":
+    def __enter__(self) -> "BackgroundWorker":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
