@@ -45,11 +45,13 @@ def test_readme_quotes_the_ranges_of_the_models_at_full_size():
     assert f"| {' | '.join(cells)} |" in text(ROOT / "README.md")
 
 
-def test_the_demos_numbers_stand_nowhere_else():
-    """A second place would be forgotten when the demo is measured again."""
-    quoted = numbers("demo")
-    places = [*PAGES, *(ROOT / "configs").glob("*.py")]
-    assert [page.name for page in places if quoted in text(page)] == ["README.md"]
+def test_docs_quote_the_demo():
+    test = json.loads((ROOT / "results/demo/summary.json").read_text())["test"]
+    rho = [f"{test['measures'][name]['rho']:.2f}" for name in PAPER_MEASURES]
+    row = f"| {test['dice']['mean']:.3f} | {' | '.join(rho)} |"
+    assert f"| 0 ([results/demo](../results/demo/table.md)) {row}" in text(
+        ROOT / "docs" / "statistics.md"
+    )
 
 
 def test_a_plan_quotes_the_reliabilities_of_the_demo():

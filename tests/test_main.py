@@ -101,7 +101,6 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
         assert row["status"] == "ok"
         for name in ("cv", "d_pw", "u_labelled", "cv_se", "d_pw_se", "u_labelled_se"):
             assert row[name] == pytest.approx(known[name], rel=1e-4), name
-        assert row["dice_lower"] is None or row["dice_lower"] <= row["predicted_dice"]
         scan = nib.load(source / f"{known['case']}.nii.gz")
         for name in ("mask", "mean", "uncertainty"):
             written = nib.load(output / known["case"] / f"{name}.nii.gz")
