@@ -9,7 +9,7 @@ from unc_jax.data.nifti import ENDINGS
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
 
-_NESTED = ("ct", "mri")  # CASE/ct.nii.gz and CASE/segmentations/liver.nii.gz
+SCAN_NAMES = ("ct", "mri")  # CASE/ct.nii.gz and CASE/segmentations/liver.nii.gz
 
 
 class Entry(NamedTuple):
@@ -136,7 +136,7 @@ def _nested(root: Path) -> dict[str, Any]:
 
     A case that lacks one of the two stays in the list, so that it is reported.
     """
-    scans = [path for kind in _NESTED for path in root.glob(f"*/{kind}.nii.gz")]
+    scans = [path for kind in SCAN_NAMES for path in root.glob(f"*/{kind}.nii.gz")]
     labels = list(root.glob("*/segmentations/liver.nii.gz"))
     if not labels:
         return {}
@@ -146,7 +146,7 @@ def _nested(root: Path) -> dict[str, Any]:
     for case in natural_order(cases):
         images = [f"{case}/{path.name}" for path in scans if path.parent.name == case]
         listed[case] = {
-            "images": images or [f"{case}/{_NESTED[0]}.nii.gz"],
+            "images": images or [f"{case}/{SCAN_NAMES[0]}.nii.gz"],
             "label": f"{case}/segmentations/liver.nii.gz",
         }
     return {"labels": {"background": 0, "liver": 1}, "dataset": listed}

@@ -7,7 +7,7 @@ from unc_jax.review import component_rows
 from unc_jax.review.page import rounded
 from unc_jax.review.strips import along, place_among
 from unc_jax.study.case_columns import TOLERANCE_MM
-from unc_jax.study.cases_table import EMPTY, FAILED, NO_LIVER, OK, Row
+from unc_jax.study.cases_table import EMPTY, NO_LIVER, OK, Row, is_failed
 from unc_jax.uncertainty.measures import MEASURES, Measure
 
 
@@ -67,11 +67,6 @@ def components_of(components: Sequence[Row]) -> Callable[[Row], list[str]]:
         return component_rows.words_of(own, row["n_samples"])  # type: ignore[arg-type]
 
     return words
-
-
-def is_failed(row: Row) -> bool:
-    """Tells whether a case failed; its status gives the reason."""
-    return str(row["status"]).startswith(FAILED)
 
 
 def _verdict(row: Row) -> tuple[str, str]:

@@ -89,7 +89,7 @@ def _comparable(
 
 def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:
     """Prints the outcome and the paths (main process only); returns the exit code."""
-    failed = [r for r in rows if str(r["status"]).startswith(cases_table.FAILED)]
+    failed = [row for row in rows if cases_table.is_failed(row)]
     flagged = sum(row["flag"] == "yes" for row in rows)
     if runtime.is_main():
         cases = len({row["case"] for row in rows})

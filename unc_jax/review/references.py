@@ -53,7 +53,7 @@ class References:
 
         A reference that is missing or cannot be compared is a warning of the row.
         """
-        if str(row["status"]).startswith(cases_table.FAILED):
+        if cases_table.is_failed(row):
             return row
         try:
             path = self._path(scan)

@@ -17,7 +17,7 @@ from unc_jax.errors import InputError
 from unc_jax.review import by_structure, case_groups, prediction_errors, rule
 from unc_jax.review.page import Picture, read_picture, write_page
 from unc_jax.study import run_folder, split_half
-from unc_jax.study.cases_table import Row
+from unc_jax.study.cases_table import Row, is_failed
 from unc_jax.study.tables import Table, format_p
 from unc_jax.uncertainty.measures import MEASURES
 
@@ -168,7 +168,7 @@ def _counts(rows: Sequence[Row]) -> list[tuple[int, str]]:
     counts += [(len(rows), "structures")] if len(rows) > cases else []
     counts.append((flagged, f"to review{share}"))
     counts.append((len(rows) - flagged, "without a flag"))
-    failed = sum(case_groups.is_failed(row) for row in rows)
+    failed = sum(is_failed(row) for row in rows)
     return [*counts, (failed, "failed")] if failed else counts
 
 

@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 from unc_jax.data import dataset, dicom, dicom_series, files, nifti
 from unc_jax.data.dicom_series import PassedOver
+from unc_jax.data.layouts import SCAN_NAMES
 from unc_jax.data.nifti import ENDINGS
 from unc_jax.errors import InputError
 from unc_jax.review import own_files, passed_over
 
-# TotalSegmentator's CASE/ct.nii.gz and CASE/mri.nii.gz, beside CASE/segmentations/.
-_NESTED = ("ct", "mri")
 _LABELS = re.compile(r"(segmentation|label|mask)s?(tr|ts)?", re.IGNORECASE)
 # Names in the output folder that a case must not have.
 TAKEN = (
@@ -200,7 +199,7 @@ def _named(
     top = sorted(by_folder.pop(source, []))
     named = [(_stem(path), path) for path in top]
     for folder, paths in sorted(by_folder.items()):
-        chosen = [path for path in paths if _stem(path) in _NESTED]
+        chosen = [path for path in paths if _stem(path) in SCAN_NAMES]
         alone = not _LABELS.fullmatch(folder.name) and len(paths) == 1
         chosen = chosen or (paths if alone else [])
         if top or len(chosen) != 1:

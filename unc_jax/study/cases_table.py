@@ -73,6 +73,11 @@ def unlike(row: Row) -> list[str]:
     return [one for one in str(row.get("unlike") or "").split(", ") if one]
 
 
+def is_failed(row: Row) -> bool:
+    """Tells whether a case failed; its status gives the reason."""
+    return str(row["status"]).startswith(FAILED)
+
+
 def is_usable(row: Row) -> bool:
     """Tells whether the case has a mask that is not empty, and two samples or more.
 

@@ -191,7 +191,7 @@ def _failed(case: str, error: Exception) -> _Segmented:
     """Logs the error that is being handled and returns a result without prediction."""
     logging.exception("case %s failed", case)
     words = " ".join(str(error).split())[:200]
-    return _Segmented(None, f"failed: {type(error).__name__}: {words}", 0.0)
+    return _Segmented(None, f"{cases_table.FAILED}{type(error).__name__}: {words}", 0.0)
 
 
 def _row(cohort: Cohort, index: int, split: str, segmented: _Segmented) -> Row:
