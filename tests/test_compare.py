@@ -619,6 +619,28 @@ def test_another_setting_of_one_loss_erases_no_claim(tmp_path):
         assert verdicts["Table 1, wcc > soft Dice"] != "not tested"
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("quality.md", "no comparison wrote it"),
+        ("report.html", "no comparison wrote it"),
+        ("output.json", "holds the cases of another command"),
+    ],
+)
+def test_files_that_no_comparison_wrote_are_kept(tmp_path, capsys, name, said):
+    run, output = write_run(tmp_path / "run"), tmp_path / "out"
+    output.mkdir()
+    (output / name).write_text('{"files": {}}')
+    before = contents(tmp_path)
+    flags = [run, "--output", output, "--resamples", "1000"]
+    assert command(*flags) == 2
+    assert said in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    (output / name).unlink()
+    assert command(*flags) == 0
+    assert command(*flags) == 0  # its own are replaced
+
+
 def test_a_run_in_the_output_is_not_overwritten(tmp_path, capsys):
     given = write_run(tmp_path / "backup" / "demo")
     there = write_run(tmp_path / "runs" / "demo", seed=1)

@@ -108,6 +108,8 @@ WRONG_KINDS = [
     ("evaluate.overlap", ((0.2,), 0.2, 0.2)),
     ("train.patch_shape", ((128, 128), 16, 16)),
     ("evaluate.members", (1, 2)),
+    ("loss.wcc_weights", (((1.0,), 1.0), (3.0, 3.0))),
+    ("train.flip_axes", (0.0,)),
     ("train.learning_rate", math.nan),
     ("train.clip_norm", math.nan),
     ("loss.wcc_weights", ((math.nan, 1.0), (3.0, 3.0))),

@@ -568,10 +568,12 @@ def test_command_prints_the_problems(root, capsys):
     assert exit_code(root) == 0
     assert "2 training and 1 test case, 0 errors, 0 warnings" in capsys.readouterr().out
     truncate(root / "labelsTr/liver_2.nii.gz")
+    add_case(root, "forgotten")
     assert exit_code(root) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("error    liver_2: ")
-    assert lines[-1] == "Liver: 2 training and 1 test case, 1 error, 0 warnings"
+    assert lines[1].endswith("imagesTr/forgotten.nii.gz: is not listed in dataset.json")
+    assert lines[-1] == "Liver: 2 training and 1 test case, 1 error, 1 warning"
 
 
 def test_command_says_in_one_line_what_it_cannot_read(tmp_path):

@@ -17,6 +17,7 @@ from unc_jax.review.read_samples import (
     same_grid,
 )
 from unc_jax.review.read_structures import read_reference
+from unc_jax.review.sample_pattern import parser_of
 from unc_jax.review.structures import Structure
 
 
@@ -67,6 +68,12 @@ def test_samples_in_natural_order_and_probabilities_before_labels(tmp_path):
             ["fold_0/a.nii.gz", "fold_1/a.nii.gz"],
             "look like samples",
         ),
+        (
+            "{case}/{sample}",
+            ["fold_0/a.nii.gz", "fold_1/a.nii.gz", "ensemble/a.nii.gz"],
+            "folders such as fold_0 look like samples",
+        ),
+        ("{sample}_{case}", ["a b_c_d.nii.gz"], "in two ways, case d or c_d"),
         ("{sample}", ["a.nii.gz"], "{case}"),
         ("{case}/{case}/{sample}", ["a.nii.gz"], "once each"),
     ],
@@ -215,6 +222,31 @@ def test_two_files_of_one_sample_are_no_choice_to_make(tmp_path):
     touch(tmp_path / "x", "a.nii", "a.nii.gz")
     both = find_samples(tmp_path / "x", "{case}")
     assert "are the same case; rename" in both.problems["a"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "case", "sample"),
+    [
+        ("r{sample}_{case}", "r0_site_01", "site_01", "0"),
+        ("{case}_{sample}", "site_01_0", "site_01", "0"),
+        ("{case}_fold_{sample}", "a_fold_1_best", "a", "1_best"),
+    ],
+)
+def test_a_sample_within_a_name_has_no_separators_if_that_fits(
+    tmp_path, pattern, name, case, sample
+):
+    touch(tmp_path, f"{name}.nii")
+    assert parser_of(pattern)(f"{name}.nii") == {"case": case, "sample": sample}
+    assert list(find_samples(tmp_path, pattern).samples) == [case]
+
+
+def test_a_reference_beside_the_samples_is_none_of_them(tmp_path):
+    touch(tmp_path, "a/s_0.nii", "a/s_1.nii", "a/label.nii", "b/0.nii", "b/gt_b.nii")
+    touch(tmp_path, "c/manual.nii", "d/rater_0.nii", "d/rater_1.nii")
+    found = find_samples(tmp_path)
+    assert list(found.problems) == ["a"]
+    assert "a/label.nii: is it a sample? Move references" in found.problems["a"]
+    assert list(found.samples) == ["a", "b", "c", "d"]
 
 
 def test_a_star_takes_no_part_of_a_name(tmp_path):

@@ -116,8 +116,11 @@ def test_refused_entries_of_a_set_are_named(tmp_path):
     pairs = [{"image": f"im/{n}.nii", "label": f"la/{n}.nii"} for n in ("a", "b c")]
     content = {"labels": {"1": "liver"}, "training": pairs, "test": ["ts/a.nii"]}
     (tmp_path / "dataset.json").write_text(json.dumps(content))
+    touch(tmp_path / "imagesTs", "late.nii.gz", "._late.nii.gz")
     found = scans.find_scans(tmp_path)
     assert [scan.case for scan in found.scans] == ["a"]
+    unlisted = tmp_path / "imagesTs" / "late.nii.gz"
+    assert (unlisted, "not in dataset.json") in found.passed_over
     lines = passed_over.lines(found.passed_over)
     assert any("the case id 'b c'" in line for line in lines)
     assert any("the case id a occurs more than once" in line for line in lines)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -561,6 +562,56 @@ def test_references_with_other_labels_of_a_name_are_refused(tmp_path, capsys):
     assert "liver has the labels (2,), but (1,) in" in capsys.readouterr().err
     names.write_text(json.dumps({"labels": {"background": 0, "liver": 1}}))
     assert score_of(*flags) == 0
+
+
+@pytest.mark.parametrize("liver", ["liver", "Liver"])
+def test_models_and_references_give_a_name_the_same_labels(tmp_path, capsys, liver):
+    """Otherwise the liver of one is compared with the spleen of another."""
+    array = label_maps(0)[0]
+    for place in ("s/m_1", "s/m_2", "truth"):
+        write(tmp_path / place / "a.nii.gz", array)
+        names = {"liver": 1, "spleen": 2}
+        (tmp_path / place / "dataset.json").write_text(json.dumps({"labels": names}))
+    flags = ["--samples", tmp_path / "s", "--pattern", "m_{sample}/{case}"]
+    flags += ["--label", "liver", "--output", tmp_path / "o"]
+    flags += ["--references", tmp_path / "truth"]
+    assert score_of(*flags) == 0
+    for place in ("s/m_2", "truth"):
+        file = tmp_path / place / "dataset.json"
+        before = file.read_text()
+        file.write_text(json.dumps({"labels": {"spleen": 1, liver: 2}}))
+        capsys.readouterr()
+        assert score_of(*flags) == 2
+        assert "liver has the labels (2,), but (1,) in" in capsys.readouterr().err
+        file.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("label 1", "label 2", False),
+        ("liver", "spleen", False),
+        ("label 1", "liver", True),
+        ("", "label 1", True),
+        ("label 1", "label 1", True),
+    ],
+)
+def test_structures_of_two_numbers_are_two(one, other, same):
+    found = by_structure.named_as(known_rows(one), known_rows(other))
+    assert list(found) == [one if same else other]
+
+
+def test_maps_of_an_earlier_command_are_told(tmp_path, capsys):
+    write_samples(tmp_path / "s", ("a", "b"))
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", "--label", "all"]
+    assert score_of(*flags) == 0
+    assert "earlier command" not in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "s" / "b")
+    assert score_of(*flags) == 0
+    said = capsys.readouterr().out
+    assert "also holds maps of an earlier command, in no table: b; remove" in said
+    written = json.loads((tmp_path / "o" / "run.json").read_text())
+    assert written["earlier_cases"] == ["b"]
 
 
 def test_a_label_without_a_name_has_a_value_of_its_own(tmp_path):

@@ -157,7 +157,10 @@ def _wrong_data(config: Config) -> Iterator[str]:
 def _wrong_model(config: Config) -> Iterator[str]:
     """Yields the errors of loss, network, training and the source of the samples."""
     weights = config.loss.wcc_weights
-    square = [len([*_leaves(row)]) for row in weights] == [2, 2]
+    rows = [row for row in weights if isinstance(row, tuple)]
+    square = len(weights) == len(rows) == 2 and all(
+        len(row) == 2 and all(isinstance(one, Real) for one in row) for row in rows
+    )
     if not square or min(_leaves(weights)) < 0 or not max(_leaves(weights)):
         yield (
             f"loss.wcc_weights is {weights}, must be a 2x2 table of numbers >= 0, not "
@@ -169,7 +172,8 @@ def _wrong_model(config: Config) -> Iterator[str]:
             'with model.norm "group"'
         )
     axes = config.train.flip_axes
-    if len({*axes} & {0, 1, 2}) != len(axes):
+    known = {axis for axis in axes if isinstance(axis, int)} & {0, 1, 2}
+    if len(known) != len(axes):
         yield f"train.flip_axes is {axes}, must be some of 0, 1, 2, each once"
     folders = config.evaluate.members
     if not all(isinstance(folder, str) for folder in folders):

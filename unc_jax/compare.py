@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from unc_jax.cli import BEGINS_ANEW, Parser, run_command
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import prediction_errors, report
+from unc_jax.review import own_files, prediction_errors, report
 from unc_jax.study import (
     appraisal,
     charts,
@@ -42,6 +42,14 @@ _KEPT = ("config.json", "cases.csv", "evaluation.json", "voxels.json", "metrics.
 # The smallest p is 2 / resamples; corrected for all claims it has to get below 0.05.
 _FEWEST_RESAMPLES = 1000
 _NAMES = {"liver": "table1", "tumor": "table2"}
+_TABLES = (*_NAMES.values(), "claims", "measures", "factors", "quality", "voxels")
+_FIGURES = ("figure1", "figure2", "referral", "reliability", "factors")
+_WRITTEN = (
+    *(f"{name}.md" for name in _TABLES),
+    *(f"{name}.csv" for name in _NAMES.values()),
+    *(f"{name}.png" for name in _FIGURES),
+    "report.html",
+)
 
 
 def compare(
@@ -57,6 +65,7 @@ def compare(
     for path in (folder / name for folder in folders for name in _KEPT):
         if path.is_symlink():  # its copy would hold a file from outside the run
             raise InputError(f"{path} is a link; replace it by the file itself")
+    _check_output(output)
     grouped = grouping.group([run_folder.open_run(path) for path in folders])
     statistics = comparison.compare(
         grouped, policy=policy, resamples=resamples, seed=seed
@@ -66,6 +75,7 @@ def compare(
     # All that may fail comes before anything is written.
     copies = _copies(grouped, output / "runs")
     drawn = _draw_figures(statistics, grouped, policy)
+    (output / "runs").mkdir(parents=True, exist_ok=True)  # see `_check_output`
     (output / "statistics.json").unlink(missing_ok=True)
     written = _write_tables(statistics, output)
     for name, figure in drawn.items():
@@ -87,6 +97,24 @@ def compare(
     print(
         f"\n{statistics['scope']}\nwritten: {output}, report: {output / 'report.html'}"
     )
+
+
+def _check_output(output: Path) -> None:
+    """Raises InputError if files that no comparison wrote would be replaced.
+
+    A comparison leaves runs/ before any other file.
+    """
+    if own_files.is_output(output):
+        raise InputError(
+            f"{output} holds the cases of another command, whose report would be "
+            "replaced; name another --output"
+        )
+    there = [name for name in _WRITTEN if (output / name).exists()]
+    if there and not (output / "runs").is_dir():
+        raise InputError(
+            f"{output / there[0]}: would be replaced, but no comparison wrote it; move "
+            "it away, or name another --output"
+        )
 
 
 def _write_tables(statistics: dict[str, Any], output: Path) -> dict[str, list[Table]]:

@@ -34,7 +34,8 @@ class Task(NamedTuple):
     """A data set's cases, and the entries that could not become one.
 
     `names` holds the values of each label's name; `problems` those of the index and of
-    its training cases, `test_problems` those of its test cases.
+    its training cases, `test_problems` those of its test cases; `unlisted` are scans in
+    imagesTr and imagesTs that the index does not name.
     """
 
     root: Path
@@ -44,6 +45,7 @@ class Task(NamedTuple):
     test: tuple[Case, ...]
     problems: tuple[Problem, ...] = ()
     test_problems: tuple[Problem, ...] = ()
+    unlisted: tuple[Path, ...] = ()
 
     @property
     def labels(self) -> dict[int, str]:
@@ -89,6 +91,7 @@ def read_task(root: Path) -> Task:
         tuple(case for case in test if case),
         tuple(problems),
         tuple(of_test),
+        tuple(layouts.unlisted(root, listed)),
     )
 
 
@@ -158,6 +161,9 @@ def print_problems(arguments: argparse.Namespace) -> int:
 
     task = read_task(arguments.folder)
     found = verify(task, progress if sys.stderr.isatty() else None)
+    for path in task.unlisted:
+        place = path.relative_to(task.root).as_posix()
+        found.append(Problem(place, "warning", "is not listed in dataset.json"))
     for problem in found:
         print(f"{problem.severity:8} {problem.case}: {printable(problem.message)}")
     errors = sum(problem.severity == "error" for problem in found)

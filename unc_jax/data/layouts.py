@@ -1,6 +1,6 @@
 """Layouts of data sets: the Decathlon's, nnU-Net's of both versions, nested folders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +60,17 @@ def list_entries(content: dict[str, Any], file: Path) -> list[Entry]:
         entry._replace(image=_slashed(entry.image), label=_slashed(entry.label))
         for entry in listed
     ]
+
+
+def unlisted(root: Path, entries: Sequence[Entry]) -> list[Path]:
+    """Returns the scans in imagesTr and imagesTs whose names no entry has, sorted.
+
+    Hidden files are left out.
+    """
+    known = {str(entry.image).rpartition("/")[2] for entry in entries}
+    there = [*root.glob("imagesTr/[!.]*"), *root.glob("imagesTs/[!.]*")]
+    scans = [path for path in there if path.name.endswith(ENDINGS)]
+    return sorted(path for path in scans if path.name not in known)
 
 
 def _slashed(value: Any) -> Any:

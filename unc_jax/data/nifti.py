@@ -202,7 +202,7 @@ def _read_header(path: Path, several: bool = False) -> tuple[Any, Geometry, int]
             raise InputError(f"{path}: shape {shape}; it must be {wanted}")
         # nibabel has replaced a size of 0 by 1 mm.
         sizes = kind(start[: kind.sizeof_hdr], check=False)["pixdim"][1:4]
-        if header["sform_code"] <= 0 and not np.all(sizes):
+        if header["sform_code"] <= 0 and not np.all(np.abs(sizes) > 0):  # nor NaN
             raise InputError(f"{path}: a voxel has size 0; correct pixdim or set sform")
         _shorten_quaternion(header)
         with np.errstate(all="ignore"):

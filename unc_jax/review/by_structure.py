@@ -99,17 +99,21 @@ def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
 def named_as(rows: Sequence[Row], known: Sequence[Row]) -> dict[str, list[Row]]:
     """Groups the known cases by structure, under the names in `rows`.
 
-    If both sides have a single structure and one of the two has no name, they are taken
-    as the same.
+    If both sides have a single structure, and one of the two has neither name nor
+    number, or one a name and the other a number, they are taken as the same.
     """
     ours, theirs = group(rows), group(known)
-    if len(ours) == len(theirs) == 1 and not all(map(_is_named, (*ours, *theirs))):
-        return dict(zip(ours, theirs.values(), strict=True))
+    if len(ours) == len(theirs) == 1:
+        kinds = {_kind(structure) for structure in (*ours, *theirs)}
+        if "" in kinds or len(kinds) == 2:
+            return dict(zip(ours, theirs.values(), strict=True))
     return theirs
 
 
-def _is_named(structure: str) -> bool:
-    return bool(structure) and not structure.startswith(NUMBERED)
+def _kind(structure: str) -> str:
+    """Returns whether a structure has a "number", a "name", or neither, ""."""
+    numbered = structure.startswith(NUMBERED)
+    return structure and ("number" if numbered else "name")
 
 
 def with_estimate(row: Row, models: dict[str, Quality], level: float) -> Row:

@@ -10,16 +10,24 @@ from unc_jax.data.dicom_series import PassedOver
 from unc_jax.data.split import natural_order
 from unc_jax.errors import InputError
 from unc_jax.review import own_files
+from unc_jax.review.sample_pattern import (
+    ARRAYS,
+    IMAGES,
+    SUFFIXES,
+    folder_expression,
+    parser_of,
+)
 from unc_jax.review.scans import TAKEN
 
 DEFAULT_PATTERN = "{case}/{sample}"
-# Arrays are preferred to a NIfTI file of the same name, which gives their grid.
-_ARRAYS, _IMAGES = (".npz", ".npy"), (".nii.gz", ".nii")
-_SUFFIXES = _ARRAYS + _IMAGES
 _KINDS = ".nii.gz, .nii, .npz or .npy"
 _READ = ("dataset.json", "splits_final.json")  # read by other modules; not samples
 _LIKE_SAMPLES = re.compile(
     r"(fold|sample|model|seed|member|run|mc|rater)[-_ ]?\d+", re.IGNORECASE
+)
+_REFERENCE = re.compile(
+    r"(.*[-_ ])?(labels?|reference|truth|ground[-_ ]?truth|gt|manual|expert)",
+    re.IGNORECASE,
 )
 _UNFIT, _OWN = "does not fit the pattern", "of an output"
 
@@ -72,8 +80,8 @@ def find_samples(
                 "name another --output"
             )
         raise InputError(f"{root}: no {_KINDS} fits {pattern!r}{hint}")
-    if pattern == DEFAULT_PATTERN and all(_LIKE_SAMPLES.fullmatch(c) for c in found):
-        first = natural_order(found)[0]
+    if pattern == DEFAULT_PATTERN and (like := _like_samples(found)):
+        first = natural_order(like)[0]
         raise InputError(
             f"{root}: folders such as {first} look like samples, not cases; say "
             "--pattern '*{sample}/{case}', or --pattern '{case}/{sample}*' if they "
@@ -91,11 +99,21 @@ def find_samples(
     return result
 
 
+def _like_samples(found: dict[str, dict[str, list[Path]]]) -> list[str]:
+    """Returns the cases that are named like samples, if their files are cases then.
+
+    So they are if all are named like that, or several hold files of the same name.
+    """
+    like = [case for case in found if _LIKE_SAMPLES.fullmatch(case)]
+    several = len(like) > 1 and set.intersection(*(set(found[case]) for case in like))
+    return like if several or len(like) == len(found) else []
+
+
 def _sort(
     root: Path, pattern: str, output: Path | None
 ) -> tuple[dict[str, dict[str, list[Path]]], dict[str, Path], dict[Path, str]]:
     """Returns files by case and sample, folders by case, and reasons for all others."""
-    file_fits, folder_fits = _expression(pattern), _folder_expression(pattern)
+    parse, folder_fits = parser_of(pattern), folder_expression(pattern)
     own = {path.resolve() for path in own_files.find(output)} if output else set()
     found: dict[str, dict[str, list[Path]]] = {}
     folders: dict[str, Path] = {}
@@ -103,7 +121,7 @@ def _sort(
     depth = pattern.count("/")
     for path in _entries(root, depth):
         relative = path.relative_to(root).as_posix()
-        sample = path.name.endswith(_SUFFIXES) and file_fits.fullmatch(relative)
+        sample = parse(relative) if path.name.endswith(SUFFIXES) else None
         place = folder_fits and folder_fits.fullmatch(relative)
         # os.path returns False in a folder without search permission; pathlib raises.
         is_file, is_folder = os.path.isfile(path), os.path.isdir(path)
@@ -113,7 +131,7 @@ def _sort(
             passed[path] = _OWN
         elif sample and not hidden and (is_file or gone):
             case = found.setdefault(sample["case"], {})
-            case.setdefault(sample.groupdict().get("sample", ""), []).append(path)
+            case.setdefault(sample.get("sample", ""), []).append(path)
         elif output := _output_around(path, root):
             passed[output] = "an output"
         elif hidden:
@@ -126,7 +144,7 @@ def _sort(
         elif not is_file:
             passed[path] = "no file, but a pipe, device or link"
         elif path.name not in _READ:
-            known = path.name.endswith(_SUFFIXES)
+            known = path.name.endswith(SUFFIXES)
             passed[path] = _UNFIT if known else f"no {_KINDS}"
     return found, folders, passed
 
@@ -145,17 +163,23 @@ def _is_output(folder: Path) -> bool:
 def _chosen(samples: dict[str, list[Path]], folder: Path | None) -> list[Path]:
     """Returns the file of each sample of a case, in natural order.
 
-    Raises InputError for a case without files, for two files of the same sample, and
-    for a broken link, because a missing sample would go unnoticed.
+    Raises InputError for a case without files, for two files of the same sample, for
+    one that is called a reference, and for a broken link, because a missing sample
+    would go unnoticed.
     """
     if not samples:
         raise InputError(f"{folder}: holds no {_KINDS} that fits the pattern")
+    if len(samples) > 1 and (named := [n for n in samples if _REFERENCE.fullmatch(n)]):
+        raise InputError(
+            f"{samples[named[0]][0]}: is it a sample? Move references to a folder for "
+            "--references, or say by --pattern how samples are called"
+        )
     chosen = []
     for name in natural_order(samples):
-        paths = sorted(samples[name], key=lambda p: _SUFFIXES.index(_suffix(p)))
+        paths = sorted(samples[name], key=lambda p: SUFFIXES.index(_suffix(p)))
         if gone := [path for path in paths if not path.exists()]:
             raise InputError(f"{gone[0]}: a broken link; repair or remove it")
-        for kind in (_ARRAYS, _IMAGES):
+        for kind in (ARRAYS, IMAGES):
             same = [path for path in paths if path.name.endswith(kind)]
             if len(same) > 1:
                 shared = f"sample {name}" if name else "case"
@@ -163,38 +187,6 @@ def _chosen(samples: dict[str, list[Path]], folder: Path | None) -> list[Path]:
                 raise InputError(f"{names} are the same {shared}; rename one")
         chosen.append(paths[0])
     return chosen
-
-
-def _expression(pattern: str) -> re.Pattern[str]:
-    parts = re.split(r"(\{case\}|\{sample\}|\*)", pattern)
-    names = sorted(p for p in parts if p[:1] == "{")
-    if names not in (["{case}"], ["{case}", "{sample}"]):
-        raise InputError(
-            f"pattern {pattern!r} must hold {{case}} and {{sample}} once each, e.g. "
-            "'fold_{sample}/{case}', or {case} alone, where a file has all samples"
-        )
-    text = _as_regex(pattern)
-    if not pattern.endswith(_SUFFIXES):
-        text += "(?:" + "|".join(map(re.escape, _SUFFIXES)) + ")"
-    return re.compile(text)
-
-
-def _folder_expression(pattern: str) -> re.Pattern[str] | None:
-    """Returns the expression for a case's folder; None if cases have no folders."""
-    before, _, behind = pattern.partition("{case}")
-    rest, slash, _ = behind.partition("/")
-    return re.compile(_as_regex(before + "{case}" + rest)) if slash else None
-
-
-def _as_regex(pattern: str) -> str:
-    # * is not greedy: "*{sample}" matches all of fold_1 and fold_11 as the sample.
-    special = {
-        "{case}": r"(?P<case>[^/]+)",
-        "{sample}": r"(?P<sample>[^/]+)",
-        "*": "[^/]*?",
-    }
-    parts = re.split(r"(\{case\}|\{sample\}|\*)", pattern)
-    return "".join(special.get(part, re.escape(part)) for part in parts)
 
 
 def _entries(root: Path, depth: int) -> Iterator[Path]:
@@ -210,4 +202,4 @@ def _entries(root: Path, depth: int) -> Iterator[Path]:
 
 
 def _suffix(path: Path) -> str:
-    return next(s for s in _SUFFIXES if path.name.endswith(s))
+    return next(s for s in SUFFIXES if path.name.endswith(s))

@@ -8,6 +8,7 @@ from typing import Any
 from unc_jax import runtime
 from unc_jax.cli import SOME_FAILED
 from unc_jax.data import files
+from unc_jax.data.split import natural_order
 from unc_jax.errors import counted, printable
 from unc_jax.review import (
     by_structure,
@@ -24,6 +25,7 @@ from unc_jax.study.cases_table import Row
 from unc_jax.uncertainty.measures import MEASURES
 
 UNFINISHED = "cases.unfinished.csv"
+_SHOWN = 5  # cases that a message names
 
 
 def write_unfinished(output: Path, rows: Sequence[Row]) -> None:
@@ -48,10 +50,12 @@ def finish(
 
     The part `own_files.of_tables` must have been begun and is finished. components:
     rows of components.csv, None writes none. run.json holds `facts` and `notes`, which
-    the report shows too, and `details`. The report compares each case with the `known`
+    the report shows too, `details`, and the cases of earlier commands whose maps are
+    still there. The report compares each case with the `known`
     cases or, if these have splits, with their validation cases.
     """
     written = {**facts, "level": wanted.level, "notes": list(notes), **details}
+    written["earlier_cases"] = _earlier(output, rows)
     files.write_json(output / "run.json", written)
     held_out = [row for row in known if row.get("split") == "validation"] or known
     report.write_review_report(
@@ -87,6 +91,11 @@ def _comparable(
     return found
 
 
+def _earlier(output: Path, rows: Sequence[Row]) -> list[str]:
+    """Returns the cases in OUTPUT that are in no row, in natural order."""
+    return natural_order(own_files.cases(output) - {str(row["case"]) for row in rows})
+
+
 def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> int:
     """Prints the outcome and the paths (main process only); returns the exit code."""
     failed = [row for row in rows if cases_table.is_failed(row)]
@@ -99,5 +108,9 @@ def print_outcome(output: Path, rows: Sequence[Row], notes: Sequence[str]) -> in
         if failed:
             print(printable(f"the first, {failed[0]['case']}: {failed[0]['status']}"))
         print("".join(f"{note}\n" for note in notes), end="")
+        if earlier := _earlier(output, rows):
+            words = f"{output} also holds maps of an earlier command, in no table: "
+            words += f"{', '.join(earlier[:_SHOWN])}{', ...' * (len(earlier) > _SHOWN)}"
+            print(printable(f"{words}; remove them, or name another --output"))
         print(f"cases:  {output / 'cases.csv'}\nreport: {output / 'report.html'}")
     return SOME_FAILED if failed else 0

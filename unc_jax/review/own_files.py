@@ -172,6 +172,12 @@ def find(output: Path) -> set[Path]:
     return found
 
 
+def cases(output: Path) -> set[str]:
+    """Returns the cases whose maps commands wrote into a folder as their output."""
+    found = output.glob(f"*/{_CASE_RECORD}") if is_output(output) else ()
+    return {path.parent.name for path in found}
+
+
 def check(parts: Iterable[Part], read: Iterable[Path | None]) -> None:
     """Raises InputError if the parts would replace files of others, or files to `read`.
 

@@ -86,6 +86,7 @@ def find_scans(source: Path) -> FoundScans:
         named = [(case.id, case.image) for case in (*task.training, *task.test)]
         refused = (*task.problems, *task.test_problems)
         passed += [PassedOver(source / p.case, p.message) for p in refused]
+        passed += [PassedOver(p, "not in dataset.json") for p in task.unlisted]
     elif source.is_dir():
         paths = list(_walk(source, passed))
         scans = [path for path in paths if path.name.endswith(ENDINGS)]

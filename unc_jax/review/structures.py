@@ -106,7 +106,8 @@ def find_names(samples: Path, references: Path | None) -> tuple[Names | None, st
     """Reads the names in the first dataset.json at the samples or references.
 
     Returns them with the folder of the file; without a file, None and a text for
-    messages. Raises InputError when the references give a name other labels.
+    messages. Raises InputError when another of these files gives a name, in capitals or
+    not, other labels.
     """
     folders = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
     if references:
@@ -115,14 +116,15 @@ def find_names(samples: Path, references: Path | None) -> tuple[Names | None, st
     if not named:
         return None, "no dataset.json at the samples or references"
     first = dataset.read_names(named[0])
-    above = [references, references.parent] if references else []
-    for other in (one for one in named if one in above):
-        theirs = dataset.read_names(other)
-        for name in first:
-            if set(first[name]) != set(theirs.get(name, first[name])):
+    for other in named[1:]:
+        names = dataset.read_names(other).items()
+        theirs = {name.casefold(): values for name, values in names}
+        for name, values in first.items():
+            found = theirs.get(name.casefold(), values)
+            if set(found) != set(values):
                 raise InputError(
-                    f"{other}: {name} has the labels {theirs[name]}, but "
-                    f"{first[name]} in {named[0]}; give both the same labels"
+                    f"{other}: {name} has the labels {found}, but {values} in "
+                    f"{named[0]}; give both the same labels"
                 )
     return first, str(named[0])
 
