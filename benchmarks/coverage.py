@@ -27,6 +27,7 @@ from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 ROOT = Path(__file__).parents[1]
 _LEVELS = (0.8, 0.9)
+_FEWEST = 3  # cases to fit a map to, or to calibrate it with
 _MEASURES = ("dice", *PAPER_MEASURES)
 _CHANCE = 0.01  # that any row of a sound method is found too low
 
@@ -230,6 +231,12 @@ def main() -> int:
         for path in tables
     }
     runs = {name: read(path / "cases.csv") for name, path in folders.items()}
+    # Of some runs the rows of test cases alone are stored.
+    runs = {
+        name: parts
+        for name, parts in runs.items()
+        if min(len(parts["train"]), len(parts["validation"])) >= _FEWEST
+    }
     times = arguments.repetitions
     # What the row is, and whether it must be found too low.
     rows: list[tuple[str, float, Count, bool]] = []

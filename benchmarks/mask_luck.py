@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from unc_jax.data.cohort import open_cohort
 from unc_jax.keys import key_for
 from unc_jax.segmentation.progress import Progress

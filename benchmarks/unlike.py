@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from unc_jax.data import nifti
 from unc_jax.data.geometry import Geometry
 from unc_jax.errors import InputError

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from unc_jax.study import case_columns, cases_table, statistics
 from unc_jax.study.tables import Table, interval, markdown, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES

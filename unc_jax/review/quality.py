@@ -109,7 +109,7 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
     are those of at most ten folds and the prediction is the map's of all cases: a
     jackknife over folds, which has no proved coverage (Barber et al., 2021, prove
     2 level - 1 for CV+); in simulations it holds at about the level. For k > n the
-    bound is NaN (see `greatest_level`).
+    bound is NaN (see `greatest_level`); it is never above the prediction.
     """
     predicted = map_dice(quality.map, measures)
     n = len(quality.residuals)
@@ -117,7 +117,7 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
     if k > n:
         return Estimate(predicted, math.nan)
     lower = predicted - np.sort(quality.residuals)[k - 1]
-    return Estimate(predicted, float(np.clip(lower, 0, 1)))
+    return Estimate(predicted, float(np.clip(lower, 0, predicted)))
 
 
 def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
@@ -144,7 +144,7 @@ def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
 
 
 def greatest_level(calibration_cases: int) -> float:
-    """Returns the highest level that n cases support, n / (n + 1); 0.928 for 13."""
+    """Returns the highest level that n cases support, n / (n + 1); 0.929 for 13."""
     return calibration_cases / (calibration_cases + 1)
 
 
