@@ -139,7 +139,7 @@ def evaluate_run(
     summed = voxel_agreement.collect(workdir / "voxels", prepared.split.test)
     if summed is not None:
         files.write_json(workdir / "voxels.json", summed)
-    prepare_scan.store_preparation(workdir, config, prepared, rows)
+    prepare_scan.store_preparation(workdir, prepared, rows)
     novelty.store_features(workdir, prepared, predictor.features, rows_made_with)
     said = verdict.store(workdir, rows)
     return f"{summarise(config, rows, workdir)}\n\n{said}"

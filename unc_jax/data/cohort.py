@@ -47,8 +47,7 @@ class Cohort(NamedTuple):
     @property
     def target_labels(self) -> list[int]:
         """Returns the label values that make up the target."""
-        name = "liver" if self.settings["target"] == "liver" else "tumor"
-        return self.settings[f"{name}_labels"]
+        return list(Recipe(**self.settings).target_labels)
 
 
 def prepare(

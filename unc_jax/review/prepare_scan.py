@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.config import Config
 from unc_jax.data import files, preprocess
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.geometry import Geometry, geometry_notes
@@ -73,14 +72,12 @@ class Prepared(NamedTuple):
     voxel_ml: float
 
 
-def store_preparation(
-    workdir: Path, config: Config, cohort: Cohort, rows: list[Row]
-) -> None:
+def store_preparation(workdir: Path, cohort: Cohort, rows: list[Row]) -> None:
     """Writes RUN/preparation.json, from which `preparation_of` reads a Preparation.
 
     rows: of cases.csv; ranges are of training and validation cases.
     """
-    data, statistics = config.data, cohort.statistics
+    settings, statistics = cohort.settings, cohort.statistics
     training = (cohort.records[cohort.ids.index(case)] for case in cohort.split.train)
     spacing = np.array(
         [Geometry.from_json(record["geometry"]).spacing_mm for record in training]
@@ -93,12 +90,12 @@ def store_preparation(
         if len(values):
             ranges[name] = [float(values.min()), float(values.max())]
     content = {
-        "target": data.target,
+        "target": settings["target"],
         "shape": list(cohort.images.shape[1:]),
-        "window_hu": list(data.window_hu),
-        "outside_hu": data.outside_hu,
-        "liver_labels": cohort.settings["liver_labels"],
-        "tumor_labels": cohort.settings["tumor_labels"],
+        "window_hu": settings["window_hu"],
+        "outside_hu": settings["outside_hu"],
+        "liver_labels": settings["liver_labels"],
+        "tumor_labels": settings["tumor_labels"],
         "normalisation": statistics["normalisation"],
         "mean": statistics["mean"],
         "std": statistics["std"],
