@@ -559,27 +559,31 @@ def test_references_with_other_labels_of_a_name_are_refused(tmp_path, capsys):
     names = tmp_path / "truth" / "dataset.json"
     names.write_text(json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 2}}))
     assert score_of(*flags) == 2
-    assert "liver has the labels (2,), but (1,) in" in capsys.readouterr().err
+    assert f"{first} has the labels (2,), but (1,) in" in capsys.readouterr().err
     names.write_text(json.dumps({"labels": {"background": 0, "liver": 1}}))
     assert score_of(*flags) == 0
 
 
-@pytest.mark.parametrize("liver", ["liver", "Liver"])
-def test_models_and_references_give_a_name_the_same_labels(tmp_path, capsys, liver):
+@pytest.mark.parametrize(
+    ("first", "other"), [("liver", "liver"), ("liver", "Liver"), ("Liver", "liver")]
+)
+def test_models_and_references_give_a_name_the_same_labels(
+    tmp_path, capsys, first, other
+):
     """Otherwise the liver of one is compared with the spleen of another."""
     array = label_maps(0)[0]
     for place in ("s/m_1", "s/m_2", "truth"):
         write(tmp_path / place / "a.nii.gz", array)
-        names = {"liver": 1, "spleen": 2}
+        names = {first: 1, "spleen": 2}
         (tmp_path / place / "dataset.json").write_text(json.dumps({"labels": names}))
     flags = ["--samples", tmp_path / "s", "--pattern", "m_{sample}/{case}"]
-    flags += ["--label", "liver", "--output", tmp_path / "o"]
+    flags += ["--label", first, "--output", tmp_path / "o"]
     flags += ["--references", tmp_path / "truth"]
     assert score_of(*flags) == 0
     for place in ("s/m_2", "truth"):
         file = tmp_path / place / "dataset.json"
         before = file.read_text()
-        file.write_text(json.dumps({"labels": {"spleen": 1, liver: 2}}))
+        file.write_text(json.dumps({"labels": {"spleen": 1, other: 2}}))
         capsys.readouterr()
         assert score_of(*flags) == 2
         assert "liver has the labels (2,), but (1,) in" in capsys.readouterr().err
