@@ -559,7 +559,7 @@ def test_references_with_other_labels_of_a_name_are_refused(tmp_path, capsys):
     names = tmp_path / "truth" / "dataset.json"
     names.write_text(json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 2}}))
     assert score_of(*flags) == 2
-    assert f"{first} has the labels (2,), but (1,) in" in capsys.readouterr().err
+    assert "liver has the labels (2,), but (1,) in" in capsys.readouterr().err
     names.write_text(json.dumps({"labels": {"background": 0, "liver": 1}}))
     assert score_of(*flags) == 0
 
@@ -586,7 +586,7 @@ def test_models_and_references_give_a_name_the_same_labels(
         file.write_text(json.dumps({"labels": {"spleen": 1, other: 2}}))
         capsys.readouterr()
         assert score_of(*flags) == 2
-        assert "liver has the labels (2,), but (1,) in" in capsys.readouterr().err
+        assert f"{first} has the labels (2,), but (1,) in" in capsys.readouterr().err
         file.write_text(before)
 
 
