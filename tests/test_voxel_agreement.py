@@ -106,7 +106,8 @@ def test_an_unreadable_rater_costs_the_comparison_alone(tiny_config, tmp_path, c
     )
     for case in (good, bad):
         index = prepared.ids.index(case)
-        assess(index, to_prediction(np.stack([prepared.labels[index]] * 2)))
+        with caplog.at_level("WARNING", logger="absl"):
+            assess(index, to_prediction(np.stack([prepared.labels[index]] * 2)))
     found = voxel_agreement.collect(tmp_path / "voxels", [good, bad])
     assert found["cases"] == 2
     assert list(found["raters"]) == [good]

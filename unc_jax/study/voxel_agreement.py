@@ -3,13 +3,13 @@
 RUN/voxels/CASE.json holds the sums of one case, RUN/voxels.json those of all.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 from numpy.typing import ArrayLike
 
 from unc_jax.data import files, prepare_case
