@@ -51,8 +51,8 @@ def finish(
     The part `own_files.of_tables` must have been begun and is finished. components:
     rows of components.csv, None writes none. run.json holds `facts` and `notes`, which
     the report shows too, `details`, and the cases of earlier commands whose maps are
-    still there. The report compares each case with the `known`
-    cases or, if these have splits, with their validation cases.
+    still there. The report compares each case with the `known` cases or, if these have
+    splits, with their validation cases.
     """
     written = {**facts, "level": wanted.level, "notes": list(notes), **details}
     written["earlier_cases"] = _earlier(output, rows)
