@@ -631,6 +631,7 @@ def test_files_that_no_comparison_wrote_are_kept(tmp_path, capsys, name, said):
     run, output = write_run(tmp_path / "run"), tmp_path / "out"
     output.mkdir()
     (output / name).write_text('{"files": {}}')
+    (output / "runs").mkdir()  # as in the folder where one trains
     before = contents(tmp_path)
     flags = [run, "--output", output, "--resamples", "1000"]
     assert command(*flags) == 2
@@ -639,6 +640,10 @@ def test_files_that_no_comparison_wrote_are_kept(tmp_path, capsys, name, said):
     (output / name).unlink()
     assert command(*flags) == 0
     assert command(*flags) == 0  # its own are replaced
+    (output / "statistics.json").rename(output / compare._BEGUN)  # as if killed
+    assert command(*flags) == 0
+    written = {path.name for path in output.iterdir()} - {"runs", "statistics.json"}
+    assert written <= {*compare._WRITTEN}  # else the check would miss one
 
 
 def test_a_run_in_the_output_is_not_overwritten(tmp_path, capsys):

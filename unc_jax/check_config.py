@@ -91,7 +91,7 @@ def _no_numbers(config: Config) -> Iterator[str]:
     for path, value in flat_config(config).items():
         leaves = [*_leaves(value)]
         numbers = [one for one in leaves if isinstance(one, Real)]
-        parts = leaves if path == "loss.wcc_weights" else value  # the one of pairs
+        parts = leaves if path == "loss.wcc_weights" else value  # others are flat
         if path in _NUMBERS and not all(isinstance(one, Real) for one in parts):
             yield f"{path} is {value}, must hold numbers"
         elif not all(map(math.isfinite, numbers)):

@@ -50,6 +50,7 @@ _WRITTEN = (
     *(f"{name}.png" for name in _FIGURES),
     "report.html",
 )
+_BEGUN = ".comparison-begun"  # there until statistics.json is
 
 
 def compare(
@@ -75,7 +76,7 @@ def compare(
     # All that may fail comes before anything is written.
     copies = _copies(grouped, output / "runs")
     drawn = _draw_figures(statistics, grouped, policy)
-    (output / "runs").mkdir(parents=True, exist_ok=True)  # see `_check_output`
+    files.write_text(output / _BEGUN, "")
     (output / "statistics.json").unlink(missing_ok=True)
     written = _write_tables(statistics, output)
     for name, figure in drawn.items():
@@ -88,6 +89,7 @@ def compare(
     report.write_study_report(output, shown)
     # Written last, so that its presence shows that all files were written.
     files.write_json(output / "statistics.json", statistics)
+    (output / _BEGUN).unlink()
     for name in _NAMES.values():
         if written[name]:
             print(tables.markdown(written[name]))
@@ -100,17 +102,15 @@ def compare(
 
 
 def _check_output(output: Path) -> None:
-    """Raises InputError if files that no comparison wrote would be replaced.
-
-    A comparison leaves runs/ before any other file.
-    """
+    """Raises InputError if files that no comparison wrote would be replaced."""
     if own_files.is_output(output):
         raise InputError(
             f"{output} holds the cases of another command, whose report would be "
             "replaced; name another --output"
         )
     there = [name for name in _WRITTEN if (output / name).exists()]
-    if there and not (output / "runs").is_dir():
+    marks = ("statistics.json", _BEGUN)
+    if there and not any((output / name).exists() for name in marks):
         raise InputError(
             f"{output / there[0]}: would be replaced, but no comparison wrote it; move "
             "it away, or name another --output"

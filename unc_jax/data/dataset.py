@@ -33,9 +33,11 @@ class Case(NamedTuple):
 class Task(NamedTuple):
     """A data set's cases, and the entries that could not become one.
 
-    `names` holds the values of each label's name; `problems` those of the index and of
-    its training cases, `test_problems` those of its test cases; `unlisted` are scans in
-    imagesTr and imagesTs that the index does not name.
+    Attributes:
+      names: the values of each label's name.
+      problems: what is wrong with the index and its training cases.
+      test_problems: what is wrong with its test cases.
+      unlisted: scans in imagesTr and imagesTs that the index does not name.
     """
 
     root: Path

@@ -111,7 +111,7 @@ def named_as(rows: Sequence[Row], known: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _kind(structure: str) -> str:
-    """Returns whether a structure has a "number", a "name", or neither, ""."""
+    """Returns "number" or "name", whichever a structure has; "" for neither."""
     numbered = structure.startswith(NUMBERED)
     return structure and ("number" if numbered else "name")
 

@@ -100,9 +100,10 @@ def find_samples(
 
 
 def _like_samples(found: dict[str, dict[str, list[Path]]]) -> list[str]:
-    """Returns the cases that are named like samples, if their files are cases then.
+    """Returns the cases that seem to be samples, which hold a file of each case.
 
-    So they are if all are named like that, or several hold files of the same name.
+    These are the cases with names like fold_0, if all cases have such names, or if
+    several of these cases have a file name in common.
     """
     like = [case for case in found if _LIKE_SAMPLES.fullmatch(case)]
     several = len(like) > 1 and set.intersection(*(set(found[case]) for case in like))

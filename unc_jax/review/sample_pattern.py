@@ -24,6 +24,7 @@ def parser_of(pattern: str) -> Callable[[str], dict[str, str] | None]:
     ]
 
     def parse(relative: str) -> dict[str, str] | None:
+        """Returns case and sample of a path that fits, otherwise None."""
         for longest, shortest in ways:
             found, other = longest.fullmatch(relative), shortest.fullmatch(relative)
             if found and other:

@@ -79,8 +79,9 @@ def build_assessment(
 
     It does nothing for cases outside the test set. single: function to the
     probabilities of one pass without dropout; raters_of: data set whose raters/ the
-    samples are compared with, if it has any and all of the case are readable and on its
-    grid (otherwise a warning); values: labels of the target there.
+    samples are compared with, if it has any; values: labels of the target there. A case
+    with a rater's file that is unreadable or on another grid is not compared, which a
+    warning says.
     """
     shape = prepared.images.shape[1:]
 
@@ -97,6 +98,7 @@ def build_assessment(
         files.write_json(folder / f"{case}.json", found)
 
     def compare(index: int, prediction: Prediction) -> dict[str, float | None] | None:
+        """Returns `against_raters` of a case; None without two raters, or a bad one."""
         paths = prepare_case.rater_files(raters_of, prepared.ids[index])
         if len(paths) < 2:
             return None
