@@ -57,14 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     bounds = quality.bound_words(model, arguments.level)
     found = scans.find_scans(arguments.input)
     compared = References(trained, arguments.input, arguments.references)
-    output = arguments.output
-    request = Request(
-        output,
-        arguments.liver_masks,
-        arguments.samples_too,
-        arguments.dicom_seg,
-        arguments.largest_component,
-    )
+    output, request = arguments.output, _request(arguments)
     tables = own_files.of_tables(output)
     parts = [tables, *(request.part(scan.case) for scan in found.scans)]
     own_files.check(parts, _read(arguments, found, request, compared))
@@ -94,9 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
                 title=f"Review: {arguments.input}",
                 facts=_facts(arguments, found),
                 details={
-                    "flags": flags,
                     "reference_labels": list(compared.values),
-                    **_details(segmenter, request, found),
+                    **_details(flags, segmenter, request, found),
                 },
                 known=known,
                 wanted=wanted,
@@ -104,6 +96,16 @@ def run(arguments: argparse.Namespace) -> int:
             )
         runtime.barrier()
     return outcome.print_outcome(output, rows, notes)
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    return Request(
+        arguments.output,
+        arguments.liver_masks,
+        arguments.samples_too,
+        arguments.dicom_seg,
+        arguments.largest_component,
+    )
 
 
 def _read(
@@ -192,10 +194,11 @@ def _facts(arguments: argparse.Namespace, found: FoundScans) -> dict[str, str]:
 
 
 def _details(
-    segmenter: Segmenter, request: Request, found: FoundScans
+    flags: dict[str, str], segmenter: Segmenter, request: Request, found: FoundScans
 ) -> dict[str, object]:
     """Returns the fields of run.json that the report does not show."""
     return {
+        "flags": flags,
         "config": segmenter.run.config,
         "steps": segmenter.predictor.steps,
         "fingerprint": request.fingerprint(segmenter),

@@ -47,29 +47,14 @@ from unc_jax.study.cases_table import Row
 
 def run(arguments: argparse.Namespace) -> int:
     """Scores every case and writes the output; returns the exit code."""
-    output = arguments.output
     _check(arguments)
     wanted = command_flags.rule_of(arguments)
-    known: list[Row] = []
-    if arguments.calibrate:
-        known = known_cases.read_known(arguments.calibrate)
-        by_structure.fit(known, [])  # refuses too few cases before the work
-    training: list[set[str]] = []
-    if arguments.nnunet_folds:
-        arguments.samples = arguments.nnunet_folds
-        arguments.pattern = nnunet_folds.PATTERN
-        training = nnunet_folds.read_training(arguments.samples)
+    known = _known(arguments.calibrate)
+    arguments, training = _with_folds(arguments)
+    output, request = arguments.output, _request(arguments)
     pattern = arguments.pattern or DEFAULT_PATTERN
     found = find_samples(arguments.samples, pattern, output)
     flags = command_flags.flags_of(arguments)
-    request = score_case.Request(
-        output,
-        _wanted(arguments),
-        arguments.references,
-        arguments.images,
-        tuple(arguments.window),
-        arguments.largest_component,
-    )
     tables = own_files.of_tables(output, study=request.references is not None)
     parts = [tables, *(own_files.of_case(output, case) for case in found.samples)]
     read = itertools.chain(request.read(found.samples), *found.samples.values())
@@ -78,11 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
         tables.begin()
         passed_over.say(found.passed_over)
         rows, components = _score(found, request)
-        if training:
-            rows = [
-                nnunet_folds.mark_leaked(r, found.samples[str(r["case"])], training)
-                for r in rows
-            ]
+        rows = [
+            nnunet_folds.mark_leaked(row, found.samples[str(row["case"])], training)
+            for row in rows
+        ]
         rows = sample_counts.warn_of_fewer(rows)
         rows, wanted, notes = _judge(rows, known, wanted)
         fair = {row["case"] for row in by_structure.unseen(rows)}
@@ -102,6 +86,37 @@ def run(arguments: argparse.Namespace) -> int:
             components=components,
         )
     return outcome.print_outcome(output, rows, notes)
+
+
+def _known(calibrate: Path | None) -> list[Row]:
+    """Returns the cases with a known Dice; refuses too few before the work."""
+    known = known_cases.read_known(calibrate) if calibrate else []
+    if known:
+        by_structure.fit(known, [])
+    return known
+
+
+def _with_folds(
+    arguments: argparse.Namespace,
+) -> tuple[argparse.Namespace, list[set[str]]]:
+    """Returns the arguments, of folds as of other samples, and the training cases."""
+    folds = arguments.nnunet_folds
+    if not folds:
+        return arguments, []
+    as_samples = {"samples": folds, "pattern": nnunet_folds.PATTERN}
+    arguments = argparse.Namespace(**{**vars(arguments), **as_samples})
+    return arguments, nnunet_folds.read_training(folds)
+
+
+def _request(arguments: argparse.Namespace) -> score_case.Request:
+    return score_case.Request(
+        arguments.output,
+        _wanted(arguments),
+        arguments.references,
+        arguments.images,
+        tuple(arguments.window),
+        arguments.largest_component,
+    )
 
 
 def _judge(

@@ -16,13 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
-from scipy import special
 
-from unc_jax.uncertainty.packed_masks import (
-    dice_table,
-    pack_masks,
-    pairwise_dice_packed,
-)
+from unc_jax.uncertainty import subsets
+from unc_jax.uncertainty.packed_masks import pack_masks, pairwise_dice_packed
 from unc_jax.uncertainty.prediction import (
     THRESHOLD,
     Prediction,
@@ -196,40 +192,9 @@ def standard_error(prediction: Prediction, name: str) -> float:
     half = count // 2
     every = np.tile(np.arange(count), (_HALVES // 2, 1))
     order = np.random.default_rng(0).permuted(every, axis=1)
-    subsets = np.concatenate([order[:, :half], order[:, -half:]])
-    values = of_subsets(prediction, subsets)
+    halves = np.concatenate([order[:, :half], order[:, -half:]])
+    values = of_subsets(prediction, halves)
     return float(np.sqrt(half / (count - half)) * np.std(values))
-
-
-def _cv_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
-    volumes = prediction.volumes[subsets].astype(float)
-    return volumes.var(axis=1) / (volumes.mean(axis=1) + 1)
-
-
-def _dice_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
-    table = dice_table(prediction.masks)
-    first, second = np.triu_indices(subsets.shape[1], 1)
-    return table[subsets[:, first], subsets[:, second]].mean(axis=1)
-
-
-def _labelled_of_subsets(prediction: Prediction, subsets: np.ndarray) -> np.ndarray:
-    samples = np.asarray(prediction.sparse, np.float16)
-    samples = samples.reshape(len(samples), -1)
-    # Only voxels with some p >= 0.5 can be in the mask of a subset. Non-negative floats
-    # are ordered like their bits, which compare many times faster.
-    bits = samples.view(np.uint16).max(axis=0)
-    samples = samples[:, bits >= np.float16(THRESHOLD).view(np.uint16)]
-    samples = samples.astype(np.float32)
-    terms = special.entr(samples)
-    means = [
-        _mean(terms[one].mean(axis=0)[samples[one].mean(axis=0) >= THRESHOLD])
-        for one in subsets
-    ]
-    return np.full(len(subsets), np.nan) if prediction.hard else np.array(means)
-
-
-def _mean(inside: np.ndarray) -> float:
-    return float(inside.mean(dtype=np.float64)) if inside.size else np.nan
 
 
 # Keys are the columns of cases.csv. A new measure is one entry; if it needs a sum that
@@ -237,17 +202,17 @@ def _mean(inside: np.ndarray) -> float:
 MEASURES: dict[str, Measure] = {
     "cv": Measure(
         "CV", "coefficient of variation CV", "voxels", -1, True,
-        lambda prediction: float(cv_of_volumes(prediction.volumes)), _cv_of_subsets,
+        lambda prediction: float(cv_of_volumes(prediction.volumes)), subsets.cv,
     ),
     "d_pw": Measure(
         "D_pw", "mean pairwise Dice D_pw", "", 1, True,
         lambda prediction: pairwise_dice_packed(prediction.masks),
-        _dice_of_subsets,
+        subsets.mean_pairwise_dice,
     ),
     "u_labelled": Measure(
         "U_labelled", "mean labelled uncertainty U_labelled", "nats", -1, True,
         lambda prediction: prediction.labelled["uncertainty"],
-        _labelled_of_subsets,
+        subsets.labelled_uncertainty,
     ),
     "cv_roy": Measure(
         "CV (Roy)", "sd / mean of the sample volumes", "", -1, False,
