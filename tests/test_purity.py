@@ -31,6 +31,7 @@ MODULES = (
     "uncertainty.packed_masks",
     "uncertainty.host_samples",
     "uncertainty.prediction",
+    "uncertainty.subsets",
     "study.metrics",
     "study.distances",
     "study.components",
@@ -69,6 +70,7 @@ _SAMPLES = _random.random((4, *_SHAPE), np.float32)
 _MEAN = _SAMPLES.mean(axis=0)
 _VOLUMES = np.array([120, 90, 101, 99], np.int32)
 _PACKED = np.packbits(_SAMPLES >= 0.5, axis=-1)
+_HALVES = np.array([[0, 1], [3, 1], [2, 3]])
 _CORNERS = np.array([[0, 0, 0], [3, 1, 2]], np.int32)
 _PATCHES = _random.random((2, 3, 4, 2), np.float32)
 _COORDINATES = _random.integers(0, 4, (3, 5, 3)).astype(np.int16)
@@ -128,6 +130,8 @@ EXAMPLES: dict[str, Call] = {
     "data.resampling.cropped_affine": call(_AFFINE, _BOX),
     "data.resampling.resampled_affine": call(_AFFINE, _SHAPE, (8, 8, 8)),
     "data.patches.window_corners": call((9, 8, 7), (4, 4, 3), 0.25),
+    "data.patches.padded_shape": call(_SHAPE, (3, 8, 2)),
+    "data.patches.pad_to": call(_SCAN, (3, 8, 2)),
     "data.patches.extract": call(_SCAN, _CORNERS, (3, 4, 2)),
     "data.patches.stitch": call(_PATCHES, _CORNERS, _SHAPE),
     "data.patches.add_patch": call(_SCAN, _PATCHES[0], _CORNERS[1]),
@@ -159,6 +163,9 @@ EXAMPLES: dict[str, Call] = {
     "uncertainty.measures.cv_roy_of_volumes": call(_VOLUMES),
     "uncertainty.measures.measure_all": call(_PREDICTION),
     "uncertainty.measures.standard_error": call(_PREDICTION, "u_labelled"),
+    "uncertainty.subsets.cv": call(_PREDICTION, _HALVES),
+    "uncertainty.subsets.mean_pairwise_dice": call(_PREDICTION, _HALVES),
+    "uncertainty.subsets.labelled_uncertainty": call(_PREDICTION, _HALVES),
     "uncertainty.prediction.reduce_samples": call([_SAMPLES[:3], _SAMPLES[3:]]),
     "uncertainty.host_samples.reduce_maps": call([_MASK, _MEAN, _MEAN]),
     "uncertainty.packed_masks.bits_at": call(_PACKED, np.zeros((2, 3), int)),

@@ -100,7 +100,8 @@ def work_of(config: Config) -> Work:
     )
     volume = _PAPERS_TUMOUR_SHAPE if data.shape == "auto" else tuple(data.shape)
     window = window_shape(config, volume)
-    windows = len(patches.window_corners(volume, window, config.evaluate.overlap))
+    padded = patches.padded_shape(volume, window)
+    windows = len(patches.window_corners(padded, window, config.evaluate.overlap))
     return Work(
         len(ids) or _PAPERS_CASES, known, len(chosen.train), volume, window, windows
     )

@@ -55,6 +55,22 @@ def window_corners(
     return np.stack(grid, axis=-1).reshape(-1, 3).astype(np.int32)
 
 
+def padded_shape(
+    volume_shape: Sequence[int], patch_shape: Sequence[int]
+) -> tuple[int, ...]:
+    """Returns the shape of a volume that is padded to hold a window, per axis."""
+    return tuple(map(max, volume_shape, patch_shape))
+
+
+def pad_to(volume: Array, patch_shape: Sequence[int]) -> Array:
+    """Returns a volume (x, y, z), continued by its last planes to hold a window."""
+    shape = padded_shape(volume.shape, patch_shape)
+    if shape == volume.shape:
+        return volume
+    widths = [(0, new - old) for new, old in zip(shape, volume.shape, strict=True)]
+    return jnp.pad(volume, widths, mode="edge")
+
+
 def extract(volume: Array, corners: Array, patch_shape: Sequence[int]) -> Array:
     """Cuts patches (p, *patch_shape) out of a volume (x, y, z) at corners int[p, 3].
 

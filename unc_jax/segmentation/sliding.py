@@ -35,7 +35,8 @@ def build_sweep(
     Args:
       window_function: called as (windows, places, *arguments) inside jit.
       outputs: n, the number of volumes that the window function computes at once.
-      patch_shape, overlap: see `window_corners`.
+      patch_shape, overlap: see `window_corners`. A volume that is smaller than a window
+        along an axis is continued there by its last plane.
       window_batch: largest number of windows per call.
     """
     patch_shape = tuple(patch_shape)
@@ -43,9 +44,11 @@ def build_sweep(
 
     def sweep(volume, *arguments) -> Array:
         """Returns the mean over the windows of a volume (x, y, z)."""
-        corners = patches.window_corners(volume.shape, patch_shape, overlap)
+        x, y, z = volume.shape
         if not isinstance(volume, Array):  # otherwise it is on the devices already
             volume = devices.replicate(np.asarray(volume, np.float32), own=True)
+        volume = patches.pad_to(volume, patch_shape)
+        corners = patches.window_corners(volume.shape, patch_shape, overlap)
         total = devices.zeros((outputs, *volume.shape), own=True)
         size = windows_per_call(len(corners), window_batch)
         for start in range(0, len(corners), size):
@@ -55,7 +58,8 @@ def build_sweep(
             total = accumulate(
                 total, volume, corners[places], places, counts, *arguments
             )
-        return _divide(total, *patches.coverage(corners, patch_shape, volume.shape))
+        mean = _divide(total, *patches.coverage(corners, patch_shape, volume.shape))
+        return mean if volume.shape == (x, y, z) else mean[:, :x, :y, :z]
 
     return sweep
 
@@ -102,10 +106,7 @@ def _divide(total: Array, x: Array, y: Array, z: Array) -> Array:
 
 
 def plane_window(
-    volume_shape: Sequence[int],
-    patch_shape: Sequence[int],
-    overlap: Sequence[float],
-    depth: int,
+    volume_shape: Sequence[int], patch_shape: Sequence[int], depth: int
 ) -> tuple[int, int, int]:
     """Returns a window as wide as the volume, as deep as a patch, voxels (x, y, z).
 
@@ -113,19 +114,12 @@ def plane_window(
     patch's size, in a third to a half of the time: they have no borders within the
     plane, where the network sees zero padding, and no voxel is computed twice.
 
-    A side that is not divisible by 2**(depth - 1) is covered by two windows that
-    overlap by at least the fraction `overlap`; no side of the window is shorter than
-    the patch's.
+    A side that is not divisible by 2**(depth - 1), the factor of the pooling, is
+    rounded up; `build_sweep` pads the volume. Two narrower windows would leave a seam
+    in the maps.
     """
     factor = 2 ** (depth - 1)
-
-    def side(size: int, patch: int, fraction: float) -> int:
-        if size % factor == 0:
-            return size
-        half = factor * math.ceil(size / (2 - fraction) / factor)
-        return max(patch, min(half, size // factor * factor))
-
-    x, y = map(side, volume_shape[:2], patch_shape[:2], overlap[:2])
+    x, y = (factor * math.ceil(size / factor) for size in volume_shape[:2])
     return x, y, patch_shape[2]
 
 
@@ -183,6 +177,7 @@ def build_features(
     def features(variables, volume) -> np.ndarray:
         """Returns the mean features (c,) of a volume (x, y, z)."""
         volume = devices.replicate(np.asarray(volume, np.float32), own=True)
+        volume = patches.pad_to(volume, patch_shape)
         corners = patches.window_corners(volume.shape, patch_shape, overlap)
         size = min(window_batch, len(corners))
         # The last batch is padded, so that all batches use one program.

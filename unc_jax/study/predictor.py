@@ -68,9 +68,8 @@ class Predictor(NamedTuple):
 
 def window_shape(config: Config, volume_shape: Sequence[int]) -> tuple[int, int, int]:
     """Returns the shape (x, y, z) of windows in volumes of this shape, in voxels."""
-    evaluation, patch = config.evaluate, config.train.patch_shape
-    return evaluation.window_shape or plane_window(
-        volume_shape, patch, evaluation.overlap, config.model.depth
+    return config.evaluate.window_shape or plane_window(
+        volume_shape, config.train.patch_shape, config.model.depth
     )
 
 

@@ -103,7 +103,8 @@ def work(
     volume_shape: Sequence[int], window: Sequence[int], overlap: Sequence[float]
 ) -> float:
     """Returns the voxels that the network computes per voxel of the volume."""
-    count = len(patches.window_corners(volume_shape, window, overlap))
+    padded = patches.padded_shape(volume_shape, window)
+    count = len(patches.window_corners(padded, window, overlap))
     return count * math.prod(window) / math.prod(volume_shape)
 
 
