@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def air_share(air: np.ndarray, window: tuple[int, int, int]) -> float:
-    """Of the windows that overlap by a quarter, those that lie within `air`."""
+    """Returns the share of windows, overlapping by a quarter, that lie in `air`."""
     corners = patches.window_corners(air.shape, window, 0.25)
     places = (
         tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))

@@ -33,7 +33,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 def write_scans(folder: Path, good: Path) -> dict[str, str]:
-    """Bad scans made from a good one; file name -> what is wrong with it."""
+    """Writes bad scans made from a good one; file name -> what is wrong with it."""
     image = nib.load(good)
     array, affine = np.asarray(image.dataobj), image.affine
     content = good.read_bytes()
@@ -89,7 +89,7 @@ def write_scans(folder: Path, good: Path) -> dict[str, str]:
 
 
 def write_series(folder: Path, good: Path) -> dict[str, str]:
-    """Bad DICOM series made from a good scan; folder name -> what is wrong with it."""
+    """Writes bad DICOM series made from a good scan; folder -> what is wrong."""
     array = np.asarray(nib.load(good).dataobj).astype(np.int16)
     wrong: dict[str, str] = {}
 
@@ -167,7 +167,7 @@ def _colours(array: np.ndarray) -> np.ndarray:
 
 
 def predict(run: Path, source: Path, output: Path) -> tuple[int, str]:
-    """Exit code, and the last line on stderr that is no progress."""
+    """Returns the exit code, and the last line on stderr that is no progress."""
     flags = ["--run", str(run), "--input", str(source), "--output", str(output)]
     done = subprocess.run(
         [sys.executable, "-m", "unc_jax.predict", *flags],
@@ -201,7 +201,7 @@ def flags() -> Iterator[tuple[str, int, str]]:
 
 
 def outputs(run: Path, folder: Path, good: Path) -> list[tuple[str, int, str]]:
-    """Whole commands that cannot succeed."""
+    """Runs whole commands that cannot succeed."""
     file = folder / "file"
     file.write_text("in the way")
     dicom = folder / "dicom"
@@ -245,7 +245,7 @@ def table(run: Path, source: Path, output: Path, wrong: dict[str, str]) -> None:
 
 
 def printable_bytes(name: str) -> str:
-    """A file name as cases.csv has it."""
+    """Returns a file name as cases.csv has it."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

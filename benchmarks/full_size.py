@@ -22,7 +22,7 @@ STEPS = ("prepare", "train", "sample", "volume")
 
 
 def prepare(features: int) -> dict:
-    """A drawn 512 x 512 x 400 scan, read from .nii.gz and prepared at 256^3."""
+    """Prepares a drawn 512x512x400 scan, read from .nii.gz and prepared at 256^3."""
     from unc_jax.data import dataset, prepare_case
     from unc_jax.data.phantom import draw_cohort
 
@@ -62,7 +62,7 @@ def _network(features: int):
 
 
 def train(features: int) -> dict:
-    """One update on one 128x128x16 patch."""
+    """Times one update on one 128x128x16 patch."""
     import jax
 
     from unc_jax.segmentation.train import build_train_step
@@ -88,7 +88,7 @@ def train(features: int) -> dict:
 
 
 def sample(features: int) -> dict:
-    """Ten samples of one window batch of 128x128x16."""
+    """Times ten samples of one window batch of 128x128x16."""
     import jax
 
     from unc_jax.uncertainty.sampling import sample_windows
@@ -114,7 +114,7 @@ def sample(features: int) -> dict:
 
 
 def volume(features: int) -> dict:
-    """Ten samples over a whole 256^3 volume, windows side by side."""
+    """Times ten samples over a whole 256^3 volume, windows side by side."""
     import jax
     import numpy as np
 

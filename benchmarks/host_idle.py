@@ -54,13 +54,13 @@ def main() -> None:
 
 
 def busy_intervals(path: str) -> np.ndarray:
-    """(n, 2) begin and end of every operation on the device, seconds."""
+    """Returns (n, 2), begin and end of every operation on the device, seconds."""
     events = kernels.events(jax.profiler.ProfileData.from_file(path))
     return np.array([(start, start + length) for _, start, length in events]) / 1e3
 
 
 def waiting(intervals: np.ndarray) -> tuple[float, float, float]:
-    """Share of the whole in which nothing runs, the longest gap, the whole, seconds."""
+    """Returns the idle share of the whole, the longest gap and the whole, seconds."""
     begins, ends = intervals[np.argsort(intervals[:, 0])].T
     busy_until = np.maximum.accumulate(ends)
     gaps = np.maximum(begins[1:] - busy_until[:-1], 0)

@@ -87,7 +87,7 @@ def _compare(
 
 
 def _case(arguments: argparse.Namespace, folder: Path) -> None:
-    """A whole case: two .nii.gz read, checked, prepared for liver and for tumour."""
+    """Prepares a whole case: reads and checks two .nii.gz, for liver and for tumour."""
     import nibabel as nib
 
     volume = _volume(arguments.shape, "F")
@@ -102,7 +102,7 @@ def _case(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def _run(arguments: argparse.Namespace, name: str, *options: str) -> dict[str, Any]:
-    """What `_measure` printed in a process of its own; empty when not installed."""
+    """Returns what `_measure` printed in its own process; empty if not installed."""
     python = arguments.torch_python if name in NEEDS_TORCH else sys.executable
     command = [python, __file__, "--contender", name, *options]
     command += ["--repeat", str(arguments.repeat)]
@@ -135,7 +135,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _contender(arguments: argparse.Namespace) -> Callable[[], Any]:
-    """The call to time; whatever it needs is imported and built before."""
+    """Returns the call to time; whatever it needs is imported and built before."""
     name, to = arguments.contender, tuple(arguments.to)
     if name.startswith("case"):
         return _case_contender(name.split()[1], to, Path(arguments.input))
@@ -188,7 +188,7 @@ def _case_contender(
 
 
 def _volume(shape: tuple[int, ...], order: Any, *, label: bool = False) -> np.ndarray:
-    """Like CT: smooth structure and noise; drawn plane by plane, to need no memory."""
+    """Draws smooth structure and noise like CT; plane by plane, to need no memory."""
     generator = np.random.default_rng(0)
     noise = generator.integers(-20, 20, shape[:2], dtype=np.int16)
     x, y = (np.linspace(-1, 1, size) for size in shape[:2])

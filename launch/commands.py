@@ -82,7 +82,10 @@ SYNTHETIC_SCANS = ("--cases", "131", "--seed", "0", "--size", "96,96,64")
 
 
 def setup_commands(options: argparse.Namespace) -> list[list[str]]:
-    """Data, and one preparation per target and fold; all runs draw one split."""
+    """Returns commands for the data and a preparation per target and fold.
+
+    All runs draw one split.
+    """
     commands = []
     if not options.data_root:
         draw = [options.python, "-m", "unc_jax.data.phantom", "--output"]
@@ -96,7 +99,7 @@ def setup_commands(options: argparse.Namespace) -> list[list[str]]:
 
 
 def run_commands(options: argparse.Namespace) -> list[list[str]]:
-    """One training and evaluation per model, seed and fold, seeds outermost."""
+    """Returns a training and evaluation per model, seed and fold, seeds outermost."""
     return [
         _run_command(model, fold, options, seed=seed)
         for seed in options.seeds
@@ -106,7 +109,7 @@ def run_commands(options: argparse.Namespace) -> list[list[str]]:
 
 
 def ensemble_commands(options: argparse.Namespace) -> list[list[str]]:
-    """Evaluations of all seeds of a model and fold together, if they are several."""
+    """Returns evaluations of all seeds of a model and fold together, if several."""
     commands = []
     for model in STUDIES[options.organ]:
         for fold, source in itertools.product(_folds(options), _sources(options)):
@@ -121,7 +124,7 @@ def ensemble_commands(options: argparse.Namespace) -> list[list[str]]:
 
 
 def compare_commands(options: argparse.Namespace) -> list[list[str]]:
-    """Ensembles; then tables, figures and statistics of all runs, folds by target."""
+    """Returns ensembles; then tables and figures of all runs, folds by target."""
     groups = {options.output: list(STUDIES[options.organ])}
     if options.organ in FOLDS:
         by_target = _by_target(options)
@@ -189,7 +192,7 @@ STAGES = {"setup": setup_commands, "runs": run_commands, "compare": compare_comm
 
 
 def commands(options: argparse.Namespace) -> list[str]:
-    """The lines of the stage asked for, quoted for a shell."""
+    """Returns the lines of the stage asked for, quoted for a shell."""
     wanted = STAGES if options.stage == "all" else (options.stage,)
     return [shlex.join(line) for stage in wanted for line in STAGES[stage](options)]
 

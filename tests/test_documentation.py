@@ -14,6 +14,7 @@ from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 ROOT = Path(__file__).parents[1]
 FULL_SIZE = "synthetic_full/runs/liver_large_wcc"
+CODE = ("unc_jax", "launch", "benchmarks")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -128,7 +129,11 @@ def test_the_places_to_change_something_exist():
             assert f"\n{symbol}" in path.read_text(encoding="utf-8"), row
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "unc_jax").rglob("*.py")))
+@pytest.mark.parametrize(
+    "path",
+    sorted(one for name in CODE for one in (ROOT / name).rglob("*.py")),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_docstrings_of_functions_start_with_a_verb(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):

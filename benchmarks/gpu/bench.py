@@ -79,7 +79,7 @@ class Bench:
             self.say(what, f"FAILED: {reason[:200]}", failed=True)
 
     def fresh(self, side: str = "ours", **environment: str) -> Contender:
-        """A process of its own, killed when the part's time is up.
+        """Starts a process of its own, killed when the part's time is up.
 
         Where cores are idle, the next one is started beside it: importing takes long.
         """
@@ -106,7 +106,7 @@ class Bench:
         return Contender(sys.executable, _MODULES[side], log=self._log, **environment)
 
     def once(self, task: str, **arguments: Any) -> Row:
-        """A task of ours done by a process of its own; raises RuntimeError."""
+        """Runs a task of ours in a process of its own; raises RuntimeError."""
         contender = self.fresh()
         try:
             return checked(contender.do(task, **arguments))
@@ -209,7 +209,7 @@ def checked(reply: Row) -> Row:
 
 
 def ratio_of(times: dict[str, float]) -> float | None:
-    """Fastest of PyTorch's forms by the fastest of ours; None without one of both."""
+    """Returns PyTorch's fastest by our fastest seconds; None without one of both."""
     ours = [time for name, time in times.items() if not name.startswith("PyTorch")]
     peers = [time for name, time in times.items() if name.startswith("PyTorch")]
     return min(peers) / min(ours) if ours and peers else None

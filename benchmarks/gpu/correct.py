@@ -63,7 +63,7 @@ def network(
     features: int, depth: int, patch, size, dtype: str, products: str, path: str,
     reference: bool,
 ) -> Callable[[], list[float] | None]:  # fmt: skip
-    """Relative error of a plain pass: probabilities over a volume, drawn weights."""
+    """Returns the relative error of a plain pass over a volume, drawn weights."""
     predict = build_point_prediction(
         UNet3D(features, depth, dtype=jnp.dtype(dtype)),
         patch_shape=patch,

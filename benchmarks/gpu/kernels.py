@@ -14,7 +14,7 @@ _KEPT = 150  # kernels of the list
 
 
 def profiled(task: Task, arguments: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-    """A task under the profiler: its kernels [name, ms, number], the longest first.
+    """Profiles a task: its kernels [name, ms, number], the longest first.
 
     busy_ms: their sum; span_ms: from the first one's begin to the last one's end.
     """
@@ -45,7 +45,7 @@ def profiled(task: Task, arguments: dict[str, Any]) -> Callable[[], dict[str, An
 
 
 def events(data: Any) -> Iterator[tuple[str, float, float]]:
-    """Name, start and duration in ms of what ran on a GPU's streams, or else of XLA's
+    """Returns name, start and ms of what ran on a GPU's streams, or else of XLA's
     operations on a CPU."""
     planes = list(data.planes)
     on_gpu = any("GPU" in plane.name for plane in planes)

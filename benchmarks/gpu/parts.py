@@ -36,7 +36,7 @@ OTHERS = (  # slower where they were tried
 
 
 def machine(bench: Bench) -> None:
-    """Versions, the card, its matrix product; draws the weights for the peer."""
+    """Says versions, card and its matrix product; draws the weights for the peer."""
     sides = ["ours", "peer"] if bench.has_torch else ["ours"]
     contenders = {side: bench.fresh(side) for side in sides}
     bench.say("python", platform.python_version())
@@ -59,7 +59,7 @@ def machine(bench: Bench) -> None:
 
 
 def references(bench: Bench) -> Future[list[Row]]:
-    """What the checks are compared with: computed by a CPU while other parts run."""
+    """Computes what the checks are compared with, by a CPU while other parts run."""
     tasks = [(task, {**given, "dtype": "float32", "products": "highest",
                      "reference": True, "once": True})
              for _, task, given in _checks(bench)]  # fmt: skip
@@ -87,7 +87,7 @@ def correctness(bench: Bench, expected: Future[list[Row]]) -> None:
 
 
 def _checks(bench: Bench) -> list[tuple[str, str, dict[str, Any]]]:
-    """Name, task and arguments: outputs of the windows of a case, gradients of the
+    """Returns name, task, arguments: outputs of the windows of a case, gradients of the
     patches of a step, and the whole network."""
     sizes, checks = bench.sizes, []
     for _, channels, low in sizes.layers[:2]:
@@ -107,7 +107,7 @@ def _checks(bench: Bench) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def samples(bench: Bench) -> None:
-    """Ten samples with all measures: equal windows, each by its own, one window."""
+    """Times ten samples with measures: equal windows, each by its own, one window."""
     sizes = bench.sizes
     ours, peer = _case_fields(bench)
     bench.race(
@@ -156,7 +156,7 @@ def training(bench: Bench) -> None:
 
 
 def rivals(bench: Bench, forms: Sequence[tuple[str, str]]) -> None:
-    """PyTorch in other forms: of "own" or "equal" windows, or of a training "step"."""
+    """Times PyTorch in other forms: "own" or "equal" windows, or a training "step"."""
     sizes = bench.sizes
     _, equal = _case_fields(bench)
     patch, windows = sizes.own_windows
@@ -173,7 +173,7 @@ def rivals(bench: Bench, forms: Sequence[tuple[str, str]]) -> None:
 
 
 def layers(bench: Bench) -> None:
-    """Single layers by every form of ours and by PyTorch, forward, then gradients.
+    """Times single layers by each form of ours and by PyTorch, forward, then gradients.
 
     "xla" is the plain convolution, where a GPU has another form.
     """

@@ -18,13 +18,13 @@ _NO_CACHE = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 def cohorts(bench: Bench) -> Future[list[Row]]:
-    """Both runs' cohorts, drawn and prepared by the CPU while other parts run."""
+    """Draws and prepares both runs' cohorts on the CPU while other parts run."""
     given = [_study(bench), _command(bench)]
     return bench.aside(*(("prepare", {"fields": f, "once": True}) for f in given))
 
 
 def evaluation(bench: Bench, prepared: Future[list[Row]]) -> None:
-    """A training and the evaluation of its cases, as `unc_jax.main` does them."""
+    """Times a training and the evaluation of its cases, as `unc_jax.main` does them."""
     prepared.result()
     contender, folder = bench.fresh(), str(bench.scratch / "study")
     fields = _study(bench)
@@ -46,7 +46,7 @@ def evaluation(bench: Bench, prepared: Future[list[Row]]) -> None:
 
 
 def precision(bench: Bench) -> None:
-    """bfloat16 against float32 on the network that `evaluation` trained."""
+    """Compares bfloat16 with float32 on the network that `evaluation` trained."""
     given = {"fields": _study(bench), "folder": str(bench.scratch / "study")}
     cases = bench.sizes.compared
     answer = bench.once("precision", **given, cases=cases, once=True)["answer"]
@@ -97,7 +97,7 @@ def same_bits(bench: Bench) -> None:
 
 
 def commands(bench: Bench, prepared: Future[list[Row]]) -> None:
-    """The real command, undisturbed, killed and resumed; CPU and GPU exchange runs."""
+    """Runs the real command undisturbed, killed, resumed; CPU and GPU exchange runs."""
     prepared.result()
     fields = _command(bench)
     on_cpu = _train(bench, "on_cpu", JAX_PLATFORMS="cpu")

@@ -156,7 +156,7 @@ def _config(fields: dict[str, Any]):
 
 
 def _median_seconds(run: Callable[[], Any], repeat: int = 3) -> float:
-    """Of some calls after one that compiles."""
+    """Times some calls after one that compiles."""
     run()
     times = []
     for _ in range(repeat):

@@ -12,7 +12,7 @@ from unc_jax.study.predictor import window_shape
 
 
 def case_by_default(features: int, depth: int, size, **fields: Any):
-    """`ours.case` by the windows that a run takes by itself."""
+    """Runs `ours.case` by the windows that a run takes by itself."""
     config: Config = base.get_config()
     config.model.features, config.model.depth = features, depth
     windows = window_shape(config, size)

@@ -125,7 +125,7 @@ class Contender:
         self._alarm.start()
 
     def do(self, task: str, **arguments: Any) -> dict[str, Any]:
-        """seconds, answer and peak_mb of a task done once more, or an error."""
+        """Does a task once more; returns seconds, answer and peak_mb, or an error."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         line = json.dumps({"task": task, "arguments": arguments})
@@ -155,7 +155,7 @@ class Contender:
 
 
 def cohort(cases: int, size: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Noise and a ball in it: images float16 and labels uint8 (cases, x, y, z)."""
+    """Draws noise and a ball: images float16 and labels uint8 (cases, x, y, z)."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((cases, *size), np.float32).astype(np.float16)
     place = np.indices(size) / np.reshape(size, (3, 1, 1, 1)) - 0.5

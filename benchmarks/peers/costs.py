@@ -13,7 +13,7 @@ _FIELDS = {"features": 8, "windows": 1, "rate": 0.1, "kind": "spatial"}
 
 
 def cold(setting: Setting) -> list[Row]:
-    """From nothing to the samples of two windows; ours again from its compile cache."""
+    """Times two windows' samples from nothing; ours again from its compile cache."""
     setting.once("ours", "weights", features=16, path=setting.weights)
     fields = {"features": 16, "patch": (128, 128, 16), "windows": 2, "rate": 0.1}
     peer = {**fields, "path": setting.weights}
@@ -71,7 +71,7 @@ def growth(setting: Setting) -> list[Row]:
 
 
 def _own(setting: Setting, what: str, fields: Row, work: float) -> Row:
-    """`work` in samples of 64 cubed: the seconds per unit show where it bends."""
+    """Times `work`, in samples of 64 cubed: seconds per unit show where it bends."""
     times = take_turns(setting, "case", ours={"ours": fields}, peer={}, most=3)
     row = row_of(what, times)
     seconds = times["ours"].get("seconds")

@@ -95,7 +95,7 @@ def samples(setting: Setting) -> list[Row]:
 
 
 def case(setting: Setting) -> list[Row]:
-    """MONAI's sliding windows against ours at equal windows, and at our own."""
+    """Compares MONAI's sliding windows with ours at equal windows, and at our own."""
     rows, size = [_plain(setting)], (128, 128, 128)
     fields = {"features": 16, "patch": PATCH, "overlap": 0.25, "windows": 2}
     fields["count"] = 10
@@ -111,7 +111,7 @@ def case(setting: Setting) -> list[Row]:
 
 
 def whole(setting: Setting) -> list[Row]:
-    """The paper's volume, once: two samples, since all take the same time.
+    """Compares the paper's volume, once: two samples, since all take the same time.
 
     The peer's loop is not warmed up: it takes minutes and compiles nothing.
     """
@@ -147,7 +147,7 @@ def _case(
 
 
 def _plain(setting: Setting) -> Row:
-    """The two networks are the same one."""
+    """Checks that the two networks are the same one."""
     setting.once("ours", "weights", features=16, path=setting.weights)
     expected = setting.weights + ".npy"
     same = {"features": 16, "patch": PATCH, "size": (256, 128, 32)}
@@ -167,12 +167,12 @@ def measures(setting: Setting) -> list[Row]:
 
 
 def layer_gflop(shape, channels) -> float:
-    """GFLOP of a convolution: two for each product of a direct one."""
+    """Returns the GFLOP of a convolution: two for each product of a direct one."""
     return 2 * 27 * math.prod(channels) * math.prod(shape) / 1e9
 
 
 def network_gflop(features: int, voxels: int) -> float:
-    """GFLOP of one pass over so many voxels, all channels computed."""
+    """Returns the GFLOP of one pass over so many voxels, all channels computed."""
     wider = features / LAYERS[0][1][1]
     inner = sum(layer_gflop(shape, channels) for shape, channels, _ in LAYERS[1:])
     all_layers = wider * layer_gflop(*LAYERS[0][:2]) + wider**2 * inner

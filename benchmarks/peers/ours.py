@@ -49,7 +49,7 @@ def conv(
     shape, channels, low: int, form: str, gradients: bool, batch: int = 1,
     dtype: str = "float32",
 ) -> Callable[[], None]:  # fmt: skip
-    """3x3x3 convolution of (batch, *shape, c_in), by our form or XLA's own.
+    """Builds a 3x3x3 convolution of (batch, *shape, c_in), by our form or XLA's own.
 
     `low` of the channels come from a volume of half the size, to be upsampled.
     """
@@ -96,7 +96,7 @@ def weights(features: int, path: str, depth: int = 4) -> Callable[[], None]:
 
 @functools.cache
 def variables(features: int, depth: int = 4) -> dict[str, Any]:
-    """Drawn on the host: the peer compiles nothing for its weights either."""
+    """Draws weights on the host: the peer compiles nothing for its weights either."""
     config = ours_training.config_of(features, PATCH, 1, depth)
     state = empty_state(config, UNet3D(features, depth))
     rng = np.random.default_rng(1)
@@ -116,7 +116,7 @@ def variables(features: int, depth: int = 4) -> dict[str, Any]:
 def samples(
     features: int, patch, windows: int, rate: float, kind: str, dtype: str = "float32"
 ):
-    """Ten samples of `windows` windows, as `build_monte_carlo` draws them."""
+    """Draws ten samples of `windows` windows, as `build_monte_carlo` draws them."""
     shape = (patch[0] * windows, *patch[1:])  # side by side
     return case(features, patch, shape, 0.0, windows, rate, kind, 10, dtype)
 
@@ -125,7 +125,7 @@ def case(
     features: int, patch, size, overlap: float, windows: int, rate: float, kind: str,
     count: int, dtype: str = "float32", depth: int = 4,
 ):  # fmt: skip
-    """`count` samples over a volume with the paper's measures."""
+    """Draws `count` samples over a volume with the paper's measures."""
     model = UNet3D(
         features,
         depth,
@@ -159,7 +159,7 @@ def case(
 
 
 def plain(features: int, patch: list[int], size: list[int], path: str):
-    """One pass without dropout; its probabilities go to a file, to be compared."""
+    """Runs a pass without dropout; its probabilities go to a file to be compared."""
     predict = build_point_prediction(
         UNet3D(features), patch_shape=patch, overlap=0.0, window_batch=2
     )
@@ -170,7 +170,7 @@ def plain(features: int, patch: list[int], size: list[int], path: str):
 
 
 def d_pw(size: list[int]) -> Callable[[], float]:
-    """Mean pairwise Dice of ten packed masks."""
+    """Returns the mean pairwise Dice of ten packed masks."""
     rng = np.random.default_rng(0)
     masks = np.stack([rng.random(size, np.float32) < 0.3 for _ in range(10)])
     packed = np.packbits(masks, axis=-1)
@@ -192,7 +192,7 @@ TASKS = {
 
 
 def device() -> Device:
-    """The peak of an accelerator is that of the process: JAX cannot reset it."""
+    """Returns the device's facts; its peak is the process's: JAX cannot reset it."""
     if jax.default_backend() == "cpu":
         return HOST
 

@@ -78,7 +78,7 @@ def resident_feed(
     dtype: str = "float32",
     depth: int = 4,
 ) -> tuple[Feed, TrainState]:
-    """The training loop's feed over a cohort in the device's memory, and step 0."""
+    """Returns the training loop's feed over a cohort on the device, and step 0."""
     config = config_of(features, patch, batch, depth)
     config.train.steps_per_call, config.train.residence = steps_per_call, "device"
     model = UNet3D(features, depth, dtype=jnp.dtype(dtype))

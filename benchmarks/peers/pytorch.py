@@ -14,7 +14,7 @@ from benchmarks.peers.twin import UNet
 
 
 def fed(features, patch, batch, cases, size, form):
-    """An update on patches that MONAI draws from a cohort in memory."""
+    """Times an update on patches that MONAI draws from a cohort in memory."""
     update = torch_alone.updates(features, form)
     images, labels = cohort(cases, size)
     listed = [
@@ -41,7 +41,7 @@ def fed(features, patch, batch, cases, size, form):
 
 
 def case(features, patch, size, overlap, windows, rate, path, form, count):
-    """MONAI's sliding windows `count` times with dropout on, and the measures."""
+    """Runs MONAI's sliding windows `count` times with dropout on, and the measures."""
     network = torch_alone.sampler(features, rate, path, form)
     volume = torch_alone.volume(size)
 
@@ -59,7 +59,7 @@ def case(features, patch, size, overlap, windows, rate, path, form, count):
 
 
 def _slide(network, volume, patch, windows: int, overlap: float, form: str = ""):
-    """Float32 logits; the windows are in the type and layout of the form."""
+    """Returns float32 logits; the windows are in the type and layout of the form."""
 
     def predictor(images):
         images = images.to(dtype_of(form), memory_format=layout_of(form))
@@ -72,7 +72,7 @@ def _slide(network, volume, patch, windows: int, overlap: float, form: str = "")
 
 
 def plain(features, patch, size, path, expected):
-    """Largest difference of a pass without dropout from ours, window by window."""
+    """Returns the largest difference of a plain pass from ours, window by window."""
     torch.backends.cudnn.allow_tf32 = False
     network = UNet(features)
     network.load(path)

@@ -6,7 +6,7 @@ Row = dict[str, Any]
 
 
 def row_of(what: str, times: dict[str, Row], work: float | None = None) -> Row:
-    """`work` in GFLOP gives the speed of ours beside the seconds."""
+    """Returns a row; `work` in GFLOP gives the speed of ours beside the seconds."""
     row: Row = {"what": what, "forms": times}
     own = times["ours"].get("seconds")
     rivals = [

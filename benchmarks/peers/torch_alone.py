@@ -14,7 +14,7 @@ from benchmarks.peers.twin import UNet
 def sampler(
     features: int, rate: float, path: str, form: str, depth: int = 4
 ) -> nn.Module:
-    """Normalisation on running averages, dropout on."""
+    """Sets normalisation to running averages, dropout on."""
     network = UNet(features, rate, depth)
     network.load(path)
     network.eval()
@@ -25,7 +25,7 @@ def sampler(
 
 
 def conv(shape, channels, low: int, form: str, gradients: bool, batch: int = 1):
-    """Convolution; `low` of its channels are upsampled first, as in the network."""
+    """Builds a convolution; `low` of its channels are upsampled first."""
 
     def place(array):
         return array.to(DEVICE, dtype_of(form), memory_format=layout_of(form))
@@ -75,7 +75,7 @@ def train(
 
 
 def updates(features: int, form: str, depth: int = 4):
-    """A function of a batch that returns the loss: forward, gradients, NAdam."""
+    """Builds a function of a batch that returns the loss: forward, gradients, NAdam."""
     network = UNet(features, depth=depth).to(DEVICE, memory_format=layout_of(form))
     forward = torch.compile(network) if "compile" in form else network
     optimizer = torch.optim.NAdam(network.parameters(), 1e-4)
@@ -97,7 +97,7 @@ def updates(features: int, form: str, depth: int = 4):
 
 
 def samples(features, patch, windows, rate, path, form):
-    """Ten passes over a batch of windows: in a loop, or as one batch of ten."""
+    """Draws ten samples of a batch of windows: in a loop, or as one batch of ten."""
     network = sampler(features, rate, path, form)
     images = torch.randn(windows, 1, *patch)
     images = images.to(DEVICE, dtype_of(form), memory_format=layout_of(form))
@@ -113,7 +113,7 @@ def samples(features, patch, windows, rate, path, form):
 
 
 def case(features, patch, size, overlap, windows, rate, path, form, count, depth=4):
-    """`count` samples by sliding windows with dropout on, and the measures.
+    """Draws `count` samples by sliding windows with dropout on; returns the measures.
 
     By a loop over the samples, or in a "batch" form each window `count` times at once.
     Logits are averaged where windows overlap, as MONAI's inferer does.
@@ -146,7 +146,7 @@ def window_corners(size, patch, overlap: float) -> list[tuple[int, ...]]:
 
 
 def _sweep(network, image, corners, patch, windows: int, outputs: int, form: str):
-    """Mean logits (outputs, x, y, z); `windows` of them at a time."""
+    """Returns mean logits (outputs, x, y, z); `windows` of them at a time."""
     total = torch.zeros((outputs, *image.shape), device=DEVICE)
     counts = torch.zeros(image.shape, device=DEVICE)
     places = [
@@ -173,7 +173,7 @@ def volume(size):
 
 
 def measures(p) -> dict[str, float]:
-    """As a careful user of PyTorch would write them: no copy of all samples."""
+    """Computes the measures as careful users of PyTorch do: no copy of all samples."""
     mean = p.mean(0)
     term = sum(-torch.special.xlogy(one, one) for one in p) / len(p)
     masks = p >= 0.5
@@ -189,7 +189,7 @@ def measures(p) -> dict[str, float]:
 
 
 def d_pw(size):
-    """The 45 pairs of ten boolean masks."""
+    """Returns the mean Dice of the 45 pairs of ten boolean masks."""
     rng = np.random.default_rng(0)
     masks = torch.from_numpy(
         np.stack([rng.random(size, np.float32) < 0.3 for _ in range(10)])

@@ -18,12 +18,12 @@ class Setting(NamedTuple):
     weights: str  # file that ours writes and the peer loads
 
     def fresh(self, side: str, **environment: str) -> Contender:
-        """A process of its own; `side` is "ours" or "peer"."""
+        """Starts a process of its own; `side` is "ours" or "peer"."""
         python = sys.executable if side == "ours" else self.torch_python
         return Contender(python, _MODULES[side], log=None, **environment)
 
     def once(self, side: str, task: str, **arguments: Any) -> Row:
-        """A task done by a process of its own."""
+        """Runs a task in a process of its own."""
         contender = self.fresh(side)
         reply = contender.do(task, **arguments)
         contender.close()
@@ -40,7 +40,7 @@ def take_turns(
     peer: dict[str, Row],
     most: int | None = None,
 ) -> dict[str, Row]:
-    """Median seconds of every form, its peak memory and its last answer.
+    """Returns median seconds, peak memory and last answer of every form.
 
     A process of its own does each form, and ends: what it held is nobody's memory. A
     form that failed is not asked again; what it did before counts.
@@ -59,7 +59,7 @@ def take_turns(
 def turns_of(
     contenders: dict[str, Contender], task: str, fields: dict[str, Row], repeat: int
 ) -> dict[str, Row]:
-    """`take_turns` of contenders that live on; fields: arguments by the form's name."""
+    """Runs `take_turns` of living contenders; fields: arguments by the form's name."""
     times: dict[str, list[float]] = {form: [] for form in fields}
     replies: dict[str, Row] = {}
     for _ in range(repeat):

@@ -54,7 +54,7 @@ class UNet(nn.Module):
         return self.head(x)
 
     def load(self, path: str) -> None:
-        """The arrays that `ours.weights` wrote."""
+        """Loads the arrays that `ours.weights` wrote."""
         with np.load(path) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
 
