@@ -55,6 +55,16 @@ def test_readme_quotes_the_tumours_at_full_size():
     assert row in text(ROOT / "README.md")
 
 
+def test_readme_says_what_the_raters_find():
+    path = ROOT / "results/demo/raters/cases.csv"
+    rows = cases_table.read_rows(path, case_columns.REVIEW_COLUMNS)
+    flagged = {row["case"] for row in rows if row["flag"] == "yes"}
+    failed = {row["case"] for row in rows if float(row["dice"] or 0) < 0.9}
+    assert failed <= flagged
+    words = f"flags {len(flagged)} of the demo's {len(rows)} scans, among them all "
+    assert f"{words}{len(failed)} with a Dice below 0.9" in text(ROOT / "README.md")
+
+
 def test_docs_quote_the_demo():
     test = json.loads((ROOT / "results/demo/summary.json").read_text())["test"]
     rho = [f"{test['measures'][name]['rho']:.2f}" for name in PAPER_MEASURES]

@@ -14,7 +14,7 @@ from unc_jax.review.references import References
 from unc_jax.review.scans import Scan
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 
 
 def known_rows(count=12, columns=EVALUATION_COLUMNS, **values):
@@ -78,7 +78,7 @@ SCAN[2:6, 2:6, 2:6] = 1  # 64 voxels
 
 def references_of(tmp_path, target="liver", **how):
     config = {"data.liver_labels": [1, 2], "data.tumor_labels": [2]}
-    run = Run(tmp_path, {"data.target": target, **config}, [])
+    run = RunFolder(tmp_path, {"data.target": target, **config}, [])
     return References(run, how.get("source", tmp_path), how.get("folder"))
 
 
@@ -102,7 +102,7 @@ def test_labels_are_those_that_the_set_gives_the_name_of_the_target(tmp_path, pl
     write(tmp_path / "mask.nii.gz", SCAN)
     files.write_json(tmp_path / "set" / "dataset.json", content)
     folder = tmp_path / place if place != "set" else None
-    run = Run(tmp_path, {"data.target": "liver", "data.liver_labels": []}, [])
+    run = RunFolder(tmp_path, {"data.target": "liver", "data.liver_labels": []}, [])
     references = References(run, tmp_path / "set", folder)
     assert references.values == (6,)
     row = references.with_dice(

@@ -36,12 +36,12 @@ from unc_jax.review import (
 from unc_jax.review.quality import Quality
 from unc_jax.review.references import References
 from unc_jax.review.scans import FoundScans, Scan
-from unc_jax.review.segment_case import Request
+from unc_jax.review.segment_case import SegmentRequest
 from unc_jax.review.segment_scan import Segmenter, build_segmenter
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import cases_table, run_folder
 from unc_jax.study.cases_table import Row
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,8 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
     return outcome.print_outcome(output, rows, notes)
 
 
-def _request(arguments: argparse.Namespace) -> Request:
-    return Request(
+def _request(arguments: argparse.Namespace) -> SegmentRequest:
+    return SegmentRequest(
         arguments.output,
         arguments.liver_masks,
         arguments.samples_too,
@@ -111,7 +111,7 @@ def _request(arguments: argparse.Namespace) -> Request:
 def _read(
     arguments: argparse.Namespace,
     found: FoundScans,
-    request: Request,
+    request: SegmentRequest,
     compared: References,
 ) -> list[Path | None]:
     """Returns the files that the command reads, without those of the run."""
@@ -122,7 +122,7 @@ def _read(
 
 
 def _known_quality(
-    trained: Run, arguments: argparse.Namespace
+    trained: RunFolder, arguments: argparse.Namespace
 ) -> tuple[list[Row], Quality | None]:
     """Returns cases with a known Dice, and the quality map calibrated on them."""
     known, model = trained.rows, quality.of_run(trained)
@@ -144,14 +144,17 @@ def _known_quality(
 
 
 def _segmenter(
-    trained: Run, model: Quality | None, level: float, liver_run: Path | None
+    trained: RunFolder, model: Quality | None, level: float, liver_run: Path | None
 ) -> Segmenter:
     liver = liver_run and build_segmenter(run_folder.open_run(liver_run))
     return build_segmenter(trained, quality=model, level=level, liver=liver)
 
 
 def _segmented(
-    found: Sequence[Scan], segmenter: Segmenter, request: Request, compared: References
+    found: Sequence[Scan],
+    segmenter: Segmenter,
+    request: SegmentRequest,
+    compared: References,
 ) -> Iterator[Row]:
     """Yields the row of each scan in this process's share, with its Dice.
 
@@ -167,7 +170,7 @@ def _segmented(
         progress(done, scan.case)
 
 
-def _attempt(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
+def _attempt(scan: Scan, segmenter: Segmenter, request: SegmentRequest) -> Row:
     try:
         finished = segment_case.finished_row(scan, segmenter, request)
         return finished or segment_case.segment_case(scan, segmenter, request)
@@ -194,7 +197,10 @@ def _facts(arguments: argparse.Namespace, found: FoundScans) -> dict[str, str]:
 
 
 def _details(
-    flags: dict[str, str], segmenter: Segmenter, request: Request, found: FoundScans
+    flags: dict[str, str],
+    segmenter: Segmenter,
+    request: SegmentRequest,
+    found: FoundScans,
 ) -> dict[str, object]:
     """Returns the fields of run.json that the report does not show."""
     return {

@@ -108,8 +108,8 @@ def _with_folds(
     return arguments, nnunet_folds.read_training(folds)
 
 
-def _request(arguments: argparse.Namespace) -> score_case.Request:
-    return score_case.Request(
+def _request(arguments: argparse.Namespace) -> score_case.ScoreRequest:
+    return score_case.ScoreRequest(
         arguments.output,
         _wanted(arguments),
         arguments.references,
@@ -143,7 +143,7 @@ def _judge(
     return rows, wanted, notes
 
 
-def _score(found: FoundSamples, request: score_case.Request) -> score_case.Scored:
+def _score(found: FoundSamples, request: score_case.ScoreRequest) -> score_case.Scored:
     scored = score_case.Scored([], [])
     progress = Progress("score", len(found.samples), "case")
     for done, (case, paths) in enumerate(found.samples.items(), start=1):

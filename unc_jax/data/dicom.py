@@ -10,7 +10,7 @@ import numpy as np
 
 from unc_jax.data.dicom_file import coded_size, first_frame, read_dicom
 from unc_jax.data.geometry import Geometry, to_canonical
-from unc_jax.data.nifti import Scan
+from unc_jax.data.nifti import Volume
 from unc_jax.errors import InputError
 
 # Positions are often rounded to 0.1 mm: they are then wrong by up to half of that, and
@@ -44,7 +44,7 @@ class Slice(NamedTuple):
     scale: tuple[float | None, float | None]
 
 
-def read_series(files: tuple[Path, ...]) -> Scan:
+def read_series(files: tuple[Path, ...]) -> Volume:
     """Reads the voxels of one series, rescaled (CT in HU), in canonical order.
 
     They are int16, or float32 if a value is no whole number within int16, as in PET and
@@ -67,7 +67,7 @@ def read_series(files: tuple[Path, ...]) -> Scan:
     array = np.stack([pixels[one.path] for one in slices], axis=-1)
     x, y, z = array.shape  # (columns, rows, slices)
     geometry = Geometry((x, y, z), affine)
-    return Scan(to_canonical(array, geometry), geometry)
+    return Volume(to_canonical(array, geometry), geometry)
 
 
 def read_slice(one: Any, path: Path) -> Slice:

@@ -30,7 +30,7 @@ _WHOLE = 1e-3  # largest difference of a label from a whole number
 _LONGEST_SIDE = 32767  # int16 in the NIfTI-1 header that `write` makes
 
 
-class Scan(NamedTuple):
+class Volume(NamedTuple):
     """Voxels (x, y, z) in RAS+ order, a view of the stored order, and their grid."""
 
     array: np.ndarray
@@ -44,7 +44,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def read(path: Path, *, labels: bool = False) -> Scan:
+def read(path: Path, *, labels: bool = False) -> Volume:
     """Reads a NIfTI-1 or NIfTI-2 scan, (x, y, z) or (x, y, z, 1), to its file's end.
 
     Integers keep their stored type; 64-bit integers become int32. Floats, and voxels
@@ -59,7 +59,7 @@ def read(path: Path, *, labels: bool = False) -> Scan:
     return scan
 
 
-def read_volumes(path: Path) -> Iterator[Scan]:
+def read_volumes(path: Path) -> Iterator[Volume]:
     """Reads the volumes of a file (x, y, z, n), one after the other, each as `read`.
 
     A file (x, y, z) has one volume. Damage may be detected only after the last.
@@ -69,7 +69,7 @@ def read_volumes(path: Path) -> Iterator[Scan]:
 
 def _volumes(
     path: Path, *, labels: bool = False, several: bool = False
-) -> Iterator[Scan]:
+) -> Iterator[Volume]:
     with _opened(files_of(path)[-1]) as stream:
         header, geometry, count = _read_header(path, several)
         stored, (slope, inter) = header.get_data_dtype(), header.get_slope_inter()
@@ -94,7 +94,7 @@ def _volumes(
                 if labels and dtype.kind == "f":
                     values = _whole(values, path)
                 target[...] = _cast(values, array.dtype, path)
-            yield Scan(to_canonical(array, geometry), geometry)
+            yield Volume(to_canonical(array, geometry), geometry)
         # The gzip checksum follows the voxels and is verified only when it is read.
         while stream.read(_BLOCK_BYTES):
             pass

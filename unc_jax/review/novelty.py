@@ -19,7 +19,7 @@ from unc_jax.data import files
 from unc_jax.data.cohort import Cohort, read_image
 from unc_jax.data.parallel import in_order
 from unc_jax.errors import InputError
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 
 
 class Novelty(NamedTuple):
@@ -86,7 +86,7 @@ def store_features(
     files.write_json(path, content)
 
 
-def of_run(run: Run) -> Novelty | None:
+def of_run(run: RunFolder) -> Novelty | None:
     """Fits the novelty of a run; returns None for a run without enough features."""
     if run.features is None:
         return None

@@ -32,7 +32,7 @@ _STUDY = tuple(
 )
 
 
-class Part(NamedTuple):
+class OutputPart(NamedTuple):
     """A part of an output: its tables, or what belongs to one case.
 
     Attributes:
@@ -135,19 +135,19 @@ class Part(NamedTuple):
             yield from filter(os.path.isfile, self.output.glob(pattern))
 
 
-def of_tables(output: Path, *, study: bool = False) -> Part:
+def of_tables(output: Path, *, study: bool = False) -> OutputPart:
     """Returns the part of the tables and the report; study: also of study/."""
-    return Part(output, "", _TABLES + _STUDY * study)
+    return OutputPart(output, "", _TABLES + _STUDY * study)
 
 
 def of_case(
     output: Path, case: str, *, samples: bool = False, segmentations: bool = False
-) -> Part:
+) -> OutputPart:
     """Returns the part of a case: maps, pictures and, if asked for, further files."""
     names = _MAPS + _SAMPLES * samples + _SEGMENTATIONS * segmentations
     name = glob.escape(case)
     pictures = f"pictures/{name}.png", f"pictures/{name}/*.png"
-    return Part(output, case, (*(f"{name}/{one}" for one in names), *pictures))
+    return OutputPart(output, case, (*(f"{name}/{one}" for one in names), *pictures))
 
 
 def is_held(folder: Path) -> bool:
@@ -178,7 +178,7 @@ def cases(output: Path) -> set[str]:
     return {path.parent.name for path in found}
 
 
-def check(parts: Iterable[Part], read: Iterable[Path | None]) -> None:
+def check(parts: Iterable[OutputPart], read: Iterable[Path | None]) -> None:
     """Raises InputError if the parts would replace files of others, or files to `read`.
 
     So does a table that was changed since; of a changed map the case alone fails.

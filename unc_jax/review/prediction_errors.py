@@ -22,7 +22,7 @@ from unc_jax.study.appraisal import (
     rows_of_split,
 )
 from unc_jax.study.cases_table import Row, column
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 from unc_jax.study.statistics import spread
 from unc_jax.study.tables import Table, interval, number
 
@@ -56,7 +56,7 @@ def judged(rows: Sequence[Row], model: Quality) -> Judged:
     found = [
         quality.predict(model, row, level)
         if _has_bound(row, model)
-        else quality.Estimate(np.nan, np.nan)
+        else quality.DiceEstimate(np.nan, np.nan)
         for row in test
     ]
     predicted, lower = (
@@ -72,7 +72,7 @@ def _has_bound(row: Row, model: Quality) -> bool:
     return cases_table.is_usable(row) and None not in measures
 
 
-def of_runs(runs: Sequence[Run]) -> dict[str, Any] | None:
+def of_runs(runs: Sequence[RunFolder]) -> dict[str, Any] | None:
     """Returns `describe` of a model's runs, folds joined; None where one has no map."""
     try:
         return describe(

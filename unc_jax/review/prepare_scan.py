@@ -17,7 +17,7 @@ from unc_jax.data.preprocess import Box, zscore
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 Range = tuple[float, float]
@@ -58,7 +58,7 @@ class Preparation(NamedTuple):
     tumor_labels: tuple[int, ...] = (2,)
 
 
-class Prepared(NamedTuple):
+class PreparedScan(NamedTuple):
     """Input of the network, made of a scan.
 
     Attributes:
@@ -105,7 +105,7 @@ def store_preparation(workdir: Path, cohort: Cohort, rows: list[Row]) -> None:
     files.write_json(workdir / "preparation.json", content)
 
 
-def preparation_of(run: Run) -> Preparation:
+def preparation_of(run: RunFolder) -> Preparation:
     """Returns the recipe that a run stores; InputError when it has none."""
     path = run.path / "preparation.json"
     if run.preparation is None:
@@ -146,7 +146,7 @@ def prepare_scan(
     geometry: Geometry,
     preparation: Preparation,
     organ: np.ndarray | None = None,
-) -> Prepared:
+) -> PreparedScan:
     """Prepares a scan (x, y, z) in canonical order as the training cases were.
 
     Rounds to float16, as prepared cohorts do. `organ`: mask of the scan's shape, for
@@ -174,7 +174,7 @@ def prepare_scan(
     rounded = zscore(found.image, mean, std).astype(np.float16).astype(np.float32)
     sides = [side.stop - side.start for side in found.box]
     share = np.prod(sides) / np.prod(preparation.shape)
-    return Prepared(rounded, found.box, float(geometry.voxel_ml * share))
+    return PreparedScan(rounded, found.box, float(geometry.voxel_ml * share))
 
 
 def intensity_warnings(image: np.ndarray, preparation: Preparation) -> Iterator[str]:

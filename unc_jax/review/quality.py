@@ -20,7 +20,7 @@ from unc_jax.review.dice_map import Map, Values, fit_map, map_dice, score
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.cases_table import Row
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 # Level of the bounds; another if asked for, or if the cases support only a lower one.
@@ -32,7 +32,7 @@ _NO_BOUND = {"features", "intensities", "volume_ml", cases_table.LEAKED}
 _NO_BOUND |= {cases_table.IDENTICAL, cases_table.OTHER_COUNT, cases_table.NO_MEASURE}
 
 
-class Estimate(NamedTuple):
+class DiceEstimate(NamedTuple):
     """Predicted Dice and its lower bound, NaN where too few cases support the level."""
 
     predicted: float
@@ -100,7 +100,7 @@ def fit(
     return _quality("split", _residuals(found, held_out), held_out, found)
 
 
-def predict(quality: Quality, measures: Values, level: float) -> Estimate:
+def predict(quality: Quality, measures: Values, level: float) -> DiceEstimate:
     """Returns the predicted Dice and its lower bound at `level`.
 
     P(Dice >= lower) >= level over cases exchangeable with the calibration cases (Vovk
@@ -115,9 +115,9 @@ def predict(quality: Quality, measures: Values, level: float) -> Estimate:
     n = len(quality.residuals)
     k = math.ceil((n + 1) * level - 1e-9)
     if k > n:
-        return Estimate(predicted, math.nan)
+        return DiceEstimate(predicted, math.nan)
     lower = predicted - np.sort(quality.residuals)[k - 1]
-    return Estimate(predicted, float(np.clip(lower, 0, predicted)))
+    return DiceEstimate(predicted, float(np.clip(lower, 0, predicted)))
 
 
 def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
@@ -190,7 +190,7 @@ def to_json(quality: Quality) -> dict[str, Any]:
     return {**quality._asdict(), **own}
 
 
-def of_run(run: Run) -> Quality | None:
+def of_run(run: RunFolder) -> Quality | None:
     """Returns the quality map of a run; None if it has too few cases."""
     try:
         return fit(run.rows)

@@ -107,7 +107,7 @@ def read_truth(path: Path, labels: Sequence[int] = ()) -> tuple[Sample, str]:
     return Sample(mask, geometry), warning
 
 
-def read_arrays(path: Path) -> Iterator[nifti.Scan]:
+def read_arrays(path: Path) -> Iterator[nifti.Volume]:
     """Reads the samples of a file, one after the other: (x, y, z) in RAS+ order.
 
     An .npz with channels is one sample, (channels, z, y, x), in the order of the file.
@@ -122,13 +122,13 @@ def read_arrays(path: Path) -> Iterator[nifti.Scan]:
             "z), (n, x, y, z) for n samples, or probabilities (channels, z, y, x)"
         )
     if stack.ndim == 4 and name in _OF_CHANNELS:
-        yield nifti.Scan(stack, _grid_of(path, affine, stack.shape[:0:-1]))
+        yield nifti.Volume(stack, _grid_of(path, affine, stack.shape[:0:-1]))
         return
     geometry = _grid_of(path, affine, stack.shape[-3:])
     for one in stack if stack.ndim == 4 else stack[None]:
         # In memory, in the machine's order of bytes.
         array = np.array(one, one.dtype.newbyteorder("="))
-        yield nifti.Scan(nifti.to_canonical(array, geometry), geometry)
+        yield nifti.Volume(nifti.to_canonical(array, geometry), geometry)
 
 
 def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
@@ -157,10 +157,10 @@ def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
     )
 
 
-def read_labels(path: Path) -> nifti.Scan:
+def read_labels(path: Path) -> nifti.Volume:
     """Reads a label map (x, y, z) of a NIfTI file, as `labels_of`."""
     array, geometry = nifti.read(path)
-    return nifti.Scan(labels_of(array, path), geometry)
+    return nifti.Volume(labels_of(array, path), geometry)
 
 
 def labels_of(array: np.ndarray, path: Path) -> np.ndarray:

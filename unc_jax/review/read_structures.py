@@ -23,7 +23,7 @@ from unc_jax.uncertainty.prediction import SPARSE, THRESHOLD
 _FAINTEST = 1e-3
 
 
-class Part(NamedTuple):
+class BoxedPart(NamedTuple):
     """A structure where it lies: a box of the grid, and its voxels there."""
 
     box: Box
@@ -46,12 +46,12 @@ class LabelMap:
         """Returns the labels that are there."""
         return set(self._boxes)
 
-    def part(self, structure: Structure) -> Part | None:
+    def part(self, structure: Structure) -> BoxedPart | None:
         """Returns a structure where it lies; None where it is not there."""
         box = hull([self._boxes[v] for v in structure.values if v in self._boxes])
         if box is None:
             return None
-        return Part(box, preprocess.select(self._array[box], structure.values))
+        return BoxedPart(box, preprocess.select(self._array[box], structure.values))
 
 
 class Channels:
@@ -66,7 +66,7 @@ class Channels:
     ):
         self.geometry = geometry
         self._path = path
-        self._parts: dict[tuple[int, ...], Part | None] = {}
+        self._parts: dict[tuple[int, ...], BoxedPart | None] = {}
         self.labels: set[int] = set()
         for values, number in channels.channels_of(array, regions, path).items():
             if values in ((0,), ()):
@@ -75,11 +75,11 @@ class Channels:
             found = nifti.to_canonical(found, geometry)
             faint = found >= _FAINTEST
             box = preprocess.bounding_box(faint) if faint.any() else None
-            self._parts[values] = Part(box, found[box].copy()) if box else None
+            self._parts[values] = BoxedPart(box, found[box].copy()) if box else None
             if (found >= THRESHOLD).any():
                 self.labels |= set(values)
 
-    def part(self, structure: Structure) -> Part | None:
+    def part(self, structure: Structure) -> BoxedPart | None:
         """Returns a structure where it lies; None where it is not there.
 
         The labels of a structure that is no channel itself are added up. Raises
@@ -96,7 +96,7 @@ class Channels:
         box = hull([part.box for part in found])
         if box is None:
             return None
-        return Part(box, np.minimum(sum(within(part, box) for part in found), 1.0))
+        return BoxedPart(box, np.minimum(sum(within(part, box) for part in found), 1.0))
 
 
 def read_structures(
@@ -132,7 +132,7 @@ def hull(boxes: Sequence[Box]) -> Box | None:
     return x, y, z
 
 
-def within(part: Part | None, box: Box) -> np.ndarray:
+def within(part: BoxedPart | None, box: Box) -> np.ndarray:
     """Returns the voxels of a part in a box around it, 0 where it says nothing."""
     sides = [side.stop - side.start for side in box]
     if part is None:

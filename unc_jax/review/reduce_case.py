@@ -18,7 +18,7 @@ from unc_jax.review.read_samples import (
     same_grid,
 )
 from unc_jax.review.read_structures import (
-    Part,
+    BoxedPart,
     hull,
     read_reference,
     read_structures,
@@ -130,8 +130,8 @@ def reference_of(case: str, folder: Path | None) -> Path | None:
 
 def _reduce(
     structure: Structure,
-    parts: Sequence[Part | None],
-    reference: Part | None,
+    parts: Sequence[BoxedPart | None],
+    reference: BoxedPart | None,
     has_reference: bool,
 ) -> Reduced:
     boxes = [part.box for part in (*parts, reference) if part]

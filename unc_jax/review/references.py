@@ -13,7 +13,7 @@ from unc_jax.review.scans import Scan
 from unc_jax.study import case_columns, cases_table, metrics
 from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.cases_table import Row
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 
 # For runs without these values in preparation.json.
 _LABELS = {"liver_labels": (1, 2), "tumor_labels": (2,)}
@@ -27,7 +27,7 @@ class References:
     the dataset.json of the set, or in or above the folder; else those of the run.
     """
 
-    def __init__(self, run: Run, source: Path, folder: Path | None):
+    def __init__(self, run: RunFolder, source: Path, folder: Path | None):
         """Finds the references.
 
         run: gives the label values of its target; source: of the scans; folder:
@@ -86,18 +86,18 @@ class References:
         return found[0]
 
 
-def _field_of(run: Run) -> str:
+def _field_of(run: RunFolder) -> str:
     return "data.liver_labels" if run.target == "liver" else "data.tumor_labels"
 
 
-def _values_of(run: Run) -> tuple[int, ...]:
+def _values_of(run: RunFolder) -> tuple[int, ...]:
     field = _field_of(run)
     name = field.removeprefix("data.")
     stored = run.preparation or {}
     return tuple(run.config[field] or stored.get(name) or _LABELS[name])
 
 
-def _named_values(run: Run, place: Path) -> tuple[int, ...]:
+def _named_values(run: RunFolder, place: Path) -> tuple[int, ...]:
     """Returns the values of the target's name at `place`; () without a dataset.json."""
     folders = [one for one in (place, place.parent) if (one / "dataset.json").exists()]
     if not folders:

@@ -42,7 +42,7 @@ class Scan(NamedTuple):
     series: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def read(self) -> nifti.Scan:
+    def read(self) -> nifti.Volume:
         """Reads voxels and geometry; raises InputError that names a faulty file."""
         return dicom.read_series(self.series) if self.series else nifti.read(self.path)
 

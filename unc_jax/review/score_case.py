@@ -44,7 +44,7 @@ class Scored(NamedTuple):
     components: list[Row]
 
 
-class Request(NamedTuple):
+class ScoreRequest(NamedTuple):
     """Options of the command, the same for every case; None: folder not given."""
 
     output: Path
@@ -80,7 +80,7 @@ def check_name(case: str) -> None:
         )
 
 
-def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
+def score_case(case: str, paths: Sequence[Path], request: ScoreRequest) -> Scored:
     """Writes the maps of a case and its pictures; returns its rows.
 
     For one structure these are CASE/{mask,mean,uncertainty}.nii.gz and
@@ -109,7 +109,7 @@ def score_case(case: str, paths: Sequence[Path], request: Request) -> Scored:
 
 
 def _score_one(
-    case: str, one: Reduced, geometry: Geometry, request: Request, source: str
+    case: str, one: Reduced, geometry: Geometry, request: ScoreRequest, source: str
 ) -> Scored:
     image = _image(case, request, geometry)
     row, parts = _measure(case, one, image, geometry, request)
@@ -126,7 +126,7 @@ def _score_several(
     case: str,
     found: Iterable[Reduced],
     geometry: Geometry,
-    request: Request,
+    request: ScoreRequest,
     source: str,
 ) -> Scored:
     image = _image(case, request, geometry)
@@ -160,7 +160,7 @@ def _score_several(
 
 
 def _measure(
-    case: str, one: Reduced, image: Image, geometry: Geometry, request: Request
+    case: str, one: Reduced, image: Image, geometry: Geometry, request: ScoreRequest
 ) -> tuple[Row, list[Row]]:
     """Returns the row of a structure and those of its components."""
     removed = _leave_largest(one, geometry) if request.largest else []
@@ -253,7 +253,7 @@ def _draw(path: Path, one: Reduced, image: Image, geometry: Geometry) -> None:
     )
 
 
-def _image(case: str, request: Request, geometry: Geometry) -> Image:
+def _image(case: str, request: ScoreRequest, geometry: Geometry) -> Image:
     if request.images is None:
         return Image()
     path = beside(request.images, case, ("", "_0000"))

@@ -13,7 +13,7 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
 from unc_jax.review import own_files, pictures, read_samples, report
-from unc_jax.review.own_files import Part
+from unc_jax.review.own_files import OutputPart
 from unc_jax.review.scans import Scan
 from unc_jax.review.segment_scan import Segmentation, Segmenter, segment
 from unc_jax.review.uncertain_part import describe_uncertainty
@@ -22,7 +22,7 @@ from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.cases_table import Row
 
 
-class Request(NamedTuple):
+class SegmentRequest(NamedTuple):
     """Options of the command, the same for every case.
 
     Attributes:
@@ -50,14 +50,14 @@ class Request(NamedTuple):
         folder = self.liver_masks
         return read_samples.beside(folder, case) if folder else None
 
-    def part(self, case: str) -> Part:
+    def part(self, case: str) -> OutputPart:
         """Returns the part of the output that belongs to a case."""
         return own_files.of_case(
             self.output, case, samples=self.samples, segmentations=self.dicom_seg
         )
 
 
-def check(request: Request, segmenter: Segmenter) -> None:
+def check(request: SegmentRequest, segmenter: Segmenter) -> None:
     """Raises InputError for options with which every case would fail."""
     masks = request.liver_masks
     if segmenter.preparation.target == "tumor" and segmenter.liver is None:
@@ -77,7 +77,9 @@ def check(request: Request, segmenter: Segmenter) -> None:
         dicom_seg.require_highdicom()
 
 
-def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | None:
+def finished_row(
+    scan: Scan, segmenter: Segmenter, request: SegmentRequest
+) -> Row | None:
     """Returns the stored row of a case that this request has finished, else None.
 
     All of its files must exist, and its scan and liver mask be unchanged. Raises
@@ -97,7 +99,7 @@ def finished_row(scan: Scan, segmenter: Segmenter, request: Request) -> Row | No
     return {**row, "input": str(scan.path)}  # the folder may have been moved
 
 
-def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
+def segment_case(scan: Scan, segmenter: Segmenter, request: SegmentRequest) -> Row:
     """Segments one scan, writes CASE/*.nii.gz and its picture, returns its row.
 
     Files of an earlier command are removed first; if the case fails, no files are left.
@@ -109,7 +111,9 @@ def segment_case(scan: Scan, segmenter: Segmenter, request: Request) -> Row:
     return record["row"]
 
 
-def _segment(scan: Scan, segmenter: Segmenter, request: Request) -> dict[str, Any]:
+def _segment(
+    scan: Scan, segmenter: Segmenter, request: SegmentRequest
+) -> dict[str, Any]:
     """Writes the files of a case; returns the content of its record."""
     started = time.perf_counter()
     if scan.problem:
@@ -149,14 +153,14 @@ def _segment(scan: Scan, segmenter: Segmenter, request: Request) -> dict[str, An
     return {"fingerprint": mark, "inputs": inputs, "row": row}
 
 
-def _digests(scan: Scan, request: Request) -> list[str]:
+def _digests(scan: Scan, request: SegmentRequest) -> list[str]:
     """Returns the SHA-256 of the scan and of its liver mask, "" for a missing one."""
     path = request.liver_mask(scan.case)
     return [scan.digest(), Scan(scan.case, path).digest() if path else ""]
 
 
 def _liver(
-    scan: Scan, geometry: Geometry, segmenter: Segmenter, request: Request
+    scan: Scan, geometry: Geometry, segmenter: Segmenter, request: SegmentRequest
 ) -> np.ndarray | None:
     """Returns the mask in --liver-masks; None without that flag."""
     folder = request.liver_masks
@@ -175,7 +179,7 @@ def _write_extras(
     scan: Scan,
     found: Segmentation,
     geometry: Geometry,
-    request: Request,
+    request: SegmentRequest,
     target: str,
 ) -> list[str]:
     """Writes samples and DICOM segmentations if requested; returns warnings.

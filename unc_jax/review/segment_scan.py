@@ -24,7 +24,7 @@ from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.cases_table import Row
 from unc_jax.study.components import outside_largest
 from unc_jax.study.predictor import Predictor, load_predictor
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 from unc_jax.study.tables import number
 from unc_jax.uncertainty.measures import MEASURES, THRESHOLD
 from unc_jax.uncertainty.prediction import Prediction
@@ -43,7 +43,7 @@ class Segmenter(NamedTuple):
       liver: segmenter of the liver, for a run with target "tumor".
     """
 
-    run: Run
+    run: RunFolder
     preparation: Preparation
     predictor: Predictor
     fingerprint: str
@@ -84,7 +84,7 @@ class Segmentation(NamedTuple):
 
 
 def build_segmenter(
-    run: Run,
+    run: RunFolder,
     *,
     quality: Quality | None = None,
     level: float = LEVEL,

@@ -126,8 +126,8 @@ def judge(rows: Sequence[Row], model: Quality) -> dict[str, Any]:
         "method": model.method,
         "calibration_cases": len(model.residuals),
         "greatest_level": quality.greatest_level(len(model.residuals)),
-        "target_dice": appraise(dice, ~(lower >= target), target),
-        "review_fraction": {"fraction": _REVIEW_FRACTION, **failing, **found},
+        "flagged_by_target": appraise(dice, ~(lower >= target), target),
+        "flagged_by_fraction": {"fraction": _REVIEW_FRACTION, **failing, **found},
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 # Largest relative difference of a reference volume that is taken as rounding.
@@ -15,7 +15,7 @@ _SAME_VOLUME = 1e-6
 _SAME_SCAN = 0.25
 
 
-def check_comparable(runs: Sequence[Run]) -> None:
+def check_comparable(runs: Sequence[RunFolder]) -> None:
     """Raises InputError unless all runs have the same cases, splits and references.
 
     Runs of different data.shape may be compared: volumes of a reference may differ by a
@@ -26,7 +26,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
         _check_splits(runs[0], run)
 
 
-def check_references(first: Run, other: Run) -> None:
+def check_references(first: RunFolder, other: RunFolder) -> None:
     """Raises InputError unless both runs have the same cases and references."""
     both = f"{first.path} and {other.path} cannot be compared"
     one, two = _by_case(first), _by_case(other)
@@ -49,7 +49,7 @@ def check_references(first: Run, other: Run) -> None:
             )
 
 
-def _check_splits(first: Run, other: Run) -> None:
+def _check_splits(first: RunFolder, other: RunFolder) -> None:
     two = _by_case(other)
     for case, row in _by_case(first).items():
         split = two[case]["split"]
@@ -70,12 +70,12 @@ def _check_splits(first: Run, other: Run) -> None:
             )
 
 
-def _by_case(run: Run) -> dict[str, Row]:
+def _by_case(run: RunFolder) -> dict[str, Row]:
     """Returns the row of each case; its test row if folds were joined."""
     return {str(row["case"]): row for row in run.rows}
 
 
-def check_rows(run: Run) -> None:
+def check_rows(run: RunFolder) -> None:
     """Raises InputError for an unknown split, or for too few test cases."""
     rows, table = run.rows, run.path / "cases.csv"
     strange = {str(row["split"]) for row in rows} - set(cases_table.SPLITS)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from unc_jax.errors import InputError
 from unc_jax.study import voxel_agreement
 from unc_jax.study.comparable_runs import check_references
-from unc_jax.study.run_folder import Run
+from unc_jax.study.run_folder import RunFolder
 
 
-def join(runs: Sequence[Run]) -> list[Run]:
+def join(runs: Sequence[RunFolder]) -> list[RunFolder]:
     """Returns the runs; those that differ only in data.fold are joined into one.
 
     The joined run has the training and validation rows of all folds, followed by one
@@ -28,10 +28,10 @@ def join(runs: Sequence[Run]) -> list[Run]:
     return [*whole, *map(_join, by_training.values())]
 
 
-def _join(parts: list[Run]) -> Run:
+def _join(parts: list[RunFolder]) -> RunFolder:
     parts = sorted(parts, key=lambda part: part.config["data.fold"])
     first, folds = parts[0], parts[0].config["data.folds"]
-    by_fold: dict[int, Run] = {}
+    by_fold: dict[int, RunFolder] = {}
     for part in parts:
         fold = part.config["data.fold"]
         if fold in by_fold:
@@ -47,7 +47,7 @@ def _join(parts: list[Run]) -> Run:
             f"{first.path}: of its {folds} folds (seed {first.seeds_text}) "
             f"{', '.join(missing)} missing; name the runs of all folds"
         )
-    tested: dict[str, Run] = {}
+    tested: dict[str, RunFolder] = {}
     for part in parts:
         for case in (str(row["case"]) for row in part.rows if row["split"] == "test"):
             if case in tested:
@@ -59,7 +59,7 @@ def _join(parts: list[Run]) -> Run:
             tested[case] = part
     rows = [row for part in parts for row in part.rows]
     voxels = [part.voxels for part in parts if part.voxels is not None]
-    return Run(
+    return RunFolder(
         first.path,
         first.config,
         sorted(rows, key=lambda row: row["split"] == "test"),
@@ -68,5 +68,5 @@ def _join(parts: list[Run]) -> Run:
     )
 
 
-def _tests_alone(run: Run) -> bool:
+def _tests_alone(run: RunFolder) -> bool:
     return all(row["split"] == "test" for row in run.rows)

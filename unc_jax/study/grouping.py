@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from unc_jax.errors import InputError
 from unc_jax.study import comparable_runs, folds
 from unc_jax.study.comparable_runs import check_comparable
-from unc_jax.study.run_folder import TARGETS, Run
+from unc_jax.study.run_folder import TARGETS, RunFolder
 
 # Data sets of livers, by folder name; others have a whole organ and a part of it.
 _LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
@@ -35,7 +35,7 @@ class Model(NamedTuple):
     settings: dict[str, Any]
     # Values of the settings that more than half of the models of that name have.
     usual: dict[str, Any]
-    runs: tuple[Run, ...]
+    runs: tuple[RunFolder, ...]
     source: str = ""  # of the samples, in words; "" where no ensemble is compared
 
     @property
@@ -91,7 +91,7 @@ class Model(NamedTuple):
         return self.target if of_liver and usual else _STRUCTURES[self.target]
 
 
-def group(runs: Sequence[Run]) -> list[Model]:
+def group(runs: Sequence[RunFolder]) -> list[Model]:
     """Returns models in the order of the paper's tables, runs of each by seed.
 
     The largest patch of a target and data.shape is "large" and the smallest "small". A
@@ -104,7 +104,7 @@ def group(runs: Sequence[Run]) -> list[Model]:
     runs = folds.join(runs)
     for run in runs:
         comparable_runs.check_rows(run)
-    by_config: dict[str, list[Run]] = {}
+    by_config: dict[str, list[RunFolder]] = {}
     for run in runs:
         key = json.dumps([len(run.seeds), run.defining], sort_keys=True)
         same = by_config.setdefault(key, [])
@@ -140,13 +140,13 @@ def group(runs: Sequence[Run]) -> list[Model]:
     return [model._replace(source=_source(model.runs[0])) for model in models]
 
 
-def _weights(run: Run) -> list[Any]:
+def _weights(run: RunFolder) -> list[Any]:
     """Returns the digests of a run's checkpoints; [] if one is unknown."""
     found = [(part.evaluation or {}).get("checkpoints") for part in run.parts]
     return found if all(found) else []
 
 
-def _size(run: Run, patches: set[tuple[int, ...]]) -> str:
+def _size(run: RunFolder, patches: set[tuple[int, ...]]) -> str:
     if len(patches) == 1:
         width = run.shape[0] if run.shape else 0
         return "small" if run.patch[0] < _SMALL_BELOW * width else "large"
@@ -203,11 +203,11 @@ def _of_training(model: Model) -> dict[str, Any]:
     return {**run.defining, "evaluate.source": source}
 
 
-def _source_field(run: Run) -> str:
+def _source_field(run: RunFolder) -> str:
     return str(run.config.get("evaluate.source", "dropout"))
 
 
-def _source(run: Run) -> str:
+def _source(run: RunFolder) -> str:
     """Describes the source of a run's samples in words."""
     networks, source = len(run.seeds), _source_field(run)
     samples = max(int(row["n_samples"] or 0) for row in run.rows)

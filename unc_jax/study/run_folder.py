@@ -31,7 +31,7 @@ _ASIDE = (
 )
 
 
-class Run(NamedTuple):
+class RunFolder(NamedTuple):
     """One evaluated training, or those of all folds joined (`folds.join`).
 
     Attributes:
@@ -49,10 +49,10 @@ class Run(NamedTuple):
     voxels: dict[str, Any] | None = None
     preparation: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
-    folds: tuple["Run", ...] = ()
+    folds: tuple["RunFolder", ...] = ()
 
     @property
-    def parts(self) -> tuple["Run", ...]:
+    def parts(self) -> tuple["RunFolder", ...]:
         """Returns the runs that were joined into this one, or this one itself."""
         return self.folds or (self,)
 
@@ -106,7 +106,7 @@ def defining(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def open_run(path: Path) -> Run:
+def open_run(path: Path) -> RunFolder:
     """Reads a run folder; raises InputError that names a missing or damaged file."""
     if not path.is_dir():
         raise InputError(f"{path}: no such run folder")
@@ -129,7 +129,7 @@ def open_run(path: Path) -> Run:
             "evaluate the ensemble again"
         )
     rows = cases_table.read_rows(table, EVALUATION_COLUMNS)
-    return Run(path, config, rows, evaluation, voxels, preparation, features)
+    return RunFolder(path, config, rows, evaluation, voxels, preparation, features)
 
 
 def read_fields(path: Path) -> dict[str, Any]:

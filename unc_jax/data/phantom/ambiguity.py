@@ -9,7 +9,7 @@ from unc_jax.data.phantom.protocol import Protocol
 from unc_jax.data.phantom.shape import Points, Vector
 
 
-class Part(NamedTuple):
+class DisputedPart(NamedTuple):
     """An end of the liver beyond a plane, which some include and others do not."""
 
     name: str
@@ -30,7 +30,7 @@ class Zone(NamedTuple):
 class Ambiguity(NamedTuple):
     base_mm: float
     zones: tuple[Zone, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[DisputedPart, ...]
 
     def width(self, points: Points) -> np.ndarray:
         """Returns the spread (sd, mm) of the liver's edge between raters at points."""
@@ -83,11 +83,11 @@ def draw_ambiguity(
     if rng.random() < 0.1 + 0.5 * lost or scan.degradation:
         most = 0.06 + 0.36 * scan.degradation
         cut = float(np.quantile(inside[:, 0], rng.uniform(0.3 * most, most)))
-        parts.append(Part("left lobe", (-1.0, 0.0, 0.0), -cut, _share(rng)))
+        parts.append(DisputedPart("left lobe", (-1.0, 0.0, 0.0), -cut, _share(rng)))
     if scan.breaths or rng.random() < 0.1 + 0.6 * scan.degradation:
         most = 0.05 + 0.2 * scan.degradation
         cut = float(np.quantile(inside[:, 2], rng.uniform(0.2 * most, most)))
-        parts.append(Part("lower tip", (0.0, 0.0, -1.0), -cut, _share(rng)))
+        parts.append(DisputedPart("lower tip", (0.0, 0.0, -1.0), -cut, _share(rng)))
     return Ambiguity(base, tuple(zones), tuple(parts))
 
 

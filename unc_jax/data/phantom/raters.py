@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unc_jax.data.phantom.ambiguity import Part
+from unc_jax.data.phantom.ambiguity import DisputedPart
 from unc_jax.data.phantom.field import SmoothField, generator
 from unc_jax.data.phantom.patient import Patient
 from unc_jax.data.phantom.shape import Points
@@ -68,7 +68,7 @@ class Rater:
         return label
 
 
-def beyond(part: Part, points: Points) -> np.ndarray:
+def beyond(part: DisputedPart, points: Points) -> np.ndarray:
     """Returns the distance beyond a part's plane, positive in the uncertain part."""
     x, y, z = (np.float32(n) * p for n, p in zip(part.normal, points, strict=True))
     return x + y + z - np.float32(part.offset)
