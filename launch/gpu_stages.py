@@ -19,7 +19,7 @@ ORDER = (
     *("liver_large_wcc", "liver_large_dice", "liver_small_wcc", "liver_small_dice"),
     *("tumor_large_wcc", "tumor_large_dice"),
 )
-# A tenth of the paper's updates, at a rate and with a schedule that make up for it:
+# A tenth of the default's updates, at a rate and with a schedule that make up for it:
 # results/synthetic_full.
 FULL = {
     "train.steps": "2000",
