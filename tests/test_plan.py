@@ -62,6 +62,15 @@ def test_tumours_of_automatic_shape_take_the_papers(tiny_config):
     assert plan.work_of(tiny_config).volume == (284, 256, 133)
 
 
+def test_a_plane_that_cannot_be_halved_is_one_padded_window(tiny_config):
+    tiny_config.model.depth = 4
+    tiny_config.data.shape = (36, 52, 32)
+    tiny_config.train.patch_shape = (16, 16, 16)
+    work = plan.work_of(tiny_config)
+    assert work.window == (40, 56, 16)
+    assert work.windows == 3  # of 16 planes, 12 apart
+
+
 def lines(config, tmp_path):
     return list(plan.plan(config, tmp_path / "run"))
 

@@ -251,6 +251,14 @@ def test_features_are_the_mean_of_the_bottleneck(variables, batch):
     )
 
 
+def test_features_of_a_volume_smaller_than_the_window(variables):
+    padded = np.pad(VOLUME, [(0, 2), (0, 0), (0, 4)], mode="edge")
+    grid = {"patch_shape": padded.shape, "overlap": 0.25, "window_batch": 1}
+    features = build_features(MODEL, **grid)
+    found, expected = features(variables, VOLUME), features(variables, padded)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_only_who_asks_gets_features(variables):
     """No collection beside the network's own comes into a checkpoint."""
     assert set(variables) == {"params", "batch_stats"}

@@ -120,6 +120,10 @@ def test_work_counts_what_windows_see_twice():
     assert variants.work((8, 8, 8), (4, 4, 4), (0.5,) * 3) == 1.5**3
 
 
+def test_work_counts_the_padding():
+    assert variants.work((6, 8, 4), (8, 8, 4), (0.5,) * 3) == 8 / 6
+
+
 def test_windows_figure_lists_the_cheapest_at_the_top():
     dice = np.linspace(0.5, 0.9, 12)
     rows = rows_of(dice, d_pw=dice, cv=1 - dice)
