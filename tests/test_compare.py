@@ -650,11 +650,38 @@ def test_a_run_in_the_output_is_not_overwritten(tmp_path, capsys):
     given = write_run(tmp_path / "backup" / "demo")
     there = write_run(tmp_path / "runs" / "demo", seed=1)
     (there / "checkpoints").mkdir()
+    (tmp_path / "statistics.json").write_text("{}")  # of an earlier comparison
     before = contents(tmp_path)
     flags = ["--output", tmp_path, "--resamples", "1000"]
     assert command(given, *flags) == 2
     assert "demo holds checkpoints and would be overwritten" in capsys.readouterr().err
     assert contents(tmp_path) == before
+
+
+def test_an_archived_run_in_the_output_is_not_overwritten(tmp_path, capsys):
+    """It has no more files than a copy has, but no comparison copied it."""
+    given, output = write_run(tmp_path / "new" / "demo"), tmp_path / "study"
+    there = write_run(output / "runs" / "demo", seed=1)
+    (there / "voxels.json").write_text("{}")
+    before = contents(tmp_path)
+    flags = ["--output", output, "--resamples", "1000"]
+    assert command(given, *flags) == 2
+    said = capsys.readouterr().err
+    assert f"{there} holds cases.csv and would be overwritten" in said
+    assert "name another --output" in said
+    assert said.count("\n") == 1
+    assert contents(tmp_path) == before
+
+
+def test_copies_of_an_earlier_comparison_are_replaced(tmp_path):
+    given, output = write_run(tmp_path / "new" / "demo"), tmp_path / "study"
+    flags = ["--output", output, "--resamples", "1000"]
+    for text in ("{}", "{ }", "{  }"):
+        (given / "metrics.jsonl").write_text(text)
+        assert command(given, *flags) == 0
+        assert contents(output / "runs" / "demo") == contents(given)
+        if text == "{ }":  # as if killed
+            (output / "statistics.json").rename(output / compare._BEGUN)
 
 
 def test_an_output_is_of_one_comparison(tmp_path, capsys):

@@ -9,7 +9,13 @@ from samples import write
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.review import by_structure, failures, known_cases, quality
+from unc_jax.review import (
+    by_structure,
+    failures,
+    known_cases,
+    quality,
+    read_samples,
+)
 from unc_jax.review.references import References
 from unc_jax.review.scans import Scan
 from unc_jax.study import cases_table
@@ -41,6 +47,41 @@ def test_training_cases_are_left_out_by_name(tmp_path, capsys):
     assert "calibrate nothing: 8 training cases: c0, c1, c2, c3, c4, ..." in words
     with pytest.raises(InputError, match="calibrate nothing: 12 training cases"):
         known_cases.read_known(tmp_path / "known.csv", {row["case"] for row in rows})
+
+
+@pytest.mark.parametrize("split", ["Train", "train ", "training"])
+def test_a_split_that_is_none_is_refused(tmp_path, split):
+    """As a spreadsheet leaves it; its cases would calibrate otherwise."""
+    rows = known_rows(split="test")
+    rows[0]["split"] = split
+    cases_table.write_rows(tmp_path / "known.csv", rows, EVALUATION_COLUMNS)
+    with pytest.raises(InputError, match="is none of train, validation, test"):
+        known_cases.read_known(tmp_path / "known.csv")
+
+
+def test_a_name_with_a_space_behind_it_is_that_of_a_training_case(tmp_path):
+    rows = known_rows(columns=REVIEW_COLUMNS)
+    rows[0]["case"] = "c0 "
+    cases_table.write_rows(tmp_path / "known.csv", rows, REVIEW_COLUMNS)
+    kept = known_cases.read_known(tmp_path / "known.csv", {"c0"})
+    assert [row["case"] for row in kept] == [f"c{i}" for i in range(1, 12)]
+
+
+def test_known_cases_say_how_many_samples_they_have(tmp_path):
+    known = known_rows(n_samples=10)
+    known_cases.check_samples(tmp_path, known, known_rows(n_samples=10))
+    known[3]["n_samples"] = None
+    with pytest.raises(InputError, match="n_samples of case c3 is empty"):
+        known_cases.check_samples(tmp_path, known, known_rows(n_samples=10))
+
+
+def test_a_file_that_is_there_twice_is_refused(tmp_path):
+    assert read_samples.beside(tmp_path, "a") is None
+    write(tmp_path / "a.nii", np.zeros((4, 4, 4), np.uint8))
+    assert read_samples.beside(tmp_path, "a") == tmp_path / "a.nii"
+    write(tmp_path / "a.nii.gz", np.zeros((4, 4, 4), np.uint8))
+    with pytest.raises(InputError, match=r"a\.nii is there too; remove one"):
+        read_samples.beside(tmp_path, "a")
 
 
 def test_empty_masks_of_an_evaluation_calibrate_nothing(tmp_path, capsys):

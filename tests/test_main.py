@@ -14,6 +14,7 @@ from folders import contents
 
 from unc_jax import main, predict, preparation, stages
 from unc_jax.errors import InputError
+from unc_jax.review import scans, segment_case
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
 
@@ -119,6 +120,10 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
         scale = row["volume_ml"] / known["volume_ml"]
         for name in ("volume_sd_ml", "volume_low_ml", "volume_high_ml"):
             assert row[name] == pytest.approx(scale * known[name], rel=1e-3), name
+        leaked = known["split"] == "train"  # its Dice says nothing of new scans
+        assert (row["unlike"] == "leaked") == leaked, row["unlike"]
+        assert ("a training case of the run has its name" in row["warnings"]) == leaked
+    assert "over all cases except 3 on which" in (output / "report.html").read_text()
     assert rows["torn"]["dice"] is None
     assert "NIfTI" in rows["torn"]["status"]
     assert (rows["torn"]["flag"], rows["torn"]["reason"]) == ("yes", "failed")
@@ -147,6 +152,8 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
 
     # A case that fails now keeps nothing that looks like a result.
     path.write_bytes(b"no scan")
+    request = segment_case.SegmentRequest(output)
+    assert request.segmented(scans.Scan(first, path)) == told  # of what was segmented
     assert (
         "failed"
         in review(tmp_path / "elsewhere", source, output, failed=1)[first]["status"]
@@ -174,7 +181,16 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     found = cases_table.read_rows(again / "cases.csv", REVIEW_COLUMNS)
     assert all(row["dice"] is not None for row in found)  # of the set's own labels
     for row in found:  # after two updates some volumes are unlike any known one
-        assert (row["dice_lower"] is None) == ("volume_ml" in row["unlike"])
+        unlike = set(cases_table.unlike(row))
+        assert (row["dice_lower"] is None) == bool(unlike & {"volume_ml", "leaked"})
+    assert sum("leaked" in row["unlike"] for row in found) == 3
+    named = [{**row, "structure": "spleen"} for row in filled]
+    cases_table.write_rows(tmp_path / "named.csv", named, EVALUATION_COLUMNS)
+    flags = ["--run", str(run), "--input", str(task), "--output", str(again)]
+    with pytest.raises(SystemExit) as done:
+        predict.main([*flags, "--calibrate", str(tmp_path / "named.csv")])
+    assert done.value.code == 2
+    assert "has rows of spleen" in capsys.readouterr().err
 
 
 def test_tumour_run_reaches_a_table(tiny_config, tmp_path):

@@ -293,6 +293,13 @@ def test_an_npz_may_carry_its_affine(tmp_path):
     assert same_grid(one.geometry, other.geometry)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.longdouble, np.int32])
+def test_an_affine_of_an_npz_is_of_numbers_of_any_size(tmp_path, kind):
+    np.savez(tmp_path / "a.npz", probability_maps()[0], affine=AFFINE.astype(kind))
+    found = read_sample(tmp_path / "a.npz").geometry.affine
+    np.testing.assert_array_equal(found, AFFINE.astype(kind).astype(float))
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"no archive", None], ids=["empty", "text", "pickle"]
 )
@@ -357,6 +364,15 @@ BAD_STACKS = {
     "a.npz": [
         (lambda p: np.savez(p, np.zeros((2, 3, 4, 5)), affine=np.eye(3)), "affine"),
         (lambda p: np.savez(p, np.zeros((2, 3, 4, 5)), affine=np.eye(4) * 0), "affine"),
+        *(
+            (
+                lambda p, kind=kind: np.savez(
+                    p, np.zeros((2, 3, 4, 5)), affine=np.eye(4).astype(kind)
+                ),
+                r"a\.npz: its affine is not an invertible 4x4 matrix",
+            )
+            for kind in (str, bool, complex)
+        ),
     ],
     "several.npz": [
         (

@@ -145,6 +145,11 @@ def test_released_cases_are_those_without_a_flag():
     assert 0 < sum(released) < 12
     assert not released[19]
     assert decided[0]["reason"] == "not released at level 0.2"
+    both = Rule(0.5, release_level=0.2, review_fraction=0.9)
+    decided = rule.decide(cases, both, {"": model})
+    for one in decided:  # a case among the worst is not released either
+        assert (one["flag"], one["released"]) in (("yes", "no"), ("no", "yes"))
+    assert sum(one["released"] == "yes" for one in decided) <= 2 < sum(released)
     few = model._replace(scores=model.scores[:8], dice=model.dice[:8])
     wanted = Rule(0.5, release_level=0.1)
     none = rule.decide(cases, wanted, {"": few})

@@ -369,7 +369,33 @@ def test_masks_of_a_case_are_of_one_structure(tmp_path, capsys, kind):
     assert status == {"one": "ok", "bytes": "ok", "soft": "ok"}
     assert rows_of(tmp_path / "o")["one"]["dice"] == 1
     flags = ["--samples", tmp_path / "s", "--label", "1+2", "--output", tmp_path / "p"]
-    assert run(capsys, *flags)[0] == 0
+    assert run(capsys, *flags)[0] == 4
+    rows = rows_of(tmp_path / "p")
+    assert "1.nii.gz: has other labels alone" in rows.pop("soft")["status"]
+    assert not any("failed" in row["status"] for row in rows.values())
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("place", [0, 3])
+def test_probabilities_and_maps_without_the_label_are_not_mixed(
+    tmp_path, capsys, kind, place
+):
+    """1 is a mask of the structure, or another label: nothing tells."""
+    mask = (probability_maps()[0] >= 0.5).astype(kind)
+    odd = {"none": 0 * mask, "same": 2 * mask, "mixed": mask}
+    for case, one in odd.items():
+        for i, array in enumerate(probability_maps(n=4)):
+            other = one if i == place else array
+            write(tmp_path / "s" / case / f"{i}.nii.gz", other)
+    for i in range(3):
+        write(tmp_path / "s" / "maps" / f"{i}.nii.gz", mask * (2 if i else 1))
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", "--label", "2"]
+    assert run(capsys, *flags)[0] == 4
+    status = {case: row["status"] for case, row in rows_of(tmp_path / "o").items()}
+    told = status.pop("mixed")
+    assert f"mixed/{place}.nii.gz: has other labels alone" in told
+    assert "a probability map and a label map cannot be mixed under --label" in told
+    assert status == {"none": "ok", "same": "ok", "maps": "ok"}
 
 
 def test_a_reference_of_several_labels_needs_one_by_name(tmp_path, capsys):
@@ -417,6 +443,46 @@ def test_a_case_with_fewer_samples_than_most_is_told(tmp_path, capsys, labels):
     assert run(capsys, *flags)[0] == 0
     rows = rows_of(tmp_path / "o").values()
     assert not any("fewer" in row["warnings"] for row in rows)
+
+
+def test_a_case_with_more_samples_than_most_is_told(tmp_path, capsys):
+    """An array (x, y, z, n) has as many samples as voxels along x."""
+    for case in "abc":
+        maps = probability_maps(n=3)
+        np.save(
+            tmp_path / f"{case}.npy", np.moveaxis(maps, 0, 3) if case == "b" else maps
+        )
+    flags = ["--samples", tmp_path, "--pattern", "{case}"]
+    run(capsys, *flags, "--output", tmp_path / "o")
+    said = {case: row["warnings"] for case, row in rows_of(tmp_path / "o").items()}
+    told = f"has more samples than most cases: {SHAPE[0]}, others down to 3"
+    assert [told in said[case] for case in "abc"] == [False, True, False]
+    assert not any("fewer" in words for words in said.values())
+
+
+@pytest.mark.parametrize(
+    ("sform", "qform", "said"),
+    [
+        (1, 0, ""),
+        (0, 0, "no geometry in the header: spacing and sides are a guess"),
+        (1, 1, "sform and qform contradict each other by"),
+    ],
+)
+@pytest.mark.parametrize("labels", [(), ("--label", "all")])
+def test_a_doubtful_header_of_the_samples_is_told(
+    tmp_path, capsys, sform, qform, said, labels
+):
+    for i, mask in enumerate(probability_maps(n=2) >= 0.5):
+        image = nibabel.Nifti1Image(mask.astype(np.uint8), AFFINE)
+        image.set_qform(AFFINE @ np.diag([1, 1, 10, 1]), qform)
+        image.set_sform(AFFINE, sform)
+        (tmp_path / "s" / "a").mkdir(parents=True, exist_ok=True)
+        image.to_filename(tmp_path / "s" / "a" / f"{i}.nii.gz")
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o", *labels]
+    assert run(capsys, *flags)[0] == 0
+    warnings = rows_of(tmp_path / "o")["a"]["warnings"]
+    assert said in warnings
+    assert said or not any(w in warnings for w in ("header", "sform"))
 
 
 def test_killed_and_run_again_is_the_undisturbed_output(tmp_path, capsys):

@@ -269,7 +269,7 @@ def test_cases_that_folds_of_nnunet_were_trained_on(tmp_path):
         a, b, c = (found[case, structure] for case in "abc")
         assert "2 of 3 folds were trained on it: 0, 1;" in a["warnings"]
         assert "2 of 3 folds were trained on it: 0, 2;" in b["warnings"]
-        assert a["reason"] == "leaked: networks of its samples were trained on it"
+        assert a["reason"] == "leaked: a network of its samples was trained on it"
         assert (c["unlike"], c["flag"], c["warnings"]) == ("", "no", "")
     assert "over all cases but" not in (tmp_path / "o" / "report.html").read_text()
     known = known_cases.read_known(tmp_path / "o" / "cases.csv")
@@ -278,6 +278,11 @@ def test_cases_that_folds_of_nnunet_were_trained_on(tmp_path):
     bound = by_structure.with_estimate(a | {"structure": "label 1"}, model, 0.5)
     assert bound["predicted_dice"] is not None
     assert bound["dice_lower"] is None
+    pattern = ["--samples", tmp_path / "s", "--pattern", "fold_{sample}/{case}"]
+    output = tmp_path / "by_pattern"
+    assert score_of(*pattern, *flags[2:], "--output", output) == 0
+    leaked = {case for (case, _), row in rows_of(output).items() if row["unlike"]}
+    assert leaked == {"a", "b"}
     (tmp_path / "s" / "splits_final.json").write_text('{"train": []}')
     assert score_of(*flags) == 2
     (tmp_path / "s" / "splits_final.json").unlink()
@@ -546,7 +551,7 @@ def test_a_leaked_case_with_a_second_note_is_leaked():
         REVIEW_COLUMNS, case="a", status="ok", unlike=rows[0]["unlike"]
     )
     assert rule.reasons(row, rule.Rule()) == [
-        "leaked: networks of its samples were trained on it",
+        "leaked: a network of its samples was trained on it",
         "cannot be compared with the calibration cases: number of samples",
     ]
 

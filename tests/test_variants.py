@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from folders import contents
 from scipy import stats
 
 from unc_jax import preparation, sensitivity, stages
@@ -175,6 +176,56 @@ def test_an_unknown_group_is_refused(tiny_config, tmp_path, capsys):
     assert done.value.code == 2
     assert "'samples': no such group; there are " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        *((name, "this command did not write it") for name in sensitivity._WRITTEN),
+        ("output.json", "holds the cases of another command"),
+        (".begun.json", "holds the cases of another command"),
+    ],
+)
+def test_files_that_are_not_of_variants_are_kept(
+    tiny_config, tmp_path, capsys, name, said
+):
+    files.write_json(tmp_path / "run" / "config.json", flat_config(tiny_config))
+    files.write_text(tmp_path / "out" / name, '{"files": {}, "patterns": []}')
+    before = contents(tmp_path)
+    with pytest.raises(SystemExit) as done:
+        sensitivity.main([str(tmp_path / "run"), "--output", str(tmp_path / "out")])
+    assert done.value.code == 2
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert "name another --output" in printed
+    assert printed.count("\n") == 1
+    assert contents(tmp_path) == before
+
+
+def test_variants_are_continued_in_their_own_output(tiny_config, tmp_path, monkeypatch):
+    dice = np.linspace(0.5, 0.9, 12)
+
+    def evaluated(one, *others):
+        count = one.fields.get("evaluate.samples", tiny_config.evaluate.samples)
+        return [{**row, "n_samples": count} for row in rows_of(dice, d_pw=dice)]
+
+    monkeypatch.setattr(sensitivity, "evaluated", evaluated)
+    files.write_json(tmp_path / "run" / "config.json", flat_config(tiny_config))
+    output = tmp_path / "out"
+
+    def code():
+        flags = ["--output", str(output), "--only", "samples N", "overlap"]
+        with pytest.raises(SystemExit) as done:
+            sensitivity.main([str(tmp_path / "run"), *flags])
+        return done.value.code
+
+    assert code() == 0
+    assert code() == 0
+    (output / "sensitivity.json").unlink()
+    (output / sensitivity._BEGUN).touch()  # as if killed
+    assert code() == 0
+    written = {path.name for path in output.iterdir()} - {files.LOCK}
+    assert written == {*sensitivity._WRITTEN}
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def compare(
     for model, described in zip(grouped, statistics["models"], strict=True):
         described["predicted_dice"] = prediction_errors.of_runs(model.runs)
     # All that may fail comes before anything is written.
-    copies = _copies(grouped, output / "runs")
+    copies = _copies(grouped, output)
     drawn = _draw_figures(statistics, grouped, policy)
     files.write_text(output / _BEGUN, "")
     (output / "statistics.json").unlink(missing_ok=True)
@@ -109,12 +109,16 @@ def _check_output(output: Path) -> None:
             "replaced; name another --output"
         )
     there = [name for name in _WRITTEN if (output / name).exists()]
-    marks = ("statistics.json", _BEGUN)
-    if there and not any((output / name).exists() for name in marks):
+    if there and not _was_begun(output):
         raise InputError(
             f"{output / there[0]}: would be replaced, but no comparison wrote it; move "
             "it away, or name another --output"
         )
+
+
+def _was_begun(output: Path) -> bool:
+    """Tells whether a comparison wrote, or began to write, into a folder."""
+    return any((output / name).exists() for name in ("statistics.json", _BEGUN))
 
 
 def _write_tables(statistics: dict[str, Any], output: Path) -> dict[str, list[Table]]:
@@ -173,11 +177,13 @@ def _draw_figures(
     }
 
 
-def _copies(grouped: Sequence[Model], folder: Path) -> dict[Path, str]:
-    """Returns the text of each file to keep in `folder`/RUN; "" for a missing one.
+def _copies(grouped: Sequence[Model], output: Path) -> dict[Path, str]:
+    """Returns the text of each file to keep in OUTPUT/runs/RUN; "" for a missing one.
 
-    Raises InputError for a file that is no text, or a folder that is itself a run.
+    Raises InputError for a file that is no text, or a folder that is itself a run: it
+    holds more than copies do, or no comparison was begun that could have copied it.
     """
+    folder, replaced = output / "runs", _KEPT if _was_begun(output) else ()
     runs = [run for model in grouped for run in model.runs]
     paths = [part.path.resolve() for run in runs for part in run.parts]
     # Runs that are copies in this folder already stay as they are.
@@ -189,9 +195,10 @@ def _copies(grouped: Sequence[Model], folder: Path) -> dict[Path, str]:
         kept = next(name for name in names if name.casefold() not in taken)
         taken.add(kept.casefold())
         there = folder / kept
-        if there.is_dir() and (foreign := {*os.listdir(there)} - {*_KEPT}):
+        if there.is_dir() and (foreign := {*os.listdir(there)} - {*replaced}):
+            told = min(foreign, key=lambda name: (name in _KEPT, name))
             raise InputError(
-                f"{there} holds {min(foreign)} and would be overwritten by a copy of "
+                f"{there} holds {told} and would be overwritten by a copy of "
                 f"{path}; name another --output"
             )
         for name in _KEPT:

@@ -8,6 +8,7 @@ done, 2 wrong input, 4 some cases failed (their rows say why).
 """
 
 import argparse
+import contextlib
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.distributed:
         runtime.initialize()
     trained = run_folder.open_run(arguments.run)
-    known, model = _known_quality(trained, arguments)
+    seen = {str(row["case"]) for row in trained.rows if row["split"] == "train"}
+    known, model = _known_quality(trained, arguments, seen)
     models = {"": model} if model else {}
     wanted = wanted._replace(level=quality.supported_level(model, wanted.level))
     worth = verdict.of_run(trained.rows)
@@ -74,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         if runtime.is_main():
             tables.begin()
         rows: list[Row] = []  # the main process writes the tables
-        for row in _segmented(found.scans, segmenter, request, compared):
+        for row in _segmented(found.scans, segmenter, request, compared, seen):
             rows.append(cases_table.with_warnings(row, *verdict.warnings(worth)))
             if runtime.is_main():
                 outcome.write_unfinished(output, rule.decide(rows, wanted, models))
@@ -117,22 +119,27 @@ def _read(
     """Returns the files that the command reads, without those of the run."""
     read: list[Path | None] = [path for scan in found.scans for path in scan.files()]
     read += compared.files(found.scans)
-    read += [request.liver_mask(scan.case) for scan in found.scans]
+    for scan in found.scans:
+        with contextlib.suppress(InputError):  # which the case then says
+            read.append(request.liver_mask(scan.case))
     return [*read, arguments.calibrate]
 
 
 def _known_quality(
-    trained: RunFolder, arguments: argparse.Namespace
+    trained: RunFolder, arguments: argparse.Namespace, seen: set[str]
 ) -> tuple[list[Row], Quality | None]:
-    """Returns cases with a known Dice, and the quality map calibrated on them."""
+    """Returns cases with a known Dice, and the quality map calibrated on them.
+
+    seen: the run's training cases, which calibrate nothing.
+    """
     known, model = trained.rows, quality.of_run(trained)
     if arguments.calibrate:
-        seen = {str(row["case"]) for row in trained.rows if row["split"] == "train"}
         known = known_cases.read_known(arguments.calibrate, seen)
-        if len({row["structure"] for row in known}) > 1:
+        if named := sorted({str(row["structure"]) for row in known} - {""}):
             raise InputError(
-                f"{arguments.calibrate}: rows of several structures; keep only those "
-                "of the structure that the run segments"
+                f"{arguments.calibrate}: has rows of {', '.join(named)}, as tables of "
+                "score; calibrate a run by cases that it has segmented, a cases.csv of "
+                "predict or of its evaluation"
             )
         known_cases.check_samples(arguments.calibrate, known, trained.rows)
         measures = known_cases.fit_measures(known, trained.rows)
@@ -155,15 +162,19 @@ def _segmented(
     segmenter: Segmenter,
     request: SegmentRequest,
     compared: References,
+    seen: set[str],
 ) -> Iterator[Row]:
     """Yields the row of each scan in this process's share, with its Dice.
 
-    The row has the predicted Dice and, where a reference is known, the true one.
+    The row has the predicted Dice and, where a reference is known, the true one. A scan
+    named as one of `seen`, the run's training cases, is marked as leaked.
     """
     share = found[runtime.process_index() :: runtime.process_count()]
     progress = Progress("predict", len(share), "case")
     for done, scan in enumerate(share, start=1):
         row = _attempt(scan, segmenter, request)
+        if scan.case in seen or scan.case.removesuffix("_0000") in seen:
+            row = cases_table.leaked(row, "a training case of the run has its name")
         row = quality.with_estimate(row, segmenter.quality, segmenter.level)
         mask = request.output / scan.case / "mask.nii.gz"
         yield compared.with_dice(row, scan, mask)
@@ -210,7 +221,7 @@ def _details(
         "fingerprint": request.fingerprint(segmenter),
         "seed": segmenter.run.seed,
         "device": str(jax.devices()[0].device_kind),
-        "sha256": {scan.case: scan.digest() for scan in found.scans},
+        "sha256": {scan.case: request.segmented(scan) for scan in found.scans},
         "passed_over": passed_over.reasons(found.passed_over),
     }
 

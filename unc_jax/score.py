@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             nnunet_folds.mark_leaked(row, found.samples[str(row["case"])], training)
             for row in rows
         ]
-        rows = sample_counts.warn_of_fewer(rows)
+        rows = sample_counts.warn_of_other_counts(rows)
         rows, wanted, notes = _judge(rows, known, wanted)
         fair = {row["case"] for row in by_structure.unseen(rows)}
         told = [row for row in components if row["case"] in fair]
@@ -99,13 +99,14 @@ def _known(calibrate: Path | None) -> list[Row]:
 def _with_folds(
     arguments: argparse.Namespace,
 ) -> tuple[argparse.Namespace, list[set[str]]]:
-    """Returns the arguments, of folds as of other samples, and the training cases."""
-    folds = arguments.nnunet_folds
-    if not folds:
-        return arguments, []
-    as_samples = {"samples": folds, "pattern": nnunet_folds.PATTERN}
-    arguments = argparse.Namespace(**{**vars(arguments), **as_samples})
-    return arguments, nnunet_folds.read_training(folds)
+    """Returns the arguments, of folds as of other samples, and the training cases.
+
+    These are read wherever nnU-Net's split lies beside the samples.
+    """
+    if folds := arguments.nnunet_folds:
+        as_samples = {"samples": folds, "pattern": nnunet_folds.PATTERN}
+        arguments = argparse.Namespace(**{**vars(arguments), **as_samples})
+    return arguments, nnunet_folds.read_training(arguments.samples)
 
 
 def _request(arguments: argparse.Namespace) -> score_case.ScoreRequest:

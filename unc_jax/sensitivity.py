@@ -7,11 +7,13 @@ Evaluates the test cases of RUN again, changing one setting at a time: mask scop
 number of samples, dropout rate or kind, overlap or window, or the source of samples
 (flips, or an ensemble of --members, which are runs with other seeds). Writes
 DIR/sensitivity.{md,json}, DIR/{samples,windows}.png and DIR/VARIANT/cases.csv. Finished
-cases are not evaluated again. Exit codes: 0 done, 2 wrong input,
+cases are not evaluated again. A DIR with files of these names that this command did not
+write is refused. Exit codes: 0 done, 2 wrong input,
 4 no case of a variant could be segmented.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from unc_jax.config import Config, flat_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError, NoUsableCase, printable
+from unc_jax.review import own_files
 from unc_jax.segmentation.progress import Progress
 from unc_jax.study import (
     evaluate,
@@ -37,9 +40,13 @@ from unc_jax.study.cases_table import Row
 from unc_jax.study.predictor import load_predictor, window_shape
 from unc_jax.study.variants import Variant
 
+_WRITTEN = ("sensitivity.md", "sensitivity.json", "samples.png", "windows.png")
+_BEGUN = ".sensitivity-begun"  # there while these files are being written
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates every variant and writes the table; returns the exit code."""
+    _check_output(arguments.output)
     config = run_folder.read_config(arguments.run)
     members = [str(folder) for folder in arguments.members]
     listed = variants.variants(flat_config(config), members)
@@ -72,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             (one, {**variants.describe(rows, base), "work": _work(one, config, volume)})
             for one, rows in rows_of
         ]
+        files.write_text(output / _BEGUN, "")
         text = tables.markdown([variants.table(arguments.run.name, described)])
         files.write_text(output / "sensitivity.md", text)
         samples = variant_figures.samples_figure(described)
@@ -80,11 +88,41 @@ def run(arguments: argparse.Namespace) -> int:
         figures.save(windows, output / "windows.png")
         content = [{**one._asdict(), **numbers} for one, numbers in described]
         files.write_json(output / "sensitivity.json", content)
+        (output / _BEGUN).unlink()
     print(text)
     for line in failed:
         print(printable(line), file=sys.stderr)
     print(f"written: {output}")
     return SOME_FAILED if failed else 0
+
+
+def _check_output(output: Path) -> None:
+    """Raises InputError if files that this command did not write would be replaced."""
+    if own_files.is_output(output):
+        raise InputError(
+            f"{output} holds the cases of another command; name another --output"
+        )
+    there = [name for name in _WRITTEN if os.path.lexists(output / name)]
+    if there and not _was_begun(output):
+        raise InputError(
+            f"{output / there[0]}: would be replaced, but this command did not write "
+            "it; move it away, or name another --output"
+        )
+
+
+def _was_begun(output: Path) -> bool:
+    """Tells whether this command wrote, or began to write, its files there."""
+    if (output / _BEGUN).exists():
+        return True
+    try:
+        content = files.read_json(output / "sensitivity.json")
+    except InputError:
+        return False
+    described = content if isinstance(content, list) else []
+    fields = {*Variant._fields}
+    return bool(described) and all(
+        isinstance(one, dict) and fields <= one.keys() for one in described
+    )
 
 
 def distinct(

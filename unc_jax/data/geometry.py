@@ -113,6 +113,13 @@ def voxels_apart(grid: Geometry, other: Geometry) -> float:
     return float(np.abs(moved - corners).max())
 
 
+def header_notes(geometry: Geometry) -> Iterator[str]:
+    """Yields what makes the geometry of a scan's or a mask's header doubtful."""
+    if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
+        yield "no geometry in the header: spacing and sides are a guess"
+    yield from geometry_notes(geometry)
+
+
 def geometry_notes(geometry: Geometry) -> Iterator[str]:
     """Yields a note for a sheared grid, and for a contradiction of sform and qform."""
     sides = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)

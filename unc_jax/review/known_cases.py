@@ -9,7 +9,7 @@ from pathlib import Path
 from unc_jax.errors import InputError, counted, printable
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
-from unc_jax.study.cases_table import Row
+from unc_jax.study.cases_table import SPLITS, Row
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 _SHOWN = 5  # cases that a message names
@@ -31,6 +31,11 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
         raise InputError(f"{path}: not a text file; name a cases.csv") from None
     columns = EVALUATION_COLUMNS if "split" in header else REVIEW_COLUMNS
     rows = cases_table.read_rows(path, columns)
+    wrong = {str(row["split"]) for row in rows if "split" in row} - {*SPLITS}
+    if wrong:
+        raise InputError(
+            f"{path}: the split {sorted(wrong)[0]!r} is none of {', '.join(SPLITS)}"
+        )
     rows = [row for row in rows if row["dice"] is not None]
     if not rows:
         raise InputError(f"{path}: no case has a Dice; score with --references first")
@@ -39,7 +44,7 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
         for row in rows
         if row.get("split") == "train"
         or cases_table.LEAKED in cases_table.unlike(row)
-        or row["case"] in trained_on
+        or str(row["case"]).strip() in trained_on
     ]
     seen = [*dict.fromkeys(seen)]  # a case has a row for each structure
     kept = [{**row, "split": ""} for row in rows if row["case"] not in seen]
@@ -67,7 +72,12 @@ def _is_unfit(row: Row) -> bool:
 
 
 def check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> None:
-    """Raises InputError if known cases have another number of samples than the run."""
+    """Raises InputError if known cases have another number of samples than the run.
+
+    Or none, as in a table that was edited.
+    """
+    if lacking := [str(row["case"]) for row in known if not row["n_samples"]]:
+        raise InputError(f"{path}: n_samples of case {lacking[0]} is empty; fill it in")
     theirs, ours = (
         {int(n) for row in rows if (n := row["n_samples"])} for rows in (known, trained)
     )

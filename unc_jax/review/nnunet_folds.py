@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unc_jax.data import files
 from unc_jax.errors import InputError
-from unc_jax.study.cases_table import LEAKED, Row, with_warnings
+from unc_jax.study.cases_table import Row, leaked
 
 PATTERN = "fold_{sample}/{case}"
 _FILE = "splits_final.json"
@@ -41,4 +41,4 @@ def mark_leaked(row: Row, paths: Sequence[Path], training: Sequence[set[str]]) -
     if not seen:
         return row
     words = f"{len(seen)} of {len(paths)} folds were trained on it: {', '.join(seen)}"
-    return {**with_warnings(row, f"{words}; they agree too well"), "unlike": LEAKED}
+    return leaked(row, f"{words}; they agree too well")

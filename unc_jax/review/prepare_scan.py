@@ -12,7 +12,7 @@ import numpy as np
 
 from unc_jax.data import files, preprocess
 from unc_jax.data.cohort import Cohort
-from unc_jax.data.geometry import Geometry, geometry_notes
+from unc_jax.data.geometry import Geometry, header_notes
 from unc_jax.data.preprocess import Box, zscore
 from unc_jax.errors import InputError
 from unc_jax.study import cases_table
@@ -197,9 +197,7 @@ def intensity_warnings(image: np.ndarray, preparation: Preparation) -> Iterator[
 
 def geometry_warnings(geometry: Geometry, preparation: Preparation) -> Iterator[str]:
     """Yields a warning for a missing or odd geometry, and per unusual spacing."""
-    if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
-        yield "no geometry in the header: spacing and sides are a guess"
-    yield from geometry_notes(geometry)
+    yield from header_notes(geometry)
     known = zip("xyz", geometry.spacing_mm, preparation.spacing_mm, strict=True)
     for axis, size, (low, high) in known:
         if not low / _SPACING_SLACK <= size <= high * _SPACING_SLACK:

@@ -35,18 +35,21 @@ _OF_CHANNELS = ("probabilities", "softmax")
 # Share of the smallest voxel side. Headers of the same grid differ by less, even at the
 # far corner of a CT: by 1e-4 mm from float32, by up to 0.01 mm from quaternions.
 _GRID_SHARE = 0.05
+PROBABILITIES, OTHER_LABELS = "probabilities", "other labels"  # of a Sample's content
 
 
 class Sample(NamedTuple):
     """A sample (x, y, z) in RAS+ order: foreground probabilities, or a mask of bool.
 
     value: stored foreground value of a mask, if no labels were named; 0 for bool,
-    probabilities and empty masks, where it is unknown.
+    probabilities and empty masks, where it is unknown. content: PROBABILITIES of a map
+    (x, y, z), OTHER_LABELS of one with labels but none of the named, or "".
     """
 
     array: np.ndarray
     geometry: Geometry
     value: float = 0
+    content: str = ""
 
 
 class Unplaced(Geometry):
@@ -71,7 +74,7 @@ def read_samples(
             yield Sample(nifti.to_canonical(found, geometry), geometry)
         else:
             found, value = _foreground(array, structure.values, path)
-            yield Sample(found, geometry, value)
+            yield Sample(found, geometry, value, _content(array, found))
 
 
 def read_mask(path: Path, labels: Sequence[int]) -> Sample:
@@ -195,13 +198,24 @@ def same_grid(one: Geometry, other: Geometry) -> bool:
     return bool(apart <= _GRID_SHARE * min(one.spacing_mm))
 
 
+def all_beside(folder: Path, case: str, endings: Sequence[str] = ("",)) -> list[Path]:
+    """Returns every file of a case in a folder, CASE.nii.gz and CASE.nii."""
+    names = [f"{case}{e}{s}" for e in endings for s in (".nii.gz", ".nii")]
+    # pathlib raises for a name that is too long
+    return [path for n in names if os.path.isfile(path := Path(folder) / n)]
+
+
 def beside(folder: Path, case: str, endings: Sequence[str] = ("",)) -> Path | None:
-    """Returns the file of a case in a folder, e.g. CASE.nii.gz; None without one."""
+    """Returns the file of a case in a folder, e.g. CASE.nii.gz; None without one.
+
+    Raises InputError when CASE.nii lies beside CASE.nii.gz: one is older.
+    """
     for ending in endings:
-        for suffix in (".nii.gz", ".nii"):
-            path = Path(folder) / f"{case}{ending}{suffix}"
-            if os.path.isfile(path):  # pathlib raises for a name that is too long
-                return path
+        found = all_beside(folder, case, (ending,))
+        if len(found) > 1:
+            raise InputError(f"{found[0]}: {found[1].name} is there too; remove one")
+        if found:
+            return found[0]
     return None
 
 
@@ -236,6 +250,18 @@ def _foreground(
     return found, value
 
 
+def _content(array: np.ndarray, found: np.ndarray) -> str:
+    """Returns what a map with this foreground holds, as in `Sample`.
+
+    A map of zeros holds nothing, be it of labels or of probabilities.
+    """
+    if found.dtype != bool:
+        return PROBABILITIES
+    if found.any() or (array.max() <= TOLERANCE and array.min() >= -TOLERANCE):
+        return ""
+    return OTHER_LABELS
+
+
 def _is_whole(array: np.ndarray) -> bool:
     """Tells whether floats (x, y, z) are whole numbers, up to rounding.
 
@@ -256,9 +282,11 @@ def _finite_range(array: np.ndarray, path: Path) -> tuple[float, float]:
 def _grid_of(path: Path, affine: np.ndarray | None, shape: tuple[int, ...]) -> Geometry:
     x, y, z = shape
     if affine is not None:
-        if affine.shape != (4, 4) or not spans_volume(affine):
+        numbers = affine.dtype.kind in "iuf" and affine.shape == (4, 4)
+        # Linear algebra takes floats of 32 and 64 bits alone.
+        if not numbers or not spans_volume(placed := affine.astype(float)):
             raise InputError(f"{path}: its affine is not an invertible 4x4 matrix")
-        return Geometry((x, y, z), np.asarray(affine, float))
+        return Geometry((x, y, z), placed)
     sibling = beside(path.parent, path.name.removesuffix(path.suffix))
     if sibling is None:
         return Unplaced((x, y, z), np.eye(4))

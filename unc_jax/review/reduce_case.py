@@ -11,6 +11,8 @@ from unc_jax.data.preprocess import Box
 from unc_jax.errors import InputError
 from unc_jax.review.channels import check_not_classes
 from unc_jax.review.read_samples import (
+    OTHER_LABELS,
+    PROBABILITIES,
     Unplaced,
     beside,
     read_samples,
@@ -60,7 +62,8 @@ def reduce_one(
     """Reads one structure's samples, one after the other; the box is the whole grid.
 
     Returns the grid and the structure. Raises InputError that names the file if it
-    cannot be read, is on another grid or, without --label, has another mask value.
+    cannot be read, is on another grid or, without --label, has another mask value;
+    with --label, if it has other labels alone and another sample is probabilities.
     """
     (structure,) = wanted.listed
     grids: list[Geometry] = []
@@ -68,6 +71,7 @@ def reduce_one(
     def maps() -> Iterator[np.ndarray]:
         """Yields the samples, checked against those before, one in memory."""
         values: dict[float, Path] = {}
+        contents: dict[str, Path] = {}
         for path in paths:
             for one in read_samples(path, structure, wanted.regions):
                 grids.append(one.geometry)
@@ -75,6 +79,8 @@ def reduce_one(
                 if one.value:
                     values.setdefault(one.value, path)
                 _check_value(values)
+                contents.setdefault(one.content, path)
+                _check_content(contents)
                 yield one.array
 
     outcome = reduce_maps(maps())
@@ -158,4 +164,17 @@ def _check_value(values: Mapping[float, Path]) -> None:
         raise InputError(
             f"{path}: label {other:g}, but label {one:g} in {first.name}; choose the "
             "structure by --label, or save all its masks with the same value"
+        )
+
+
+def _check_content(contents: Mapping[str, Path]) -> None:
+    """Raises InputError if a map without the labels is among probabilities.
+
+    Its 1 may be that of a mask of the structure, or another label: nothing tells.
+    """
+    if OTHER_LABELS in contents and PROBABILITIES in contents:
+        raise InputError(
+            f"{contents[OTHER_LABELS]}: has other labels alone, and "
+            f"{contents[PROBABILITIES].name} is probabilities; a probability map and a "
+            "label map cannot be mixed under --label: save all samples as one of them"
         )

@@ -79,7 +79,8 @@ def decide(rows: Sequence[Row], rule: Rule, models: Models) -> list[Row]:
 
     Always flagged are cases that failed or have no segmentation, cases unlike the
     training cases and, with a target, cases without a lower bound. The review fraction
-    is a share of all rows (`worst`); cases are released separately per structure.
+    is a share of all rows (`worst`); cases are released separately per structure, and a
+    flagged case is not.
     """
     chosen = worst(rows, rule.review_fraction or 0, models)
     released = _released(rows, rule, models)
@@ -91,7 +92,7 @@ def decide(rows: Sequence[Row], rule: Rule, models: Models) -> list[Row]:
                 found.append(f"not released at level {rule.release_level:g}")
             if index in chosen:
                 found.append(_worst_words(rule).removeprefix("the "))
-        words = "yes" if index in released else "no"
+        words = "yes" if index in released and not found else "no"
         decided.append(
             {
                 **row,
@@ -174,7 +175,7 @@ def reasons(row: Row, rule: Rule) -> list[str]:
     found = []
     unlike = cases_table.unlike(row)
     if cases_table.LEAKED in unlike:
-        found.append("leaked: networks of its samples were trained on it")
+        found.append("leaked: a network of its samples was trained on it")
     if cases_table.IDENTICAL in unlike:
         found.append("its samples are copies of one")
     apart = (cases_table.OTHER_COUNT, cases_table.NO_MEASURE)

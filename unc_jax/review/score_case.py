@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from unc_jax.data import nifti
-from unc_jax.data.geometry import Geometry
+from unc_jax.data.geometry import Geometry, header_notes
 from unc_jax.data.resampling import cropped_affine
 from unc_jax.errors import InputError
 from unc_jax.review import by_structure, component_rows, pictures
-from unc_jax.review.read_samples import Unplaced, beside, same_grid
+from unc_jax.review.read_samples import Unplaced, all_beside, beside, same_grid
 from unc_jax.review.reduce_case import (
     Reduced,
     reduce_one,
@@ -54,11 +54,12 @@ class ScoreRequest(NamedTuple):
     window: tuple[float, float] = pictures.WINDOW_HU
     largest: bool = False  # keep only the largest component of a mask
 
-    def read(self, cases: Iterable[str]) -> list[Path | None]:
-        """Returns the references and images of cases, None for missing ones."""
+    def read(self, cases: Iterable[str]) -> list[Path]:
+        """Returns the files of references and images of cases."""
         folders = [one for one in (self.references, self.images) if one]
         both = itertools.product(folders, cases)
-        return [beside(folder, case, ("", "_0000")) for folder, case in both]
+        found = (all_beside(folder, case, ("", "_0000")) for folder, case in both)
+        return [*itertools.chain.from_iterable(found)]
 
 
 class Image(NamedTuple):
@@ -198,6 +199,7 @@ def _measure(
 
 
 def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
+    """Yields warnings about the samples together, and about the grid of the first."""
     if outcome.identical:
         yield "all samples are identical"
     if outcome.mixed:
@@ -207,6 +209,7 @@ def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
             "nothing tells the size of a voxel and the directions of the axes: no ml "
             "and mm, and pictures and maps have voxels of 1 mm"
         )
+    yield from header_notes(geometry)
 
 
 def _are_copies(outcome: Prediction, mask: np.ndarray) -> bool:

@@ -50,6 +50,14 @@ class SegmentRequest(NamedTuple):
         folder = self.liver_masks
         return read_samples.beside(folder, case) if folder else None
 
+    def segmented(self, scan: Scan) -> str:
+        """Returns the SHA-256 of the scan that was segmented; "" if none was.
+
+        The file of the scan may have been replaced since.
+        """
+        inputs = self.part(scan.case).stored().get("inputs")
+        return str(inputs[0]) if isinstance(inputs, list) and inputs else ""
+
     def part(self, case: str) -> OutputPart:
         """Returns the part of the output that belongs to a case."""
         return own_files.of_case(

@@ -68,6 +68,12 @@ def with_warnings(row: Row, *more: str) -> Row:
     return {**row, "warnings": "; ".join(filter(None, [str(row["warnings"]), *more]))}
 
 
+def leaked(row: Row, reason: str) -> Row:
+    """Returns a review's row marked as of a case that a network was trained on."""
+    entries = [*unlike(row), LEAKED]
+    return {**with_warnings(row, reason), "unlike": ", ".join(dict.fromkeys(entries))}
+
+
 def unlike(row: Row) -> list[str]:
     """Returns the entries of a review's column `unlike`; [] in other tables."""
     return [one for one in str(row.get("unlike") or "").split(", ") if one]
