@@ -31,7 +31,7 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
         raise InputError(f"{path}: not a text file; name a cases.csv") from None
     columns = EVALUATION_COLUMNS if "split" in header else REVIEW_COLUMNS
     rows = cases_table.read_rows(path, columns)
-    wrong = {str(row["split"]) for row in rows if "split" in row} - {*SPLITS}
+    wrong = {str(row["split"]) for row in rows if "split" in row} - {*SPLITS, ""}
     if wrong:
         raise InputError(
             f"{path}: the split {sorted(wrong)[0]!r} is none of {', '.join(SPLITS)}"
