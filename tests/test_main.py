@@ -85,6 +85,69 @@ def review(run, source, output, *flags, failed=0):
     return {row["case"]: row for row in rows}
 
 
+def check_row(row, known, output, task):
+    """The same networks saw the same voxels: the numbers are those of the evaluation.
+
+    row, known: of a case in the review and in the evaluation.
+    """
+    assert row["status"] == "ok"
+    for name in ("cv", "d_pw", "u_labelled", "cv_se", "d_pw_se", "u_labelled_se"):
+        assert row[name] == pytest.approx(known[name], rel=1e-4), name
+    scan = nib.load(task / "imagesTr" / f"{known['case']}.nii.gz")
+    for name in ("mask", "mean", "uncertainty"):
+        written = nib.load(output / known["case"] / f"{name}.nii.gz")
+        assert written.shape == scan.shape
+        np.testing.assert_array_equal(written.affine, scan.affine)
+    # The Dice and the volumes are those of the mask that was written.
+    mask = nib.load(output / known["case"] / "mask.nii.gz")
+    label = nib.load(task / "labelsTr" / f"{known['case']}.nii.gz")
+    here, there = (np.asarray(one.dataobj) > 0 for one in (mask, label))
+    both = 2 * (here & there).sum() / (here.sum() + there.sum())
+    assert known["dice_scan"] == pytest.approx(both, abs=1e-4)
+    assert row["dice"] == pytest.approx(both)
+    assert known["dice_scan"] != known["dice"]
+    voxel_ml = abs(np.linalg.det(mask.affine[:3, :3])) / 1000
+    assert row["volume_ml"] == pytest.approx(here.sum() * voxel_ml, rel=1e-6)
+    scale = row["volume_ml"] / known["volume_ml"]
+    for name in ("volume_sd_ml", "volume_low_ml", "volume_high_ml"):
+        assert row[name] == pytest.approx(scale * known[name], rel=1e-3), name
+    leaked = known["split"] == "train"  # its Dice says nothing of new scans
+    assert (row["unlike"] == "leaked") == leaked, row["unlike"]
+    assert ("a training case of the run has its name" in row["warnings"]) == leaked
+
+
+def check_calibration(run, task, table, capsys):
+    """A review's table calibrates, its training cases left out by their names."""
+    for path, columns in (
+        (table, REVIEW_COLUMNS),
+        (run / "cases.csv", EVALUATION_COLUMNS),
+    ):
+        filled = [  # so small a network leaves some measures undefined
+            {**row, "u_labelled": row["u_labelled"] or 0.1, "cv": row["cv"] or 1.0}
+            for row in cases_table.read_rows(path, columns)
+        ]
+        cases_table.write_rows(path, filled, columns)
+    again = table.parent / "again"
+    review(run, task, again, "--calibrate", str(table))
+    words = capsys.readouterr().err
+    assert "training cases calibrate nothing: 3 training cases" in words
+    assert words.count("Lower bounds of Dice hold") == 1
+    assert "hold at level 0.75 (0.9 was asked for): 3 calibration cases" in words
+    found = cases_table.read_rows(again / "cases.csv", REVIEW_COLUMNS)
+    assert all(row["dice"] is not None for row in found)  # of the set's own labels
+    for row in found:  # after two updates some volumes are unlike any known one
+        unlike = set(cases_table.unlike(row))
+        assert (row["dice_lower"] is None) == bool(unlike & {"volume_ml", "leaked"})
+    assert sum("leaked" in row["unlike"] for row in found) == 3
+    named = [{**row, "structure": "spleen"} for row in filled]
+    cases_table.write_rows(table, named, EVALUATION_COLUMNS)
+    flags = ["--run", str(run), "--input", str(task), "--output", str(again)]
+    with pytest.raises(SystemExit) as done:
+        predict.main([*flags, "--calibrate", str(table)])
+    assert done.value.code == 2
+    assert "has rows of spleen" in capsys.readouterr().err
+
+
 def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     run, output = tmp_path / "run", tmp_path / "out"
     run_all(tiny_config, run)
@@ -96,33 +159,8 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     flags = ("--references", str(task / "labelsTr"))
     rows = review(tmp_path / "elsewhere", source, output, *flags, failed=1)
 
-    # The same networks saw the same voxels: the same numbers as in the evaluation.
     for known in cases_table.read_rows(run / "cases.csv", EVALUATION_COLUMNS):
-        row = rows[known["case"]]
-        assert row["status"] == "ok"
-        for name in ("cv", "d_pw", "u_labelled", "cv_se", "d_pw_se", "u_labelled_se"):
-            assert row[name] == pytest.approx(known[name], rel=1e-4), name
-        scan = nib.load(source / f"{known['case']}.nii.gz")
-        for name in ("mask", "mean", "uncertainty"):
-            written = nib.load(output / known["case"] / f"{name}.nii.gz")
-            assert written.shape == scan.shape
-            np.testing.assert_array_equal(written.affine, scan.affine)
-        # The Dice and the volumes are those of the mask that was written.
-        mask = nib.load(output / known["case"] / "mask.nii.gz")
-        label = nib.load(f"{tiny_config.data.root}/labelsTr/{known['case']}.nii.gz")
-        here, there = (np.asarray(one.dataobj) > 0 for one in (mask, label))
-        both = 2 * (here & there).sum() / (here.sum() + there.sum())
-        assert known["dice_scan"] == pytest.approx(both, abs=1e-4)
-        assert row["dice"] == pytest.approx(both)
-        assert known["dice_scan"] != known["dice"]
-        voxel_ml = abs(np.linalg.det(mask.affine[:3, :3])) / 1000
-        assert row["volume_ml"] == pytest.approx(here.sum() * voxel_ml, rel=1e-6)
-        scale = row["volume_ml"] / known["volume_ml"]
-        for name in ("volume_sd_ml", "volume_low_ml", "volume_high_ml"):
-            assert row[name] == pytest.approx(scale * known[name], rel=1e-3), name
-        leaked = known["split"] == "train"  # its Dice says nothing of new scans
-        assert (row["unlike"] == "leaked") == leaked, row["unlike"]
-        assert ("a training case of the run has its name" in row["warnings"]) == leaked
+        check_row(rows[known["case"]], known, output, task)
     assert "over all cases except 3 on which" in (output / "report.html").read_text()
     assert rows["torn"]["dice"] is None
     assert "NIfTI" in rows["torn"]["status"]
@@ -161,36 +199,7 @@ def test_a_trained_run_reviews_other_scans(tiny_config, tmp_path, capsys):
     assert not list((output / first).iterdir())
     assert not (output / "pictures" / f"{first}.png").exists()
     assert not (output / "cases.unfinished.csv").exists()
-
-    # Such a table calibrates, its training cases left out by their names.
-    for path, columns in (
-        (tmp_path / "known.csv", REVIEW_COLUMNS),
-        (run / "cases.csv", EVALUATION_COLUMNS),
-    ):
-        filled = [  # so small a network leaves some measures undefined
-            {**row, "u_labelled": row["u_labelled"] or 0.1, "cv": row["cv"] or 1.0}
-            for row in cases_table.read_rows(path, columns)
-        ]
-        cases_table.write_rows(path, filled, columns)
-    again = tmp_path / "again"
-    review(run, task, again, "--calibrate", str(tmp_path / "known.csv"))
-    words = capsys.readouterr().err
-    assert "training cases calibrate nothing: 3 training cases" in words
-    assert words.count("Lower bounds of Dice hold") == 1
-    assert "hold at level 0.75 (0.9 was asked for): 3 calibration cases" in words
-    found = cases_table.read_rows(again / "cases.csv", REVIEW_COLUMNS)
-    assert all(row["dice"] is not None for row in found)  # of the set's own labels
-    for row in found:  # after two updates some volumes are unlike any known one
-        unlike = set(cases_table.unlike(row))
-        assert (row["dice_lower"] is None) == bool(unlike & {"volume_ml", "leaked"})
-    assert sum("leaked" in row["unlike"] for row in found) == 3
-    named = [{**row, "structure": "spleen"} for row in filled]
-    cases_table.write_rows(tmp_path / "named.csv", named, EVALUATION_COLUMNS)
-    flags = ["--run", str(run), "--input", str(task), "--output", str(again)]
-    with pytest.raises(SystemExit) as done:
-        predict.main([*flags, "--calibrate", str(tmp_path / "named.csv")])
-    assert done.value.code == 2
-    assert "has rows of spleen" in capsys.readouterr().err
+    check_calibration(run, task, tmp_path / "known.csv", capsys)
 
 
 def test_tumour_run_reaches_a_table(tiny_config, tmp_path):

@@ -173,7 +173,7 @@ def _segmented(
     progress = Progress("predict", len(share), "case")
     for done, scan in enumerate(share, start=1):
         row = _attempt(scan, segmenter, request)
-        if scan.case in seen or scan.case.removesuffix("_0000") in seen:
+        if scan.case in seen:
             row = cases_table.leaked(row, "a training case of the run has its name")
         row = quality.with_estimate(row, segmenter.quality, segmenter.level)
         mask = request.output / scan.case / "mask.nii.gz"

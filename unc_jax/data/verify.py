@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from unc_jax.data import nifti
-from unc_jax.data.geometry import Geometry, geometry_notes, voxels_apart
+from unc_jax.data.geometry import Geometry, header_notes, voxels_apart
 from unc_jax.data.nifti import ENDINGS, files_of
 from unc_jax.errors import InputError, counted
 
@@ -101,9 +101,7 @@ def _attempt(
 
 
 def _geometry_findings(path: Path, geometry: Geometry) -> Iterator[_Finding]:
-    if geometry.fields["sform_code"] == 0 and geometry.fields["qform_code"] == 0:
-        yield "warning", f"{path}: no geometry (sform and qform codes are 0)"
-    for note in geometry_notes(geometry):
+    for note in header_notes(geometry):
         yield "warning", f"{path}: {note}"
     linear = geometry.affine[:3, :3]
     lengths = np.linalg.norm(linear, axis=0)

@@ -74,7 +74,7 @@ def _is_unfit(row: Row) -> bool:
 def check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> None:
     """Raises InputError if known cases have another number of samples than the run.
 
-    Or none, as in a table that was edited.
+    So does a case without a number, as an edited table may have it.
     """
     if lacking := [str(row["case"]) for row in known if not row["n_samples"]]:
         raise InputError(f"{path}: n_samples of case {lacking[0]} is empty; fill it in")
