@@ -150,10 +150,32 @@ def calibrated_run(tiny_run, tmp_path_factory):
     return run
 
 
+def scan_of(split, run, task):
+    """Returns the scan of the first case of a split."""
+    rows = cases_table.read_rows(run / "cases.csv", case_columns.EVALUATION_COLUMNS)
+    case = next(str(row["case"]) for row in rows if row["split"] == split)
+    return task / "imagesTr" / f"{case.rsplit('_', 1)[0]}.nii.gz"
+
+
+def test_a_training_case_under_another_name_is_leaked(
+    calibrated_run, tiny_task, tmp_path
+):
+    run = unc_jax.load_run(calibrated_run, level=0.5)
+    for split in ("train", "validation", "test"):
+        path = scan_of(split, calibrated_run, tiny_task)
+        image = nib.load(path)
+        found = run.segment(image.get_fdata(), image.affine)
+        known = f"has the voxels of {path.name.split('.')[0]}, a training case of the "
+        assert found.dice_lower is None or split != "train"
+        assert (f"{known}run" in found.warnings) == (split == "train")
+        leaked = any("leaked" in flag for flag in found.flags)
+        assert leaked == (split == "train"), found.flags
+
+
 def test_segment_is_the_command_predict(calibrated_run, tiny_task, tmp_path):
     tiny_run = calibrated_run
     before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
-    scan = sorted((tiny_task / "imagesTr").glob("*.nii.gz"))[0]
+    scan = scan_of("validation", calibrated_run, tiny_task)
     argv = ["--run", str(tiny_run), "--input", str(scan), "--output", str(tmp_path)]
     with pytest.raises(SystemExit) as end:
         predict.main([*argv, "--level", "0.5"])  # what three calibration cases support

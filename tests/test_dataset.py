@@ -26,8 +26,10 @@ def save(path, array, affine=AFFINE, *, sform=1, qform=1):
     nib.save(nib.Nifti1Image(array, None, image.header), path)
 
 
-def ct(shape=SHAPE):
-    return np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
+def ct(shape=SHAPE, case=""):
+    """Draws a scan of a case; no two cases have the same voxels."""
+    generator = np.random.default_rng([0, *case.encode()])
+    return generator.integers(-1000, 1000, shape).astype(np.int16)
 
 
 def mask(shape=SHAPE):
@@ -38,9 +40,8 @@ def mask(shape=SHAPE):
 
 
 def add_case(root, case, *, image=None, label=None, image_affine=AFFINE, affine=AFFINE):
-    save(
-        root / f"imagesTr/{case}.nii.gz", ct() if image is None else image, image_affine
-    )
+    image = ct(case=case) if image is None else image
+    save(root / f"imagesTr/{case}.nii.gz", image, image_affine)
     save(root / f"labelsTr/{case}.nii.gz", mask() if label is None else label, affine)
 
 
@@ -102,7 +103,7 @@ def test_test_entries_may_be_pairs(root):
 
 def test_nnunet_raw_folder_is_read(tmp_path):
     for case in ("a_10", "a_2"):
-        save(tmp_path / f"imagesTr/{case}_0000.nii.gz", ct())
+        save(tmp_path / f"imagesTr/{case}_0000.nii.gz", ct(case=case))
         save(tmp_path / f"labelsTr/{case}.nii.gz", mask())
     save(tmp_path / "imagesTs/t_0000.nii.gz", ct())
     (tmp_path / "imagesTr/._a_2_0000.nii.gz").write_bytes(b"Mac OS X")
@@ -158,7 +159,7 @@ def test_nnunet_2_lists_files_by_name(root):
 
 def test_nested_folders_without_an_index(tmp_path):
     for case in ("s2", "s10"):
-        save(tmp_path / case / "ct.nii.gz", ct())
+        save(tmp_path / case / "ct.nii.gz", ct(case=case))
         save(
             tmp_path / case / "segmentations" / "liver.nii.gz",
             (mask() > 0).astype(np.uint8),
@@ -564,6 +565,20 @@ def exit_code(root):
     return stopped.value.code
 
 
+def test_scans_with_the_same_voxels_are_noticed(root):
+    """A copy that was stored in another order, as another type, on another grid."""
+    turned = ct(case="liver_2").astype(np.float32)[::-1, :, ::-1].transpose(2, 0, 1)
+    affine = np.array([[0, -0.7, 0, 0], [0, 0, 0.8, 9], [-2.5, 0, 0, 3], [0, 0, 0, 1]])
+    save(root / "imagesTs/liver_131.nii.gz", turned, affine)
+    found = one_problem(root)
+    assert (found.case, found.severity) == ("liver_131", "warning")
+    assert found.message.startswith("its scan has the voxels of liver_2: ")
+    for name in ("liver_10", "liver_131"):
+        (root / f"imagesTr/{name}.nii.gz").write_bytes(b"no scan")
+        (root / f"imagesTs/{name}.nii.gz").write_bytes(b"no scan")
+    assert not [one for one in verify(read_task(root)) if "the voxels" in one.message]
+
+
 def test_command_prints_the_problems(root, capsys):
     assert exit_code(root) == 0
     assert "2 training and 1 test case, 0 errors, 0 warnings" in capsys.readouterr().out
@@ -604,7 +619,7 @@ def test_real_sets_are_sound(real_data, name, training, test):
 @pytest.mark.parametrize(("case", "count"), [(27, 0), (28, 1), (47, 1), (48, 0)])
 def test_real_placeholder_spacing_is_noticed(real_data, case, count):
     path = real_data / "lits_liver_masks" / f"LiTS-{case}.nii.gz"
-    found = checks.check_case(f"LiTS-{case}", path, None, ())
+    found = checks.check_case(f"LiTS-{case}", path, None, ()).problems
     assert ["placeholder" in problem.message for problem in found] == [True] * count
 
 

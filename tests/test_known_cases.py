@@ -67,6 +67,35 @@ def test_a_name_with_a_space_behind_it_is_that_of_a_training_case(tmp_path):
     assert [row["case"] for row in kept] == [f"c{i}" for i in range(1, 12)]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "largest", "words"),
+    [
+        ("evaluation.json", {"checkpoints": ["a"]}, False, None),
+        ("evaluation.json", {"checkpoints": ["a"]}, True, "with --largest-component"),
+        ("evaluation.json", {"checkpoints": ["b"]}, False, "other networks, says eval"),
+        ("evaluation.json", {"checkpoints": ["a", "b"]}, False, "other networks"),
+        ("run.json", {"checkpoints": ["b"], "flags": {}}, False, "other networks, says"),
+        ("run.json", {"checkpoints": ["a"], "flags": {}}, False, None),
+        ("run.json", {"flags": {"largest_component": "True"}}, True, None),
+        ("run.json", {"flags": {"largest_component": "True"}}, False, "without --larg"),
+        ("run.json", {"flags": {}}, True, "its masks have all components"),
+        ("other.json", {"checkpoints": ["b"]}, True, None),
+    ],
+)
+def test_cases_that_were_segmented_otherwise_calibrate_nothing(
+    tmp_path, name, content, largest, words
+):
+    files.write_json(tmp_path / name, content)
+    # A table under another name may come from elsewhere.
+    known_cases.check_origin(tmp_path / "known.csv", ["c"], largest=largest)
+    path = tmp_path / "cases.csv"
+    if words is None:
+        known_cases.check_origin(path, ["a"], largest=largest)
+        return
+    with pytest.raises(InputError, match=words):
+        known_cases.check_origin(path, ["a"], largest=largest)
+
+
 def test_known_cases_say_how_many_samples_they_have(tmp_path):
     known = known_rows(n_samples=10)
     known_cases.check_samples(tmp_path, known, known_rows(n_samples=10))

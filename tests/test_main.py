@@ -114,6 +114,8 @@ def check_row(row, known, output, task):
     leaked = known["split"] == "train"  # its Dice says nothing of new scans
     assert (row["unlike"] == "leaked") == leaked, row["unlike"]
     assert ("a training case of the run has its name" in row["warnings"]) == leaked
+    same = f"has the voxels of {known['case']}, a training case of the run"
+    assert (same in row["warnings"]) == leaked
 
 
 def check_calibration(run, task, table, capsys):
@@ -139,6 +141,12 @@ def check_calibration(run, task, table, capsys):
         unlike = set(cases_table.unlike(row))
         assert (row["dice_lower"] is None) == bool(unlike & {"volume_ml", "leaked"})
     assert sum("leaked" in row["unlike"] for row in found) == 3
+    flags = ["--run", str(run), "--input", str(task), "--output", str(again)]
+    flags += ["--largest-component", "--calibrate", str(again / "cases.csv")]
+    with pytest.raises(SystemExit) as done:
+        predict.main(flags)
+    assert done.value.code == 2
+    assert "its masks have all components" in capsys.readouterr().err
     named = [{**row, "structure": "spleen"} for row in filled]
     cases_table.write_rows(table, named, EVALUATION_COLUMNS)
     flags = ["--run", str(run), "--input", str(task), "--output", str(again)]

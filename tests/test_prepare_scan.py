@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from unc_jax.data import copies
 from unc_jax.data.nifti import Geometry
 from unc_jax.review import prepare_scan
 from unc_jax.review.prepare_scan import Preparation
@@ -33,6 +34,30 @@ def test_what_looks_like_hounsfield_units(scan, word):
     found = list(prepare_scan.intensity_warnings(scan, PREPARATION))
     assert len(found) == (word is not None)
     assert word is None or word in found[0]
+
+
+def test_a_training_case_is_recognised_by_its_voxels():
+    known = PREPARATION._replace(trained_on={copies.digest(ct()): "liver_3"})
+    found = list(prepare_scan.leak_warnings(ct().astype(np.float64), known))
+    assert found == ["has the voxels of liver_3, a training case of the run"]
+    other = ct()
+    other[0, 0, 0] += 1
+    for scan in (other, ct().transpose(2, 0, 1), ct()[:, :, :15]):
+        assert not list(prepare_scan.leak_warnings(scan, known))
+    assert not list(prepare_scan.leak_warnings(ct(), PREPARATION))
+
+
+def test_a_digest_depends_on_numbers_alone():
+    scan = np.random.default_rng(0).integers(-9, 9, (5, 6, 40)).astype(np.int16)
+    for same in (
+        np.asfortranarray(scan),
+        scan.astype(">i2"),
+        np.where(scan == 0, -0.0, scan),
+        np.ascontiguousarray(scan.T).T,
+    ):
+        assert copies.digest(same) == copies.digest(scan)
+    assert copies.digest(scan.reshape(6, 5, 40)) != copies.digest(scan)
+    assert copies.digest(np.zeros((2, 3, 4))) != copies.digest(np.zeros((3, 2, 4)))
 
 
 def test_magnetic_resonance_has_no_scale():

@@ -142,6 +142,11 @@ def _known_quality(
                 "predict or of its evaluation"
             )
         known_cases.check_samples(arguments.calibrate, known, trained.rows)
+        known_cases.check_origin(
+            arguments.calibrate,
+            (trained.evaluation or {}).get("checkpoints"),
+            largest=arguments.largest_component,
+        )
         measures = known_cases.fit_measures(known, trained.rows)
         model = quality.fit(trained.rows, calibration=known, measures=measures)
     elif model and arguments.largest_component:
@@ -218,6 +223,7 @@ def _details(
         "flags": flags,
         "config": segmenter.run.config,
         "steps": segmenter.predictor.steps,
+        "checkpoints": segmenter.predictor.digests,
         "fingerprint": request.fingerprint(segmenter),
         "seed": segmenter.run.seed,
         "device": str(jax.devices()[0].device_kind),

@@ -15,10 +15,10 @@ from unc_jax.data.label_names import Names
 from unc_jax.data.layouts import Entry
 from unc_jax.data.nifti import ENDINGS
 from unc_jax.data.parallel import map_cases
-from unc_jax.data.verify import Problem, check_case, inside
+from unc_jax.data.verify import Checked, Problem, check_case, copy_problems, inside
 from unc_jax.errors import InputError, counted, printable
 
-_VERIFICATION = 3  # raise it when verification finds others in the same files
+_VERIFICATION = 4  # raise it when verification finds others in the same files
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 
 
@@ -115,20 +115,22 @@ def verify(
 
     Reads every training and test file to its end (`check_case`), large ones in several
     processes, and calls `on_case(done, total)` after each. Allowed label values are the
-    keys of `task.labels`.
+    keys of `task.labels`. Scans that several cases share are problems too.
     """
     found = [*task.problems, *task.test_problems]
     cases = task.training + task.test
     check = functools.partial(_check, task.labels)
     voxels = nifti.largest_grid([case.image for case in cases])
-    for done, problems in enumerate(map_cases(check, cases, voxels=voxels), start=1):
-        found += problems
+    digests = {}
+    for done, checked in enumerate(map_cases(check, cases, voxels=voxels), start=1):
+        found += checked.problems
+        digests[cases[done - 1].id] = checked.digest
         if on_case:
             on_case(done, len(cases))
-    return found
+    return [*found, *copy_problems(digests)]
 
 
-def _check(labels: dict[int, str], case: Case) -> list[Problem]:
+def _check(labels: dict[int, str], case: Case) -> Checked:
     return check_case(case.id, case.image, case.label, labels)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unc_jax.data import nifti, preprocess
+from unc_jax.data import copies, nifti, preprocess
 from unc_jax.data.dataset import Case
 from unc_jax.data.files import digest, read_npz, replacing
 from unc_jax.data.geometry import Geometry, voxels_apart
@@ -109,6 +109,7 @@ def prepare_case(case: Case, recipe: Recipe) -> PreparedCase:
             "image": digest(nifti.files_of(case.image)),
             "label": digest(nifti.files_of(case.label)),
         },
+        "voxels_sha256": copies.digest(scan.array),
     }
     return PreparedCase(prepared.image, prepared.target, foreground, record)
 

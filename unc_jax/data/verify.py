@@ -1,13 +1,13 @@
 """Checks of a case's files: every problem is found, none ends the search."""
 
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from unc_jax.data import nifti
+from unc_jax.data import copies, nifti
 from unc_jax.data.geometry import Geometry, header_notes, voxels_apart
 from unc_jax.data.nifti import ENDINGS, files_of
 from unc_jax.errors import InputError, counted
@@ -30,6 +30,16 @@ class Problem(NamedTuple):
     case: str
     severity: str
     message: str
+
+
+class Checked(NamedTuple):
+    """Problems of a case, and the digest of its scan (`copies.digest`).
+
+    The digest is "" where the scan cannot be read.
+    """
+
+    problems: list[Problem]
+    digest: str
 
 
 def inside(root: Path, entry: Any) -> Path:
@@ -59,7 +69,7 @@ def inside(root: Path, entry: Any) -> Path:
 
 def check_case(
     case: str, image: Path, label: Path | None, labels: Collection[int]
-) -> list[Problem]:
+) -> Checked:
     """Returns every problem of one case; each message names the file.
 
     Errors: a file that cannot be read to its end, image and label of different shape
@@ -70,10 +80,12 @@ def check_case(
     at a time.
     """
     found: list[_Finding] = []
+    digest = ""
     placed = _attempt(nifti.read_geometry, image, "header", found)
     if placed:
         found += _geometry_findings(image, placed)
-        found += _attempt(_image_findings, image, "voxels", found) or ()
+        findings, digest = _attempt(_check_image, image, "voxels", found) or ([], "")
+        found += findings
     if label is not None:
         marked = _attempt(nifti.read_geometry, label, "header", found)
         if marked and placed:
@@ -81,7 +93,23 @@ def check_case(
         if marked:
             check = functools.partial(_label_findings, labels=labels)
             found += _attempt(check, label, "voxels", found) or ()
-    return [Problem(case, severity, message) for severity, message in found]
+    problems = [Problem(case, severity, message) for severity, message in found]
+    return Checked(problems, digest)
+
+
+def copy_problems(digests: Mapping[str, str]) -> Iterator[Problem]:
+    """Yields a warning for each case whose scan another case has already.
+
+    digests: as in `copies.find_copies`.
+    """
+    for case, first in copies.find_copies(digests).items():
+        yield Problem(
+            case,
+            "warning",
+            f"its scan has the voxels of {first}: if one trains a network, the Dice of "
+            "the other is not that of a new case; leave one out, or keep both in one "
+            "part of the split by data.split_file",
+        )
 
 
 def _attempt(
@@ -131,12 +159,12 @@ def _mismatch(
         yield severity, f"{label}: lies {apart:.3g} voxels off its image {image}"
 
 
-def _image_findings(path: Path) -> list[_Finding]:
+def _check_image(path: Path) -> tuple[list[_Finding], str]:
     array = nifti.read(path).array
     floats = array.dtype.kind == "f"
     broken = sum(int((~np.isfinite(p)).sum()) for p in _planes(array)) if floats else 0
     message = f"{path}: {broken} of {array.size} voxels are NaN or Inf"
-    return [("error", message)] if broken else []
+    return ([("error", message)] if broken else []), copies.digest(array)
 
 
 def _label_findings(path: Path, labels: Collection[int]) -> list[_Finding]:

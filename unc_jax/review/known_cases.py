@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from unc_jax.data import files
 from unc_jax.errors import InputError, counted, printable
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
@@ -86,6 +87,39 @@ def check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> N
         raise InputError(
             f"{path}: its cases have {counts} samples, the run draws {max(ours)}, and "
             "so their measures differ; calibrate with cases that the run segmented"
+        )
+
+
+def check_origin(
+    path: Path, checkpoints: Sequence[str] | None, *, largest: bool
+) -> None:
+    """Raises InputError if the masks of a cases.csv were not made as new ones will be.
+
+    That is by other weights, or with all components where only the largest is kept, or
+    the reverse. The evaluation.json or run.json beside the table says so; a table
+    without either is not checked.
+
+    checkpoints: SHA-256 of the checkpoint of each network of the run; None: unknown.
+    """
+    if path.name != "cases.csv":
+        return
+    evaluation, review = path.with_name("evaluation.json"), path.with_name("run.json")
+    origin = next((one for one in (evaluation, review) if one.exists()), None)
+    if origin is None:
+        return
+    made_with = files.read_object(origin)
+    if checkpoints and made_with.get("checkpoints", checkpoints) != checkpoints:
+        raise InputError(
+            f"{path}: its cases were segmented by other networks, says {origin.name}; "
+            "calibrate with cases that this run segmented"
+        )
+    flags = made_with.get("flags")
+    theirs = isinstance(flags, dict) and "largest_component" in flags
+    if theirs != largest:
+        kept = "the largest component" if theirs else "all components"
+        raise InputError(
+            f"{path}: its masks have {kept}; segment its cases "
+            f"{'with' if largest else 'without'} --largest-component"
         )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import files, preprocess
+from unc_jax.data import copies, files, preprocess
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.geometry import Geometry, header_notes
 from unc_jax.data.preprocess import Box, zscore
@@ -43,6 +43,8 @@ class Preparation(NamedTuple):
       normalisation: "population", by mean and std | each "case".
       spacing_mm: range of the scans' spacing over the training cases, per axis.
       ranges: measure or volume_ml -> its range over training and validation cases.
+      trained_on: `copies.digest` of each training case's scan -> its id; None for runs
+        of older versions.
     """
 
     target: str
@@ -56,6 +58,7 @@ class Preparation(NamedTuple):
     spacing_mm: tuple[Range, Range, Range]
     ranges: dict[str, Range]
     tumor_labels: tuple[int, ...] = (2,)
+    trained_on: dict[str, str] | None = None
 
 
 class PreparedScan(NamedTuple):
@@ -78,7 +81,7 @@ def store_preparation(workdir: Path, cohort: Cohort, rows: list[Row]) -> None:
     rows: of cases.csv; ranges are of training and validation cases.
     """
     settings, statistics = cohort.settings, cohort.statistics
-    training = (cohort.records[cohort.ids.index(case)] for case in cohort.split.train)
+    training = [cohort.records[cohort.ids.index(case)] for case in cohort.split.train]
     spacing = np.array(
         [Geometry.from_json(record["geometry"]).spacing_mm for record in training]
     )
@@ -101,6 +104,10 @@ def store_preparation(workdir: Path, cohort: Cohort, rows: list[Row]) -> None:
         "std": statistics["std"],
         "spacing_mm": np.stack([spacing.min(0), spacing.max(0)], 1).tolist(),
         "ranges": ranges,
+        # Cohorts that older versions prepared have no digests.
+        "trained_on": {r["voxels_sha256"]: r["id"] for r in training}
+        if all("voxels_sha256" in r for r in training)
+        else None,
     }
     files.write_json(workdir / "preparation.json", content)
 
@@ -123,6 +130,7 @@ def preparation_of(run: RunFolder) -> Preparation:
             ranges={
                 name: (float(a), float(b)) for name, (a, b) in found.ranges.items()
             },
+            trained_on=None if found.trained_on is None else dict(found.trained_on),
         )
     except (TypeError, ValueError, AttributeError):
         raise InputError(
@@ -205,6 +213,14 @@ def geometry_warnings(geometry: Geometry, preparation: Preparation) -> Iterator[
                 f"spacing along {axis} is {size:.3g} mm, {low:.3g} to {high:.3g} mm in "
                 "training"
             )
+
+
+def leak_warnings(image: np.ndarray, preparation: Preparation) -> Iterator[str]:
+    """Yields a warning when the network was trained on a scan with these voxels."""
+    if preparation.trained_on:
+        case = preparation.trained_on.get(copies.digest(image))
+        if case is not None:
+            yield f"has the voxels of {case}, a training case of the run"
 
 
 def border_warnings(mask: np.ndarray) -> Iterator[str]:

@@ -142,7 +142,8 @@ def segment(
     prepare_scan.check(array)
     preparation = segmenter.preparation
     foreign = list(prepare_scan.intensity_warnings(array, preparation))
-    warnings = [*foreign, *prepare_scan.geometry_warnings(geometry, preparation)]
+    seen = list(prepare_scan.leak_warnings(array, preparation))
+    warnings = [*foreign, *prepare_scan.geometry_warnings(geometry, preparation), *seen]
     if preparation.target == "liver":
         organ = None
     elif organ is None:
@@ -165,7 +166,8 @@ def segment(
         warnings += _leave_largest(maps, geometry.voxel_ml)
         numbers["volume_ml"] = metrics.volume_ml(maps.mask, geometry.voxel_ml)
     warnings += prepare_scan.border_warnings(maps.mask)
-    unlike = ["intensities"] if foreign else []
+    unlike = [cases_table.LEAKED] if seen else []
+    unlike += ["intensities"] if foreign else []
     unlike += ["features"] if _is_novel(prepared.image, segmenter) else []
     unlike += prepare_scan.unlike(numbers, preparation.ranges)
     row = cases_table.new_row(
