@@ -262,7 +262,7 @@ def test_cases_without_a_bound_of_their_own_calibrate_nothing(tmp_path, capsys):
     kept = known_cases.read_known(tmp_path / "known.csv")
     assert [row["case"] for row in kept] == ["c0", *(f"c{i}" for i in range(4, 12))]
     said = capsys.readouterr().err
-    assert "2 with an empty mask, one sample or copies of one" in said
+    assert "2 with an empty mask, one sample or copies of a sample" in said
     assert "1 training case: c3" in said
     cases_table.write_rows(tmp_path / "known.csv", rows[1:3], REVIEW_COLUMNS)
     with pytest.raises(InputError, match="such cases get no bound"):

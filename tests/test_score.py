@@ -100,6 +100,16 @@ def test_a_tie_of_votes_belongs_to_the_mask():
     assert (outcome.mean == 0.5).all()
 
 
+def test_copies_are_counted():
+    """Masks of a small structure may agree, empty ones always do."""
+    some = probability_maps()[:3]
+    assert reduce_maps(some).copies == 0
+    assert reduce_maps([some[0], some[1], some[0], some[1], some[0]]).copies == 3
+    empty = np.zeros(SHAPE, np.float32)
+    assert reduce_maps([empty, some[0], empty, empty, some[1]]).copies == 0
+    assert reduce_maps([some[0] >= 0.5, some[1] >= 0.5, some[0] >= 0.5]).copies == 1
+
+
 def test_empty_samples():
     outcome = reduce_maps([np.zeros(SHAPE, np.float32)] * 3)
     assert outcome.identical
@@ -205,11 +215,15 @@ def test_copies_of_one_sample_have_no_bound(tmp_path, capsys):
         write(tmp_path / "new" / "copies" / f"{number}.nii.gz", maps["c0"][0])
         mask = maps["c1"][number] if number else maps["c1"][0] >= 0.5
         write(tmp_path / "new" / "mixed" / f"{number}.nii.gz", mask)
+        once = maps["c2"][0 if number == 3 else number]
+        write(tmp_path / "new" / "one_twice" / f"{number}.nii.gz", once)
     flags = ["--calibrate", first / "cases.csv", "--output", tmp_path / "o"]
     assert run(capsys, "--samples", tmp_path / "new", *flags)[0] == 0
     rows = rows_of(tmp_path / "o")
-    assert rows["copies"]["unlike"] == "identical samples"
-    assert rows["copies"]["reason"].startswith("its samples are copies of one")
+    for case, words in (("copies", "all samples are"), ("one_twice", "1 of 4 samples")):
+        assert rows[case]["unlike"] == "identical samples"
+        assert rows[case]["reason"].startswith("samples of it are copies of others")
+        assert rows[case]["warnings"].startswith(words)
     assert rows["mixed"]["unlike"] == "missing measures"
     assert "some samples are masks" in rows["mixed"]["warnings"]
     for row in rows.values():

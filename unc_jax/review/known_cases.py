@@ -19,7 +19,7 @@ _SHOWN = 5  # cases that a message names
 def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
     """Reads the rows with a known Dice from a cases.csv of an evaluation or a review.
 
-    Cases without a bound of their own (an empty mask, one sample, copies of one sample)
+    Cases without a bound of their own (an empty mask, one sample, copies of a sample)
     are left out with a message: new cases of that kind get no bound either.
     Training cases, marked in the table or named in `trained_on`, are left out with a
     message, because their Dice is better than that of new cases. Raises InputError when
@@ -52,7 +52,7 @@ def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
     unfit = [row for row in kept if _is_unfit(row)]
     if unfit:
         words = f"{path}: left out, as such cases get no bound: {len(unfit)} with an "
-        words += "empty mask, one sample or copies of one"
+        words += "empty mask, one sample or copies of a sample"
         print(printable(words), file=sys.stderr)
         kept = [row for row in kept if not _is_unfit(row)]
         if not kept and not seen:

@@ -177,7 +177,7 @@ def reasons(row: Row, rule: Rule) -> list[str]:
     if cases_table.LEAKED in unlike:
         found.append("leaked: a network of its samples was trained on it")
     if cases_table.IDENTICAL in unlike:
-        found.append("its samples are copies of one")
+        found.append("samples of it are copies of others")
     apart = (cases_table.OTHER_COUNT, cases_table.NO_MEASURE)
     if named := [one for one in unlike if one in apart]:
         words = "cannot be compared with the calibration cases"

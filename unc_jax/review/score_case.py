@@ -191,7 +191,7 @@ def _measure(
         status=(OK if some else ONE_SAMPLE) if mask.any() else EMPTY,
         **case_columns.measure(one.outcome, geometry.voxel_ml),
         **known,
-        unlike=cases_table.IDENTICAL if _are_copies(one.outcome, mask) else "",
+        unlike=cases_table.IDENTICAL if _has_copies(one.outcome) else "",
         warnings="; ".join(filter(None, warnings)),
         uncertain_where=where,
     )
@@ -202,6 +202,9 @@ def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
     """Yields warnings about the samples together, and about the grid of the first."""
     if outcome.identical:
         yield "all samples are identical"
+    elif _has_copies(outcome):
+        count = len(outcome.volumes)
+        yield f"{outcome.copies} of {count} samples are copies of others"
     if outcome.mixed:
         yield "some samples are masks: all count as masks, so there is no U_labelled"
     if isinstance(geometry, Unplaced):
@@ -212,10 +215,10 @@ def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
     yield from header_notes(geometry)
 
 
-def _are_copies(outcome: Prediction, mask: np.ndarray) -> bool:
-    """Tells whether all samples are one; masks of a small structure may agree."""
+def _has_copies(outcome: Prediction) -> bool:
+    """Tells whether samples are copies; masks of a small structure may agree."""
     least = _LARGE if outcome.hard else 1
-    return outcome.identical and int(np.count_nonzero(mask)) >= least
+    return outcome.copies > 0 and float(np.median(outcome.volumes)) >= least
 
 
 def _lesions(found: Lesions) -> dict[str, float]:

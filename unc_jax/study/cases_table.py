@@ -29,7 +29,7 @@ OK, EMPTY, NO_LIVER = "ok", "empty", "no_liver"
 ONE_SAMPLE = "one_sample"  # no spread, so no measures
 FAILED = "failed: "  # and the reason
 
-IDENTICAL = "identical samples"  # in "unlike": copies of one file, or no dropout
+IDENTICAL = "identical samples"  # in "unlike": copies of a file, or no dropout
 LEAKED = "leaked"  # in "unlike": the network of a sample was trained on the case
 # In "unlike": what keeps a case from being compared with the calibration cases.
 OTHER_COUNT, NO_MEASURE = "number of samples", "missing measures"

@@ -31,7 +31,7 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
 
     Raises ValueError without any sample, and for samples of different shapes.
     """
-    total, sums, masks, volumes, sparse, seen = np.empty(0), None, [], [], [], set()
+    total, sums, masks, volumes, sparse, seen = np.empty(0), None, [], [], [], []
     back, some_masks = np.arange(3), False
     for sample, back in _as_they_lie(maps):
         if not masks:
@@ -46,7 +46,7 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         hard = np.array_equal(sample, mask)
         some_masks |= hard and volumes[-1] > 0
         content = masks[-1] if hard else sample
-        seen.add(hashlib.sha256(content.data).digest())
+        seen.append(hashlib.sha256(content.data).digest())
         if not hard:
             sums = sums or (np.zeros_like(total), np.zeros_like(total))
             _add_entropies(*sums, sample)
@@ -74,9 +74,19 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
         np.stack(sparse),
         _means_inside(total, uncertainty, expected, hard=sums is None),
         hard=sums is None,
-        identical=len(seen) == 1 < len(masks),
+        identical=len(set(seen)) == 1 < len(masks),
         mixed=mixed,
+        copies=_copies(seen, volumes),
     )
+
+
+def _copies(digests: Sequence[bytes], volumes: Sequence[int]) -> int:
+    """Returns the number of samples with voxels in their mask that equal earlier ones.
+
+    Empty masks are equal without being copies.
+    """
+    filled = [one for one, volume in zip(digests, volumes, strict=True) if volume]
+    return len(filled) - len(set(filled))
 
 
 def _votes(

@@ -52,6 +52,8 @@ class Prediction(NamedTuple):
       hard: whether the samples are masks.
       mixed: whether some were masks and others probabilities; all count as masks then.
       identical: whether there are two samples or more, all the same up to rounding.
+      copies: samples on the host with voxels in their mask that equal an earlier
+        sample voxel by voxel.
       halves: labelled "uncertainty" of the first and of the second half of the samples
         (`HalfSums.means`); () if it was not computed.
 
@@ -68,6 +70,7 @@ class Prediction(NamedTuple):
     identical: bool
     halves: tuple[float, ...] = ()
     mixed: bool = False
+    copies: int = 0
 
     def on_host(self) -> "Prediction":
         """Returns the prediction with all arrays in host memory.
