@@ -74,7 +74,12 @@ def test_a_name_with_a_space_behind_it_is_that_of_a_training_case(tmp_path):
         ("evaluation.json", {"checkpoints": ["a"]}, True, "with --largest-component"),
         ("evaluation.json", {"checkpoints": ["b"]}, False, "other networks, says eval"),
         ("evaluation.json", {"checkpoints": ["a", "b"]}, False, "other networks"),
-        ("run.json", {"checkpoints": ["b"], "flags": {}}, False, "other networks, says"),
+        (
+            "run.json",
+            {"checkpoints": ["b"], "flags": {}},
+            False,
+            "other networks, says",
+        ),
         ("run.json", {"checkpoints": ["a"], "flags": {}}, False, None),
         ("run.json", {"flags": {"largest_component": "True"}}, True, None),
         ("run.json", {"flags": {"largest_component": "True"}}, False, "without --larg"),
