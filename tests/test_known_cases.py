@@ -11,10 +11,10 @@ from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.review import (
     by_structure,
+    case_files,
     failures,
     known_cases,
     quality,
-    read_samples,
 )
 from unc_jax.review.references import References
 from unc_jax.review.scans import Scan
@@ -110,12 +110,12 @@ def test_known_cases_say_how_many_samples_they_have(tmp_path):
 
 
 def test_a_file_that_is_there_twice_is_refused(tmp_path):
-    assert read_samples.beside(tmp_path, "a") is None
+    assert case_files.file_of_case(tmp_path, "a") is None
     write(tmp_path / "a.nii", np.zeros((4, 4, 4), np.uint8))
-    assert read_samples.beside(tmp_path, "a") == tmp_path / "a.nii"
+    assert case_files.file_of_case(tmp_path, "a") == tmp_path / "a.nii"
     write(tmp_path / "a.nii.gz", np.zeros((4, 4, 4), np.uint8))
     with pytest.raises(InputError, match=r"a\.nii is there too; remove one"):
-        read_samples.beside(tmp_path, "a")
+        case_files.file_of_case(tmp_path, "a")
 
 
 def test_empty_masks_of_an_evaluation_calibrate_nothing(tmp_path, capsys):

@@ -6,7 +6,7 @@ import pytest
 from samples import AFFINE, SHAPE, probability_maps, write
 
 from unc_jax.data import nifti
-from unc_jax.data.geometry import Geometry
+from unc_jax.data.geometry import Geometry, same_grid
 from unc_jax.errors import InputError
 from unc_jax.review.find_samples import find_samples
 from unc_jax.review.read_samples import (
@@ -14,7 +14,6 @@ from unc_jax.review.read_samples import (
     read_mask,
     read_samples,
     read_truth,
-    same_grid,
 )
 from unc_jax.review.read_structures import read_reference
 from unc_jax.review.sample_pattern import parser_of

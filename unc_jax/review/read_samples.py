@@ -8,7 +8,6 @@ is that of the NIfTI file of the same name beside it, or of the 4x4 array `affin
 (voxel -> RAS mm) of the .npz; without either it is `Unplaced`.
 """
 
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from unc_jax.data.geometry import spans_volume
 from unc_jax.data.label_names import LARGEST
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
+from unc_jax.review.case_files import mask_beside
 from unc_jax.review.channels import (
     TOLERANCE,
     channels_of,
@@ -32,9 +32,6 @@ from unc_jax.review.structures import ANY, Structure
 
 # Arrays of an .npz with channels, as nnU-Net versions 2 and 1 call them.
 _OF_CHANNELS = ("probabilities", "softmax")
-# Share of the smallest voxel side. Headers of the same grid differ by less, even at the
-# far corner of a CT: by 1e-4 mm from float32, by up to 0.01 mm from quaternions.
-_GRID_SHARE = 0.05
 PROBABILITIES, OTHER_LABELS = "probabilities", "other labels"  # of a Sample's content
 
 
@@ -184,41 +181,6 @@ def labels_of(array: np.ndarray, path: Path) -> np.ndarray:
     return np.rint(array).astype(np.int32) if array.dtype.kind == "f" else array
 
 
-def same_grid(one: Geometry, other: Geometry) -> bool:
-    """Tells whether two grids are the same, whatever the order of their voxels.
-
-    Their eight corners may differ by a twentieth of the smallest voxel side; points in
-    between differ by less.
-    """
-    if one.canonical_shape != other.canonical_shape:
-        return False
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(one.canonical_shape) - 1)
-    moved = (one.canonical_affine - other.canonical_affine) @ np.c_[corners, [1] * 8].T
-    apart = np.linalg.norm(moved[:3], axis=0).max()
-    return bool(apart <= _GRID_SHARE * min(one.spacing_mm))
-
-
-def all_beside(folder: Path, case: str, endings: Sequence[str] = ("",)) -> list[Path]:
-    """Returns every file of a case in a folder, CASE.nii.gz and CASE.nii."""
-    names = [f"{case}{e}{s}" for e in endings for s in (".nii.gz", ".nii")]
-    # pathlib raises for a name that is too long
-    return [path for n in names if os.path.isfile(path := Path(folder) / n)]
-
-
-def beside(folder: Path, case: str, endings: Sequence[str] = ("",)) -> Path | None:
-    """Returns the file of a case in a folder, e.g. CASE.nii.gz; None without one.
-
-    Raises InputError when CASE.nii lies beside CASE.nii.gz: one is older.
-    """
-    for ending in endings:
-        found = all_beside(folder, case, (ending,))
-        if len(found) > 1:
-            raise InputError(f"{found[0]}: {found[1].name} is there too; remove one")
-        if found:
-            return found[0]
-    return None
-
-
 def _foreground(
     array: np.ndarray, labels: Sequence[int], path: Path
 ) -> tuple[np.ndarray, float]:
@@ -287,7 +249,7 @@ def _grid_of(path: Path, affine: np.ndarray | None, shape: tuple[int, ...]) -> G
         if not numbers or not spans_volume(placed := affine.astype(float)):
             raise InputError(f"{path}: its affine is not an invertible 4x4 matrix")
         return Geometry((x, y, z), placed)
-    sibling = beside(path.parent, path.name.removesuffix(path.suffix))
+    sibling = mask_beside(path)
     if sibling is None:
         return Unplaced((x, y, z), np.eye(4))
     geometry = nifti.read_geometry(sibling)

@@ -6,18 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data.geometry import Geometry
+from unc_jax.data.geometry import Geometry, same_grid
 from unc_jax.data.preprocess import Box
 from unc_jax.errors import InputError
+from unc_jax.review.case_files import file_of_case
 from unc_jax.review.channels import check_not_classes
 from unc_jax.review.read_samples import (
     OTHER_LABELS,
     PROBABILITIES,
     Unplaced,
-    beside,
     read_samples,
     read_truth,
-    same_grid,
 )
 from unc_jax.review.read_structures import (
     BoxedPart,
@@ -128,7 +127,7 @@ def reduce_several(
 
 def reference_of(case: str, folder: Path | None) -> Path | None:
     """Returns the file of a case's reference; InputError if the folder has none."""
-    path = beside(folder, case) if folder else None
+    path = file_of_case(folder, case) if folder else None
     if folder and path is None:
         raise InputError(f"{folder}: no {case}.nii.gz or {case}.nii")
     return path

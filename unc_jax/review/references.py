@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from unc_jax.data import dataset, label_names, nifti
+from unc_jax.data.geometry import same_grid
 from unc_jax.errors import InputError
-from unc_jax.review.read_samples import beside, read_labels, same_grid
+from unc_jax.review.case_files import file_of_case
+from unc_jax.review.read_samples import read_labels
 from unc_jax.review.scans import Scan
 from unc_jax.study import case_columns, cases_table, metrics
 from unc_jax.study.case_columns import REVIEW_COLUMNS
@@ -80,7 +82,7 @@ class References:
         names = [scan.case]
         if not scan.series:
             names.append(dataset.stem(scan.path).removesuffix("_0000"))
-        found = [path for name in names if (path := beside(self._folder, name))]
+        found = [path for name in names if (path := file_of_case(self._folder, name))]
         if not found:
             raise InputError(f"{self._folder}: no {scan.case}.nii.gz or .nii")
         return found[0]

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from unc_jax.data import nifti
-from unc_jax.data.geometry import Geometry, header_notes
+from unc_jax.data.geometry import Geometry, header_notes, same_grid
 from unc_jax.data.resampling import cropped_affine
 from unc_jax.errors import InputError
 from unc_jax.review import by_structure, component_rows, pictures
-from unc_jax.review.read_samples import Unplaced, all_beside, beside, same_grid
+from unc_jax.review.case_files import age_warning, all_of_case, file_of_case
+from unc_jax.review.read_samples import Unplaced
 from unc_jax.review.reduce_case import (
     Reduced,
     reduce_one,
@@ -58,7 +59,7 @@ class ScoreRequest(NamedTuple):
         """Returns the files of references and images of cases."""
         folders = [one for one in (self.references, self.images) if one]
         both = itertools.product(folders, cases)
-        found = (all_beside(folder, case, ("", "_0000")) for folder, case in both)
+        found = (all_of_case(folder, case, ("", "_0000")) for folder, case in both)
         return [*itertools.chain.from_iterable(found)]
 
 
@@ -100,6 +101,8 @@ def score_case(case: str, paths: Sequence[Path], request: ScoreRequest) -> Score
     else:
         geometry, found = reduce_several(paths, request.wanted, reference)
         scored = _score_several(case, found, geometry, request, source)
+    if told := age_warning(paths):
+        scored.rows[:] = [cases_table.with_warnings(row, told) for row in scored.rows]
     if isinstance(geometry, Unplaced):
         for row in (*scored.rows, *scored.components):
             row.update({n: None for n in row if n.endswith(("_ml", "_mm"))})
@@ -262,7 +265,7 @@ def _draw(path: Path, one: Reduced, image: Image, geometry: Geometry) -> None:
 def _image(case: str, request: ScoreRequest, geometry: Geometry) -> Image:
     if request.images is None:
         return Image()
-    path = beside(request.images, case, ("", "_0000"))
+    path = file_of_case(request.images, case, ("", "_0000"))
     scan = nifti.read(path) if path else None
     if scan is None or not same_grid(geometry, scan.geometry):
         return Image(warning="no image on the grid of the samples: their mean is drawn")

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unc_jax.data import dicom_seg, scan_maps
-from unc_jax.data.nifti import Geometry
+from unc_jax.data.geometry import Geometry, same_grid
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
-from unc_jax.review import own_files, pictures, read_samples, report
+from unc_jax.review import case_files, own_files, pictures, read_samples, report
 from unc_jax.review.own_files import OutputPart
 from unc_jax.review.scans import Scan
 from unc_jax.review.segment_scan import Segmentation, Segmenter, segment
@@ -48,7 +48,7 @@ class SegmentRequest(NamedTuple):
     def liver_mask(self, case: str) -> Path | None:
         """Returns a case's file in --liver-masks; None without one."""
         folder = self.liver_masks
-        return read_samples.beside(folder, case) if folder else None
+        return case_files.file_of_case(folder, case) if folder else None
 
     def segmented(self, scan: Scan) -> str:
         """Returns the SHA-256 of the scan that was segmented; "" if none was.
@@ -178,7 +178,7 @@ def _liver(
     if path is None:
         raise InputError(f"{folder}: no {scan.case}.nii.gz or {scan.case}.nii")
     mask = read_samples.read_mask(path, segmenter.preparation.liver_labels)
-    if not read_samples.same_grid(geometry, mask.geometry):
+    if not same_grid(geometry, mask.geometry):
         raise InputError(f"{path}: is not on the grid of {scan.path}")
     return mask.array
 
