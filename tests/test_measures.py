@@ -273,11 +273,11 @@ def test_subsets_are_measured_like_samples_of_their_own(reduce, samples):
 
 
 def test_stated_error_is_the_spread_of_repeated_draws():
-    """Balls that grow and shrink from sample to sample, drawn 100 times."""
+    """Balls that grow and shrink from sample to sample, drawn 60 times."""
     random = np.random.default_rng(0)
     distance = np.linalg.norm(np.mgrid[-12:12, -12:12, -12:12], axis=0)
     found = {name: [] for name in measures.PAPER_MEASURES}
-    for _ in range(100):
+    for _ in range(60):
         radii = random.normal(7, 1.5, (10, 1, 1, 1))
         samples = 1 / (1 + np.exp(distance - radii))
         one = reduce_maps(samples.astype(np.float32))
