@@ -84,6 +84,8 @@ def test_a_name_with_a_space_behind_it_is_that_of_a_training_case(tmp_path):
         ("run.json", {"flags": {"largest_component": "True"}}, True, None),
         ("run.json", {"flags": {"largest_component": "True"}}, False, "without --larg"),
         ("run.json", {"flags": {}}, True, "its masks have all components"),
+        ("run.json", {"largest_component": "True"}, True, None),  # of `score`
+        ("run.json", {"largest_component": "True"}, False, "without --largest"),
         ("other.json", {"checkpoints": ["b"]}, True, None),
     ],
 )

@@ -203,6 +203,29 @@ def test_classes_are_no_samples(tmp_path, capsys, labels):
     assert "as the classes of a softmax do" in rows["classes"]["status"]
 
 
+def test_masks_agree_by_chance_where_they_are_small_or_certain(tmp_path, capsys):
+    distance = np.linalg.norm(np.mgrid[-12:12, -12:12, -12:12], axis=0)
+    certain = np.stack([distance < 8] * 4)
+    certain[0, 12, 12, 12] = certain[1, 12, 12, 11] = False
+    cases = {
+        "large": [distance < radius for radius in (7, 8, 7, 9)],
+        "small": [distance < radius for radius in (3, 4, 3, 6)],
+        "certain": certain,
+        "empty": [distance < radius for radius in (0, 8, 0, 9)],
+        "same": [distance < 8] * 4,
+    }
+    for case, masks in cases.items():
+        for number, mask in enumerate(masks):
+            write(tmp_path / "s" / case / f"{number}.nii.gz", mask)
+    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o"]
+    assert run(capsys, *flags)[0] == 0
+    rows = rows_of(tmp_path / "o")
+    flagged = {case for case, row in rows.items() if row["unlike"]}
+    assert flagged == {"large", "same"}
+    assert rows["large"]["warnings"] == "1 of 4 samples are copies of others"
+    assert rows["certain"]["warnings"] == ""
+
+
 def test_copies_of_one_sample_have_no_bound(tmp_path, capsys):
     cases = [f"c{number}" for number in range(12)]
     maps = write_cases(tmp_path / "s", cases)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -157,22 +156,6 @@ def write_channels(root, channels_of, names):
         np.savez(folder / f"{i}.npz", probabilities=channels_of(maps))
         write(folder / f"{i}.nii.gz", maps >= 0.5)
     (root / "dataset.json").write_text(json.dumps({"labels": names}))
-
-
-def test_probabilities_older_than_the_mask_beside_them_are_told(tmp_path):
-    """As when a fold is predicted again, this time without --save_probabilities."""
-    names = {"background": 0, "liver": 1, "tumour": 2}
-    write_channels(tmp_path / "s", softmax, names)
-    flags = ["--samples", tmp_path / "s", "--output", tmp_path / "o"]
-    told = "1.npz is older than 1.nii.gz: is it of an earlier prediction?"
-    for hours, count in ((-3, 0), (0.9, 0), (1.1, 1)):
-        array, mask = (tmp_path / "s" / "a" / f"1.{e}" for e in ("npz", "nii.gz"))
-        later = array.stat().st_mtime + hours * 3600
-        os.utime(mask, (later, later))
-        for label in ("all", "liver"):
-            assert score_of(*flags, "--label", label) == 0
-            rows = rows_of(tmp_path / "o").values()
-            assert [row["warnings"].count(told) for row in rows] == [count] * len(rows)
 
 
 @pytest.mark.parametrize("one_hot", [False, True])

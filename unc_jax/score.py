@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Scores every case and writes the output; returns the exit code."""
     _check(arguments)
     wanted = command_flags.rule_of(arguments)
-    known = _known(arguments.calibrate)
+    known = _known(arguments.calibrate, arguments.largest_component)
     arguments, training = _with_folds(arguments)
     output, request = arguments.output, _request(arguments)
     pattern = arguments.pattern or DEFAULT_PATTERN
@@ -88,11 +88,13 @@ def run(arguments: argparse.Namespace) -> int:
     return outcome.print_outcome(output, rows, notes)
 
 
-def _known(calibrate: Path | None) -> list[Row]:
-    """Returns the cases with a known Dice; refuses too few before the work."""
-    known = known_cases.read_known(calibrate) if calibrate else []
-    if known:
-        by_structure.fit(known, [])
+def _known(calibrate: Path | None, largest: bool) -> list[Row]:
+    """Returns the cases with a known Dice; refuses unfit ones before the work."""
+    if calibrate is None:
+        return []
+    known = known_cases.read_known(calibrate)
+    known_cases.check_origin(calibrate, None, largest=largest)
+    by_structure.fit(known, [])
     return known
 
 

@@ -11,9 +11,10 @@ _PLANES = 16  # hashed at a time: whole cache lines of arrays with z fastest in 
 def digest(array: np.ndarray) -> str:
     """Returns the SHA-256 of a scan's voxels (x, y, z) in RAS+ order, in hexadecimal.
 
-    Equal numbers give equal digests, whatever their type and order in memory: a scan
-    that was renamed, compressed or converted from DICOM keeps its digest. The spacing
-    is no part of it. Numbers are compared as float32.
+    Equal numbers give equal digests, whatever their type and order in memory: a CT that
+    was renamed, compressed or converted from DICOM keeps its digest. Fractions may
+    differ in the last bit from one reader to another. The spacing is no part of it.
+    Numbers are compared as float32.
     """
     total = hashlib.sha256(repr(tuple(array.shape)).encode())
     for start in range(0, array.shape[2], _PLANES):

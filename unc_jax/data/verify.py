@@ -106,9 +106,9 @@ def copy_problems(digests: Mapping[str, str]) -> Iterator[Problem]:
         yield Problem(
             case,
             "warning",
-            f"its scan has the voxels of {first}: if one trains a network, the Dice of "
-            "the other is not that of a new case; leave one out, or keep both in one "
-            "part of the split by data.split_file",
+            f"its scan has the voxels of {first}: the Dice of one is not that of a new "
+            "case if the other trains the network; leave one out, or name a "
+            "data.split_file that keeps both in one part",
         )
 
 

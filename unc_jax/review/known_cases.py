@@ -99,7 +99,7 @@ def check_origin(
     the reverse. The evaluation.json or run.json beside the table says so; a table
     without either is not checked.
 
-    checkpoints: SHA-256 of the checkpoint of each network of the run; None: unknown.
+    checkpoints: SHA-256 of the checkpoint of each network; None: not of a run.
     """
     if path.name != "cases.csv":
         return
@@ -113,7 +113,7 @@ def check_origin(
             f"{path}: its cases were segmented by other networks, says {origin.name}; "
             "calibrate with cases that this run segmented"
         )
-    flags = made_with.get("flags")
+    flags = made_with.get("flags", made_with)  # `score` lists them among the others
     theirs = isinstance(flags, dict) and "largest_component" in flags
     if theirs != largest:
         kept = "the largest component" if theirs else "all components"

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from unc_jax.data import copies, files, preprocess
 from unc_jax.data.cohort import Cohort
 from unc_jax.data.geometry import Geometry, header_notes
 from unc_jax.data.preprocess import Box, zscore
-from unc_jax.errors import InputError
+from unc_jax.errors import InputError, counted
 from unc_jax.study import cases_table
 from unc_jax.study.cases_table import Row
 from unc_jax.study.run_folder import RunFolder
@@ -22,6 +23,7 @@ from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 Range = tuple[float, float]
 
+_DIGEST = "voxels_sha256"  # in a prepared case's record
 _AIR_HU, _BONE_HU = -200, 150
 _AIR_SHARE = 0.02  # of the voxels; even a scan cut tight to the body shows lung or air
 _SLACK = 1.25  # the volume may leave the training range by this factor
@@ -43,8 +45,8 @@ class Preparation(NamedTuple):
       normalisation: "population", by mean and std | each "case".
       spacing_mm: range of the scans' spacing over the training cases, per axis.
       ranges: measure or volume_ml -> its range over training and validation cases.
-      trained_on: `copies.digest` of each training case's scan -> its id; None for runs
-        of older versions.
+      trained_on: `copies.digest` of each training case's scan -> its id, without cases
+        that an older version prepared; None for runs of older versions.
     """
 
     target: str
@@ -104,11 +106,15 @@ def store_preparation(workdir: Path, cohort: Cohort, rows: list[Row]) -> None:
         "std": statistics["std"],
         "spacing_mm": np.stack([spacing.min(0), spacing.max(0)], 1).tolist(),
         "ranges": ranges,
-        # Cohorts that older versions prepared have no digests.
-        "trained_on": {r["voxels_sha256"]: r["id"] for r in training}
-        if all("voxels_sha256" in r for r in training)
-        else None,
+        "trained_on": {r[_DIGEST]: r["id"] for r in training if _DIGEST in r},
     }
+    if unknown := [r["id"] for r in training if _DIGEST not in r]:
+        logging.warning(
+            "%s: %s prepared by an older version; predict will not recognise copies of "
+            "them. Delete the folder and train again, so that it does",
+            cohort.path,
+            counted(len(unknown), "training case"),
+        )
     files.write_json(workdir / "preparation.json", content)
 
 

@@ -124,7 +124,7 @@ def with_estimate(row: Row, quality: Quality | None, level: float) -> Row:
     """Returns a review's row with predicted Dice and lower bound, where defined.
 
     A scan whose features, intensities or volume are unlike the training cases has no
-    bound, nor has a case whose samples are copies. A case with another number of
+    bound, nor has a case with copies among its samples. A case with another number of
     samples than the calibration cases, or without a measure that each of these has, has
     none either, which is added to its `unlike`.
     """

@@ -21,7 +21,7 @@ from unc_jax.data.geometry import spans_volume
 from unc_jax.data.label_names import LARGEST
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
-from unc_jax.review.case_files import mask_beside
+from unc_jax.review.case_files import file_of_case
 from unc_jax.review.channels import (
     TOLERANCE,
     channels_of,
@@ -249,7 +249,7 @@ def _grid_of(path: Path, affine: np.ndarray | None, shape: tuple[int, ...]) -> G
         if not numbers or not spans_volume(placed := affine.astype(float)):
             raise InputError(f"{path}: its affine is not an invertible 4x4 matrix")
         return Geometry((x, y, z), placed)
-    sibling = mask_beside(path)
+    sibling = file_of_case(path.parent, path.name.removesuffix(path.suffix))
     if sibling is None:
         return Unplaced((x, y, z), np.eye(4))
     geometry = nifti.read_geometry(sibling)

@@ -12,7 +12,7 @@ from unc_jax.data.geometry import Geometry, header_notes, same_grid
 from unc_jax.data.resampling import cropped_affine
 from unc_jax.errors import InputError
 from unc_jax.review import by_structure, component_rows, pictures
-from unc_jax.review.case_files import age_warning, all_of_case, file_of_case
+from unc_jax.review.case_files import all_of_case, file_of_case
 from unc_jax.review.read_samples import Unplaced
 from unc_jax.review.reduce_case import (
     Reduced,
@@ -34,7 +34,9 @@ from unc_jax.study.components import (
 )
 from unc_jax.uncertainty.prediction import Prediction
 
-_LARGE = 1000  # voxels that no two networks or dropout masks segment alike
+# Masks of as many voxels that are all equal are copies. Two of several are only if the
+# others differ in as many voxels: nearly certain masks agree by chance.
+_LARGE, _DISPUTED = 1000, 100
 _DRAWN = 6  # structures with a picture, those whose samples agree least; 0.5 s each
 
 
@@ -101,8 +103,6 @@ def score_case(case: str, paths: Sequence[Path], request: ScoreRequest) -> Score
     else:
         geometry, found = reduce_several(paths, request.wanted, reference)
         scored = _score_several(case, found, geometry, request, source)
-    if told := age_warning(paths):
-        scored.rows[:] = [cases_table.with_warnings(row, told) for row in scored.rows]
     if isinstance(geometry, Unplaced):
         for row in (*scored.rows, *scored.components):
             row.update({n: None for n in row if n.endswith(("_ml", "_mm"))})
@@ -220,8 +220,11 @@ def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
 
 def _has_copies(outcome: Prediction) -> bool:
     """Tells whether samples are copies; masks of a small structure may agree."""
-    least = _LARGE if outcome.hard else 1
-    return outcome.copies > 0 and float(np.median(outcome.volumes)) >= least
+    if not outcome.hard or not outcome.copies:
+        return outcome.copies > 0
+    apart = np.count_nonzero((outcome.mean > 0) & (outcome.mean < 1))
+    large = float(np.median(outcome.volumes)) >= _LARGE
+    return large and (outcome.identical or int(apart) >= _DISPUTED)
 
 
 def _lesions(found: Lesions) -> dict[str, float]:

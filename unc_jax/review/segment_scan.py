@@ -108,7 +108,8 @@ def build_segmenter(
         )
     content = {
         "config": flat_config(config),
-        "preparation": preparation,
+        # Runs without digests keep the results of versions that knew none.
+        "preparation": preparation if preparation.trained_on else preparation[:-1],
         "checkpoints": predictor.digests,
         "columns": REVIEW_COLUMNS,
         "liver": liver and liver.fingerprint,
@@ -151,7 +152,11 @@ def segment(
         warnings.append(note)
     if organ is not None and not organ.any():
         empty = np.zeros(array.shape, np.float32)
-        row = cases_table.new_row(REVIEW_COLUMNS, status=cases_table.NO_LIVER)
+        row = cases_table.new_row(
+            REVIEW_COLUMNS,
+            status=cases_table.NO_LIVER,
+            unlike=cases_table.LEAKED if seen else "",
+        )
         return _result(Maps(empty > 0, empty, empty), row, warnings, segmenter)
     prepared = prepare_scan.prepare_scan(array, geometry, preparation, organ)
     prediction = segmenter.predictor.predict(prepared.image, None).on_host()
@@ -244,4 +249,5 @@ def _find_liver(
         f"liver found by {name} ({told}, U {number(sure['u_labelled'], '.3f')}), not "
         "the reference liver that the run was trained with"
     )
-    return found.mask, note
+    leaks = prepare_scan.leak_warnings(array, segmenter.liver.preparation)
+    return found.mask, "; ".join([note, *(f"{name}: {one}" for one in leaks)])
