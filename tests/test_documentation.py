@@ -83,7 +83,7 @@ def test_a_plan_quotes_the_reliabilities_of_the_demo():
 
 
 def worst_fifth(folder: Path) -> dict:
-    """Returns what a review of the least certain fifth of the test cases finds."""
+    """Returns what a review of the fifth with the lowest predicted Dice finds."""
     rows = cases_table.read_rows(folder / "cases.csv", case_columns.EVALUATION_COLUMNS)
     model = quality.fit(rows)
     test = [
@@ -103,7 +103,8 @@ def test_readme_says_what_a_review_of_the_worst_fifth_finds():
     soft_dice, wcc = (worst_fifth(run) for run in sorted(runs.glob("tumor_*")))
     counts = sorted(one["found"] for one in livers)
     one = livers[0]
-    words = f"the least certain fifth of {one['cases']} test scans holds {counts[0]} "
+    words = f"the fifth of {one['cases']} test scans with the lowest predicted Dice "
+    words += f"holds {counts[0]} "
     words += f"to {counts[-1]} of the {one['worst']} worst liver segmentations (four "
     words += f"models), by chance {one['found_by_chance']:.0f}; of tumours, which the "
     words += f"two models segment badly, {soft_dice['found']} and {wcc['found']}."
