@@ -243,6 +243,10 @@ def test_copies_of_one_sample_have_no_bound(tmp_path, capsys):
     flags = ["--calibrate", first / "cases.csv", "--output", tmp_path / "o"]
     assert run(capsys, "--samples", tmp_path / "new", *flags)[0] == 0
     rows = rows_of(tmp_path / "o")
+    code, printed = run(
+        capsys, "--samples", tmp_path / "new", *flags, "--largest-component"
+    )
+    assert (code, "its masks have all components" in printed.err) == (2, True)
     for case, words in (("copies", "all samples are"), ("one_twice", "1 of 4 samples")):
         assert rows[case]["unlike"] == "identical samples"
         assert rows[case]["reason"].startswith("samples of it are copies of others")
