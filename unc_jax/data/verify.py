@@ -70,7 +70,7 @@ def inside(root: Path, entry: Any) -> Path:
 def check_case(
     case: str, image: Path, label: Path | None, labels: Collection[int]
 ) -> Checked:
-    """Returns every problem of one case; each message names the file.
+    """Returns every problem of one case, naming the file, and its scan's digest.
 
     Errors: a file that cannot be read to its end, image and label of different shape
     or more than half a voxel apart, NaN or Inf voxels, label values outside `labels`.
@@ -98,7 +98,7 @@ def check_case(
 
 
 def copy_problems(digests: Mapping[str, str]) -> Iterator[Problem]:
-    """Yields a warning for each case whose scan another case has already.
+    """Yields a warning for each case whose scan equals that of an earlier case.
 
     digests: as in `copies.find_copies`.
     """

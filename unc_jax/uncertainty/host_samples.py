@@ -81,9 +81,9 @@ def reduce_maps(maps: Iterable[np.ndarray]) -> Prediction:
 
 
 def _copies(digests: Sequence[bytes], volumes: Sequence[int]) -> int:
-    """Returns the number of samples with voxels in their mask that equal earlier ones.
+    """Returns how many samples equal an earlier one; empty masks do not count.
 
-    Empty masks are equal without being copies.
+    digests, volumes: SHA-256 of each sample, and the voxels of its mask.
     """
     filled = [one for one, volume in zip(digests, volumes, strict=True) if volume]
     return len(filled) - len(set(filled))

@@ -52,8 +52,8 @@ class Prediction(NamedTuple):
       hard: whether the samples are masks.
       mixed: whether some were masks and others probabilities; all count as masks then.
       identical: whether there are two samples or more, all the same up to rounding.
-      copies: samples on the host with voxels in their mask that equal an earlier
-        sample voxel by voxel.
+      copies: how many samples equal an earlier one at every voxel, without empty
+        masks; 0 for samples of a device.
       halves: labelled "uncertainty" of the first and of the second half of the samples
         (`HalfSums.means`); () if it was not computed.
 
