@@ -10,12 +10,12 @@ from unc_jax.data.geometry import Geometry, same_grid
 from unc_jax.errors import InputError
 from unc_jax.review.find_samples import find_samples
 from unc_jax.review.read_samples import (
-    Unplaced,
     read_mask,
     read_samples,
     read_truth,
 )
-from unc_jax.review.read_structures import read_reference
+from unc_jax.review.read_structures import read_reference, read_structures
+from unc_jax.review.sample_arrays import Unplaced
 from unc_jax.review.sample_pattern import parser_of
 from unc_jax.review.structures import Structure
 
@@ -100,6 +100,29 @@ def test_labels_of_a_multi_label_map(tmp_path):
         ) == [11]
         assert read_sample(path, Structure("x", (1, 2))).array.sum() == 2 * 12 * 10
         assert not read_sample(path, Structure("x", (3,))).array.any()
+
+
+@pytest.mark.parametrize("largest", [100, 255])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_scaled_probabilities_are_no_labels(tmp_path, largest, kind):
+    maps = np.linspace(0, largest, np.prod(SHAPE)).round().astype(kind).reshape(SHAPE)
+    write(path := tmp_path / "a.nii.gz", maps)
+    said = f"a.nii.gz: {largest + 1} different values .* divide them by {largest}"
+    for read in (
+        lambda: read_sample(path),
+        lambda: read_sample(path, Structure("x", (1,))),
+        lambda: list(read_structures(path)),
+        lambda: read_reference(path),
+    ):
+        with pytest.raises(InputError, match=said):
+            read()
+    # Three labels of a tool that stores them as 1, 2 and 255, and many up to 117.
+    for labels in ((1, 2, 255), range(1, 118)):
+        array = np.zeros(SHAPE, kind)
+        array.reshape(-1)[: len(labels)] = labels
+        write(path, array)
+        assert read_sample(path, Structure("x", (1,))).array.sum() == 1
+        assert read_reference(path).labels == set(labels)
 
 
 @pytest.mark.parametrize(

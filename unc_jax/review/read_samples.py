@@ -1,37 +1,30 @@
 """Samples of a segmentation that another tool made: masks or probability maps.
 
-A NIfTI file holds one sample (labels, or probabilities of one structure) or a stack of
-them along its 4th axis; an .npy file, and an .npz file of one array, one (x, y, z) or a
-stack (n, x, y, z). An array of an .npz called `probabilities` or `softmax` is one
-sample: (x, y, z), or (channels, z, y, x) as nnU-Net writes them. The grid of an array
-is that of the NIfTI file of the same name beside it, or of the 4x4 array `affine`
-(voxel -> RAS mm) of the .npz; without either it is `Unplaced`.
+A NIfTI file holds labels or probabilities of one structure, an .npz may hold those of
+several as channels: the files of `sample_arrays`.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from unc_jax.data import files, nifti
-from unc_jax.data.geometry import spans_volume
+from unc_jax.data import nifti
 from unc_jax.data.label_names import LARGEST
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
-from unc_jax.review.case_files import file_of_case
 from unc_jax.review.channels import (
     TOLERANCE,
     channels_of,
     indices_of,
     probabilities,
 )
+from unc_jax.review.sample_arrays import read_arrays
 from unc_jax.review.structures import ANY, Structure
 
-# Arrays of an .npz with channels, as nnU-Net versions 2 and 1 call them.
-_OF_CHANNELS = ("probabilities", "softmax")
+# Integers up to one of these, with most of them present, are scaled probabilities.
+_SCALES = (100, 255)
 PROBABILITIES, OTHER_LABELS = "probabilities", "other labels"  # of a Sample's content
 
 
@@ -47,10 +40,6 @@ class Sample(NamedTuple):
     geometry: Geometry
     value: float = 0
     content: str = ""
-
-
-class Unplaced(Geometry):
-    """An unknown grid: axes are assumed in RAS+ order, voxels 1 mm wide."""
 
 
 def read_samples(
@@ -107,56 +96,6 @@ def read_truth(path: Path, labels: Sequence[int] = ()) -> tuple[Sample, str]:
     return Sample(mask, geometry), warning
 
 
-def read_arrays(path: Path) -> Iterator[nifti.Volume]:
-    """Reads the samples of a file, one after the other: (x, y, z) in RAS+ order.
-
-    An .npz with channels is one sample, (channels, z, y, x), in the order of the file.
-    """
-    if path.suffix not in (".npy", ".npz"):
-        yield from nifti.read_volumes(path)
-        return
-    stack, name, affine = _load(path)
-    if stack.ndim not in (3, 4) or not stack.size or stack.dtype.kind not in "biuf":
-        raise InputError(
-            f"{path}: {stack.dtype} of shape {stack.shape}; needed are numbers (x, y, "
-            "z), (n, x, y, z) for n samples, or probabilities (channels, z, y, x)"
-        )
-    if stack.ndim == 4 and name in _OF_CHANNELS:
-        yield nifti.Volume(stack, _grid_of(path, affine, stack.shape[:0:-1]))
-        return
-    geometry = _grid_of(path, affine, stack.shape[-3:])
-    for one in stack if stack.ndim == 4 else stack[None]:
-        # In memory, in the machine's order of bytes.
-        array = np.array(one, one.dtype.newbyteorder("="))
-        yield nifti.Volume(nifti.to_canonical(array, geometry), geometry)
-
-
-def _load(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
-    """Returns the array of an .npy or .npz file, its name and its affine, if present.
-
-    The array of an .npy is memory-mapped.
-    """
-    try:
-        stored = np.load(files.regular(path), mmap_mode="r", allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return stored, "", None
-        with stored:
-            names = [n for n in stored.files if n != "affine"]
-            names = [one for one in names if one in _OF_CHANNELS] or names
-            affine = stored["affine"] if "affine" in stored.files else None
-            if len(names) < 2:
-                return np.asarray(stored[names[0]]), names[0], affine
-    except (OSError, ValueError, IndexError, EOFError, MemoryError) as error:
-        cause = " ".join(str(error).split()) or "it is empty"
-        raise InputError(f"{path}: cannot be read ({cause})") from None
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: damaged ({error}); copy it again") from None
-    raise InputError(
-        f"{path}: has the arrays {', '.join(names[:6])}; keep only that of the "
-        "samples, and its affine"
-    )
-
-
 def read_labels(path: Path) -> nifti.Volume:
     """Reads a label map (x, y, z) of a NIfTI file, as `labels_of`."""
     array, geometry = nifti.read(path)
@@ -178,6 +117,7 @@ def labels_of(array: np.ndarray, path: Path) -> np.ndarray:
         raise InputError(f"{path}: labels are 0 to {LARGEST}")
     if array.dtype == bool:
         return array.view(np.uint8)
+    _check_unscaled(array, path)
     return np.rint(array).astype(np.int32) if array.dtype.kind == "f" else array
 
 
@@ -199,6 +139,7 @@ def _foreground(
                 "probabilities nor labels; logits need a softmax or sigmoid first"
             )
         array = np.rint(array)
+    _check_unscaled(array, path)
     if labels or array.dtype == bool:
         return np.isin(array, labels) if labels else array, 0
     found, value = array != 0, (array.max() or array.min()).item()
@@ -210,6 +151,24 @@ def _foreground(
             "of them by --label all"
         )
     return found, value
+
+
+def _check_unscaled(array: np.ndarray, path: Path) -> None:
+    """Raises InputError for whole numbers that are probabilities times 100 or 255.
+
+    As labels, voxels of probability 1/255 would be those of label 1. Known by their
+    largest value, and by four fifths of the values up to it being there.
+    """
+    if array.dtype == bool or (largest := int(array.max())) not in _SCALES:
+        return
+    found = np.zeros(largest + 1, bool)
+    for one in np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0):
+        found[one[one >= 0].astype(int)] = True
+    if found.mean() > 0.8:
+        raise InputError(
+            f"{path}: {found.sum()} different values up to {largest} are perhaps "
+            f"probabilities times {largest}, and no labels; divide them by {largest}"
+        )
 
 
 def _content(array: np.ndarray, found: np.ndarray) -> str:
@@ -239,22 +198,3 @@ def _finite_range(array: np.ndarray, path: Path) -> tuple[float, float]:
     if not np.isfinite([low, high]).all():
         raise InputError(f"{path}: holds NaN or infinity; repair the map")
     return low, high
-
-
-def _grid_of(path: Path, affine: np.ndarray | None, shape: tuple[int, ...]) -> Geometry:
-    x, y, z = shape
-    if affine is not None:
-        numbers = affine.dtype.kind in "iuf" and affine.shape == (4, 4)
-        # Linear algebra takes floats of 32 and 64 bits alone.
-        if not numbers or not spans_volume(placed := affine.astype(float)):
-            raise InputError(f"{path}: its affine is not an invertible 4x4 matrix")
-        return Geometry((x, y, z), placed)
-    sibling = file_of_case(path.parent, path.name.removesuffix(path.suffix))
-    if sibling is None:
-        return Unplaced((x, y, z), np.eye(4))
-    geometry = nifti.read_geometry(sibling)
-    if geometry.shape != shape:
-        raise InputError(
-            f"{path}: shape {shape} differs from {geometry.shape} of {sibling}"
-        )
-    return geometry

@@ -16,6 +16,7 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.errors import InputError
 from unc_jax.review import channels, read_samples
+from unc_jax.review.sample_arrays import read_arrays
 from unc_jax.review.structures import Structure
 from unc_jax.uncertainty.prediction import SPARSE, THRESHOLD
 
@@ -106,7 +107,7 @@ def read_structures(
 
     Raises InputError, naming the file, for one that has none.
     """
-    for array, geometry in read_samples.read_arrays(path):
+    for array, geometry in read_arrays(path):
         if array.ndim == 4:
             yield Channels(array, geometry, regions, path)
         else:

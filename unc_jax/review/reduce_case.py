@@ -14,7 +14,6 @@ from unc_jax.review.channels import check_not_classes
 from unc_jax.review.read_samples import (
     OTHER_LABELS,
     PROBABILITIES,
-    Unplaced,
     read_samples,
     read_truth,
 )
@@ -25,6 +24,7 @@ from unc_jax.review.read_structures import (
     read_structures,
     within,
 )
+from unc_jax.review.sample_arrays import Unplaced
 from unc_jax.review.structures import Structure, Wanted
 from unc_jax.uncertainty.host_samples import reduce_maps
 from unc_jax.uncertainty.measures import THRESHOLD

@@ -13,13 +13,13 @@ from unc_jax.data.resampling import cropped_affine
 from unc_jax.errors import InputError
 from unc_jax.review import by_structure, component_rows, pictures
 from unc_jax.review.case_files import all_of_case, file_of_case
-from unc_jax.review.read_samples import Unplaced
 from unc_jax.review.reduce_case import (
     Reduced,
     reduce_one,
     reduce_several,
     reference_of,
 )
+from unc_jax.review.sample_arrays import Unplaced
 from unc_jax.review.scans import TAKEN
 from unc_jax.review.structures import Wanted, map_values
 from unc_jax.review.uncertain_part import describe_uncertainty
