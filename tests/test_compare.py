@@ -622,15 +622,19 @@ def test_another_setting_of_one_loss_erases_no_claim(tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("quality.md", "no comparison wrote it"),
-        ("report.html", "no comparison wrote it"),
+        ("quality.md", "this command did not write it"),
+        ("report.html", "this command did not write it"),
+        ("figure1.png", "this command did not write it"),  # a link to nothing
         ("output.json", "holds the cases of another command"),
     ],
 )
 def test_files_that_no_comparison_wrote_are_kept(tmp_path, capsys, name, said):
     run, output = write_run(tmp_path / "run"), tmp_path / "out"
     output.mkdir()
-    (output / name).write_text('{"files": {}}')
+    if name == "figure1.png":
+        (output / name).symlink_to(tmp_path / "elsewhere")
+    else:
+        (output / name).write_text('{"files": {}}')
     (output / "runs").mkdir()  # as in the folder where one trains
     before = contents(tmp_path)
     flags = [run, "--output", output, "--resamples", "1000"]

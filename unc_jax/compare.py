@@ -66,7 +66,7 @@ def compare(
     for path in (folder / name for folder in folders for name in _KEPT):
         if path.is_symlink():  # its copy would hold a file from outside the run
             raise InputError(f"{path} is a link; replace it by the file itself")
-    _check_output(output)
+    own_files.check_study(output, _WRITTEN, _was_begun(output))
     grouped = grouping.group([run_folder.open_run(path) for path in folders])
     statistics = comparison.compare(
         grouped, policy=policy, resamples=resamples, seed=seed
@@ -99,21 +99,6 @@ def compare(
     print(
         f"\n{statistics['scope']}\nwritten: {output}, report: {output / 'report.html'}"
     )
-
-
-def _check_output(output: Path) -> None:
-    """Raises InputError if files that no comparison wrote would be replaced."""
-    if own_files.is_output(output):
-        raise InputError(
-            f"{output} holds the cases of another command, whose report would be "
-            "replaced; name another --output"
-        )
-    there = [name for name in _WRITTEN if (output / name).exists()]
-    if there and not _was_begun(output):
-        raise InputError(
-            f"{output / there[0]}: would be replaced, but no comparison wrote it; move "
-            "it away, or name another --output"
-        )
 
 
 def _was_begun(output: Path) -> bool:

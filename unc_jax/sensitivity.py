@@ -13,7 +13,6 @@ write is refused. Exit codes: 0 done, 2 wrong input,
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +45,8 @@ _BEGUN = ".sensitivity-begun"  # there while these files are being written
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates every variant and writes the table; returns the exit code."""
-    _check_output(arguments.output)
+    output = arguments.output
+    own_files.check_study(output, _WRITTEN, _was_begun(output))
     config = run_folder.read_config(arguments.run)
     members = [str(folder) for folder in arguments.members]
     listed = variants.variants(flat_config(config), members)
@@ -60,7 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
     prepared = preparation.prepare(config)
     volume = prepared.images.shape[1:]
     listed = distinct(listed, config, volume)
-    output = arguments.output
     with files.hold(output, "unc_jax.sensitivity"):
         rows_of, failed = [], []
         for one in listed:
@@ -94,20 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(printable(line), file=sys.stderr)
     print(f"written: {output}")
     return SOME_FAILED if failed else 0
-
-
-def _check_output(output: Path) -> None:
-    """Raises InputError if files that this command did not write would be replaced."""
-    if own_files.is_output(output):
-        raise InputError(
-            f"{output} holds the cases of another command; name another --output"
-        )
-    there = [name for name in _WRITTEN if os.path.lexists(output / name)]
-    if there and not _was_begun(output):
-        raise InputError(
-            f"{output / there[0]}: would be replaced, but this command did not write "
-            "it; move it away, or name another --output"
-        )
 
 
 def _was_begun(output: Path) -> bool:

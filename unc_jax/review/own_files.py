@@ -201,6 +201,25 @@ def check(parts: Iterable[OutputPart], read: Iterable[Path | None]) -> None:
             part.require_unchanged()
 
 
+def check_study(output: Path, written: Iterable[str], begun: bool) -> None:
+    """Raises InputError if a study of runs would replace files of others.
+
+    Args:
+      written: names of the files of the study, relative to the output.
+      begun: the same command wrote, or began to write, its files there.
+    """
+    if is_output(output):
+        raise InputError(
+            f"{output} holds the cases of another command; name another --output"
+        )
+    there = [output / name for name in written if os.path.lexists(output / name)]
+    if there and not begun:
+        raise InputError(
+            f"{there[0]}: would be replaced, but this command did not write it; move "
+            "it away, or name another --output"
+        )
+
+
 def _everything(case: str) -> tuple[str, ...]:
     """Returns the patterns of all files that any command writes for a part."""
     if not case:
