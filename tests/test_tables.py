@@ -59,8 +59,10 @@ def test_table_puts_the_paper_below_the_run():
         },
     }
 
-    def lines_of(summary, patch):
-        made = paper_tables.run_table(summary, loss="wcc", patch=patch, target="liver")
+    def lines_of(summary, patch, target="liver"):
+        made = paper_tables.run_table(
+            summary, loss="wcc", patch=patch, shape=(256,) * 3, target=target
+        )
         return tables.markdown([made]).splitlines()
 
     lines = lines_of(summary, (128, 128, 16))
@@ -70,10 +72,14 @@ def test_table_puts_the_paper_below_the_run():
         "| -0.50 (0.0012) | 0.85 (9.5e-16) | n/a | 2 | 0.38 / n/a / n/a |"
     )
     assert lines[3] == (
-        "| paper (liver) | wcc | large 128x128x16 | 0.94 (0.96) "
+        "| paper (liver) | wcc | large | 0.94 (0.96) "
         "| -0.77 (5.4e-12) | 0.89 (5.6e-20) | -0.69 (6.9e-09) | n/a | n/a |"
     )
-    assert len(lines_of(summary, [32, 32, 32])) == 3
+    # A quarter of the width is nearer to the paper's small patches.
+    assert lines_of(summary, [64, 64, 64])[3].startswith(
+        "| paper (liver) | wcc | small"
+    )
+    assert len(lines_of(summary, [64, 64, 16], "tumor")) == 3  # not in the paper
     del one["reliability"]  # of an earlier version
     assert lines_of(summary, (128, 128, 16))[2].endswith("| not measured |")
     assert (

@@ -159,6 +159,7 @@ def summarise(config: Config, rows: list[cases_table.Row], workdir: Path) -> str
         summary,
         loss=config.loss.name,
         patch=config.train.patch_shape,
+        shape=config.data.shape,
         target=config.data.target,
         name=workdir.name,
     )

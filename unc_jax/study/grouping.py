@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 from unc_jax.errors import InputError
 from unc_jax.study import comparable_runs, folds
 from unc_jax.study.comparable_runs import check_comparable
+from unc_jax.study.paper_numbers import patch_size
 from unc_jax.study.run_folder import TARGETS, RunFolder
 
 # Data sets of livers, by folder name; others have a whole organ and a part of it.
 _LIVER_WORDS = ("liver", "lits", "phantom", "synthetic")
 _LIVER_VALUES = [1, 2]  # liver and tumours, as Task03_Liver has them
 _STRUCTURES = {"liver": "whole", "tumor": "part"}
-# The paper's patches are 1/2 and 1/4 as wide as the volume; this is halfway.
-_SMALL_BELOW = 3 / 8
 
 
 class Model(NamedTuple):
@@ -95,8 +94,7 @@ def group(runs: Sequence[RunFolder]) -> list[Model]:
     """Returns models in the order of the paper's tables, runs of each by seed.
 
     The largest patch of a target and data.shape is "large" and the smallest "small". A
-    single patch size is small if it is nearer to a quarter than to half of the volume's
-    width.
+    single patch size is called by its width (`paper_numbers.patch_size`).
     Raises InputError when two runs have the same config and seed or weights, runs of
     one target differ in cases, splits or references, folds are incomplete, or a run has
     too few test cases.
@@ -148,8 +146,7 @@ def _weights(run: RunFolder) -> list[Any]:
 
 def _size(run: RunFolder, patches: set[tuple[int, ...]]) -> str:
     if len(patches) == 1:
-        width = run.shape[0] if run.shape else 0
-        return "small" if run.patch[0] < _SMALL_BELOW * width else "large"
+        return patch_size(run.patch, run.shape)
     ordered = sorted(patches, key=lambda one: (-math.prod(one), one))
     names = {ordered[-1]: "small", ordered[0]: "large"}
     return names.get(run.patch, "x".join(map(str, run.patch)))

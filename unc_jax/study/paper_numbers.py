@@ -1,6 +1,11 @@
 """Numbers that the paper prints."""
 
+from collections.abc import Sequence
+
 Line = dict[str, tuple]
+
+# The paper's patches are 1/2 and 1/4 as wide as the volume; this is halfway.
+_SMALL_BELOW = 3 / 8
 
 # Hoebel et al., Tables 1 (liver) and 2 (tumor; its text rounds Dice to 0.52 and 0.47):
 # mean Dice of test and training cases, and (rho, p) of each measure.
@@ -28,3 +33,11 @@ _COLUMNS = ("dice", "cv", "d_pw", "u_labelled")
 PAPER: dict[tuple[str, str, str], Line] = {
     key: dict(zip(_COLUMNS, row, strict=True)) for key, row in _PRINTED.items()
 }
+
+
+def patch_size(patch: Sequence[int], shape: Sequence[int]) -> str:
+    """Returns which of the paper's patches is nearer, by its share of a volume's width.
+
+    "small" is a quarter of the width, "large" a half. Without a shape it is "large".
+    """
+    return "small" if shape and patch[0] < _SMALL_BELOW * shape[0] else "large"

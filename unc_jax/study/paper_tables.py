@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from unc_jax.study import cases_table, split_half
-from unc_jax.study.paper_numbers import PAPER, Line
+from unc_jax.study.paper_numbers import PAPER, Line, patch_size
 from unc_jax.study.run_folder import EMPTY_CASES
 from unc_jax.study.tables import UNDEFINED, Cell, Strong, Table, format_p, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
 Statistics = dict[str, Any]  # content of statistics.json
 
-_PATCHES: dict[tuple[int, ...], str] = {(128, 128, 16): "large", (64, 64, 16): "small"}
 _SIGNS = {"dice": 1, **{name: MEASURES[name].sign for name in PAPER_MEASURES}}
 _HEADER = (
     "mean dice test (training)",
@@ -38,11 +37,14 @@ def run_table(
     *,
     loss: str,
     patch: Sequence[int],
+    shape: Sequence[int],
     target: str,
     name: str = "this run",
 ) -> Table:
     """Returns a run's row in the paper's columns, and the paper's row of that model.
 
+    patch, shape: of the training patch and of the volume; their ratio decides whether
+    the paper's large or small patches stand beside it (`paper_numbers.patch_size`).
     summary: content of summary.json. Correlations are Spearman's with Dice over the
     test cases, p values in brackets; n is the number of cases with both values,
     smallest over the measures. The paper gives no n: its test set has 55 cases, of
@@ -58,13 +60,12 @@ def run_table(
         counts = str(min(own["n"] for own in found.values()))
         reliability = split_half.cell_of_paper_measures(found)
     line["dice"] = tuple(one and one["dice"]["mean"] for one in (test, train))
-    known = _PATCHES.get(tuple(patch))
-    size = " ".join(filter(None, [known, "x".join(map(str, patch))]))
-    rows = [[f"{name} ({target})", loss, size, *_cells(line), counts, reliability]]
-    paper = PAPER.get((target, loss, known or ""))
-    if paper:
-        known = [f"paper ({target})", loss, size, *_cells(paper)]
-        rows.append([*known, UNDEFINED, UNDEFINED])
+    size = patch_size(patch, shape)
+    shown = f"{size} {'x'.join(map(str, patch))}"
+    rows = [[f"{name} ({target})", loss, shown, *_cells(line), counts, reliability]]
+    if paper := PAPER.get((target, loss, size)):
+        beside = [f"paper ({target})", loss, size, *_cells(paper)]
+        rows.append([*beside, UNDEFINED, UNDEFINED])
     header = ("source", "cost function", "patch size", *_HEADER, "n", split_half.HEADER)
     return Table("Beside the paper", header, rows)
 
