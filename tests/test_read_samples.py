@@ -107,7 +107,7 @@ def test_labels_of_a_multi_label_map(tmp_path):
 def test_scaled_probabilities_are_no_labels(tmp_path, largest, kind):
     maps = np.linspace(0, largest, np.prod(SHAPE)).round().astype(kind).reshape(SHAPE)
     write(path := tmp_path / "a.nii.gz", maps)
-    said = f"a.nii.gz: {largest + 1} different values .* divide them by {largest}"
+    said = f"a.nii.gz: {largest - 1} different values .* divide them by {largest}"
     for read in (
         lambda: read_sample(path),
         lambda: read_sample(path, Structure("x", (1,))),

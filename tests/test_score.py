@@ -340,7 +340,12 @@ def test_a_stack_per_case_scores_as_its_samples_do(tmp_path, capsys):
             told = dict(row, seconds=0, input="")
             expected = dict(found["s"][case], seconds=0, input="")
             if name == "npy":  # nothing tells its grid
-                assert "nothing tells the size of a voxel" in told.pop("warnings")
+                warned = told.pop("warnings")
+                assert "nothing tells the size of a voxel" in warned
+                # So that an array (x, y, z, n) is noticed.
+                x, y, z = SHAPE
+                count = len(arrays[case])
+                assert f"read as {count} samples of {x}x{y}x{z} voxels" in warned
                 expected.pop("warnings")
                 assert told.pop("uncertain_where") == ""
                 assert expected.pop("uncertain_where") != ""

@@ -163,10 +163,10 @@ def _check_unscaled(array: np.ndarray, path: Path) -> None:
         return
     found = np.zeros(largest + 1, bool)
     for one in np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0):
-        found[one[one >= 0].astype(int)] = True
+        found[one[(one > 0) & (one < largest)].astype(int)] = True
     if found.mean() > 0.8:
         raise InputError(
-            f"{path}: {found.sum()} different values up to {largest} are perhaps "
+            f"{path}: {found.sum()} different values below {largest} are perhaps "
             f"probabilities times {largest}, and no labels; divide them by {largest}"
         )
 

@@ -211,9 +211,11 @@ def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
     if outcome.mixed:
         yield "some samples are masks: all count as masks, so there is no U_labelled"
     if isinstance(geometry, Unplaced):
+        grid = "x".join(map(str, geometry.shape))
         yield (
             "nothing tells the size of a voxel and the directions of the axes: no ml "
-            "and mm, and pictures and maps have voxels of 1 mm"
+            "and mm, and pictures and maps have voxels of 1 mm; read as "
+            f"{len(outcome.volumes)} samples of {grid} voxels"
         )
     yield from header_notes(geometry)
 
