@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from unc_jax.data import nifti
 from unc_jax.data.geometry import Geometry
 from unc_jax.errors import InputError
-from unc_jax.review import novelty, prepare_scan
+from unc_jax.review import novelty, prepare_scan, scan_warnings
 from unc_jax.study import run_folder
 from unc_jax.study.predictor import load_predictor
 from unc_jax.study.tables import Table, markdown
@@ -79,7 +79,7 @@ def judged(run: Path, task: Path, data: Path) -> dict[str, list[tuple[bool, bool
     for kind, image, geometry in scans(run, task, data):
         prepared = prepare_scan.prepare_scan(np.asfortranarray(image), geometry, recipe)
         far = novelty.is_novel(known, predictor.features(prepared.image))
-        odd = any(prepare_scan.intensity_warnings(image, recipe))
+        odd = any(scan_warnings.of_intensities(image, recipe))
         found.setdefault(kind, []).append((far, odd))
     return found
 

@@ -15,7 +15,14 @@ from unc_jax.data.nifti import Geometry
 from unc_jax.data.preprocess import Box
 from unc_jax.data.scan_maps import Maps
 from unc_jax.errors import InputError
-from unc_jax.review import component_rows, novelty, prepare_scan, quality, rule
+from unc_jax.review import (
+    component_rows,
+    novelty,
+    prepare_scan,
+    quality,
+    rule,
+    scan_warnings,
+)
 from unc_jax.review.novelty import Novelty
 from unc_jax.review.prepare_scan import Preparation
 from unc_jax.review.quality import LEVEL, Quality
@@ -142,9 +149,9 @@ def segment(
     """
     prepare_scan.check(array)
     preparation = segmenter.preparation
-    foreign = list(prepare_scan.intensity_warnings(array, preparation))
-    seen = list(prepare_scan.leak_warnings(array, preparation))
-    warnings = [*foreign, *prepare_scan.geometry_warnings(geometry, preparation), *seen]
+    foreign = list(scan_warnings.of_intensities(array, preparation))
+    seen = list(scan_warnings.of_copies(array, preparation))
+    warnings = [*foreign, *scan_warnings.of_geometry(geometry, preparation), *seen]
     if preparation.target == "liver":
         organ = None
     elif organ is None:
@@ -170,11 +177,11 @@ def segment(
     if largest:
         warnings += _leave_largest(maps, geometry.voxel_ml)
         numbers["volume_ml"] = metrics.volume_ml(maps.mask, geometry.voxel_ml)
-    warnings += prepare_scan.border_warnings(maps.mask)
+    warnings += scan_warnings.of_border(maps.mask)
     unlike = [cases_table.LEAKED] if seen else []
     unlike += ["intensities"] if foreign else []
     unlike += ["features"] if _is_novel(prepared.image, segmenter) else []
-    unlike += prepare_scan.unlike(numbers, preparation.ranges)
+    unlike += scan_warnings.unlike(numbers, preparation.ranges)
     row = cases_table.new_row(
         REVIEW_COLUMNS,
         status=cases_table.OK if maps.mask.any() else cases_table.EMPTY,
@@ -249,5 +256,5 @@ def _find_liver(
         f"liver found by {name} ({told}, U {number(sure['u_labelled'], '.3f')}), not "
         "the reference liver that the run was trained with"
     )
-    leaks = prepare_scan.leak_warnings(array, segmenter.liver.preparation)
+    leaks = scan_warnings.of_copies(array, segmenter.liver.preparation)
     return found.mask, "; ".join([note, *(f"{name}: {one}" for one in leaks)])
