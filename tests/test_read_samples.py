@@ -116,8 +116,8 @@ def test_scaled_probabilities_are_no_labels(tmp_path, largest, kind):
     ):
         with pytest.raises(InputError, match=said):
             read()
-    # Three labels of a tool that stores them as 1, 2 and 255, and many up to 117.
-    for labels in ((1, 2, 255), range(1, 118)):
+    # A tool may store three labels as 1, 2 and 255, or have many.
+    for labels in ((1, 2, 255), range(1, 118), (*range(1, 61), 100)):
         array = np.zeros(SHAPE, kind)
         array.reshape(-1)[: len(labels)] = labels
         write(path, array)
