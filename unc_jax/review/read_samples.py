@@ -23,8 +23,8 @@ from unc_jax.review.channels import (
 from unc_jax.review.sample_arrays import read_arrays
 from unc_jax.review.structures import ANY, Structure
 
-# Integers up to one of these, with most of them present, are scaled probabilities.
-_SCALES = (100, 255)
+# Label maps have fewer labels: those of the whole body about 120.
+_MANY_LABELS = 150
 PROBABILITIES, OTHER_LABELS = "probabilities", "other labels"  # of a Sample's content
 
 
@@ -157,17 +157,22 @@ def _check_unscaled(array: np.ndarray, path: Path) -> None:
     """Raises InputError for whole numbers that are probabilities times 100 or 255.
 
     As labels, voxels of probability 1/255 would be those of label 1. Known by their
-    largest value, and by four fifths of the values up to it being there.
+    largest value, 100 or _MANY_LABELS to 255, and by four fifths of the values below it
+    being there.
     """
-    if array.dtype == bool or (largest := int(array.max())) not in _SCALES:
+    if array.dtype == bool:
         return
-    found = np.zeros(largest + 1, bool)
+    largest = int(array.max())
+    scale = 255 if _MANY_LABELS <= largest <= 255 else 100
+    if scale == 100 and largest != 100:
+        return
+    found = np.zeros(largest, bool)
     for one in np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0):
         found[one[(one > 0) & (one < largest)].astype(int)] = True
     if found.mean() > 0.8:
         raise InputError(
             f"{path}: {found.sum()} different values below {largest} are perhaps "
-            f"probabilities times {largest}, and no labels; divide them by {largest}"
+            f"probabilities times {scale}, and no labels; divide them by {scale}"
         )
 
 
