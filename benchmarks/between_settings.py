@@ -18,75 +18,55 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from unc_jax.study import case_columns, cases_table, statistics
-from unc_jax.study.statistics import RESAMPLES, SEED, Estimate
-from unc_jax.study.tables import Table, interval, markdown, number
+from benchmarks.within_patients import in_words, read_test_rows
+from unc_jax.study import statistics
+from unc_jax.study.cases_table import Row
+from unc_jax.study.statistics import RESAMPLES, SEED
+from unc_jax.study.strength import ranking, strength
+from unc_jax.study.tables import Table, markdown
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
 
-Runs = Sequence[Sequence[cases_table.Row]]  # test rows of each training
 
+def table(settings: Mapping[str, Sequence[list[Row]]]) -> Table:
+    """Returns the table of differences between settings.
 
-def table(settings: Mapping[str, Runs]) -> Table:
-    """Returns the table of differences; raises ValueError for runs of other cases."""
-    runs = [run for named in settings.values() for run in named]
-    cases = sorted(str(row["case"]) for row in runs[0])
-    if any(sorted(str(row["case"]) for row in run) != cases for run in runs):
+    settings: by name, the test rows of each training. Raises ValueError for runs of
+    other cases.
+    """
+    ordered = {
+        name: [sorted(rows, key=lambda row: str(row["case"])) for rows in runs]
+        for name, runs in settings.items()
+    }
+    cases, *others = (
+        [str(row["case"]) for row in rows] for runs in ordered.values() for rows in runs
+    )
+    if any(other != cases for other in others):
         raise ValueError("the runs need the same test cases")
     drawn = statistics.resampled_cases(cases, resamples=RESAMPLES, seed=SEED)
-    found = {
-        (name, measure): _strength(name, named, measure, drawn)
-        for name, named in settings.items()
-        for measure in PAPER_MEASURES
-    }
-    lines = [
-        [f"{one} - {other}"]
-        + [
-            _told(statistics.mean_difference([(found[one, m], found[other, m])]))
-            for m in PAPER_MEASURES
-        ]
-        for one, other in combinations(settings, 2)
-    ]
+    every = np.ones(len(cases), bool)
+    found = {}
+    for name, runs in ordered.items():
+        chosen = statistics.resampled_runs(
+            name, len(runs), resamples=RESAMPLES, seed=SEED
+        )
+        for measure in PAPER_MEASURES:
+            one = ranking(runs, measure, drawn, chosen)
+            found[name, measure] = strength(one, every)
+    lines = []
+    for one, other in combinations(ordered, 2):
+        pairs = [(found[one, m], found[other, m]) for m in PAPER_MEASURES]
+        differences = [statistics.mean_difference([pair]) for pair in pairs]
+        lines.append([f"{one} - {other}", *map(in_words, differences)])
     labels = [MEASURES[measure].label for measure in PAPER_MEASURES]
     return Table("Between settings", ("settings", *labels), lines)
 
 
-def _strength(name: str, runs: Runs, measure: str, drawn: np.ndarray) -> Estimate:
-    """Returns the mean strength over trainings, resampled over cases and trainings."""
-    each = []
-    for run in runs:
-        ordered = sorted(run, key=lambda row: str(row["case"]))
-        values = MEASURES[measure].sign * cases_table.column(ordered, measure)
-        dice = cases_table.column(ordered, "dice")
-        each.append(statistics.estimate_spearman(values, dice, drawn))
-    chosen = statistics.resampled_runs(name, len(each), resamples=RESAMPLES, seed=SEED)
-    return statistics.mean_over_runs(each, chosen)
-
-
-def _told(estimate: Estimate) -> str:
-    found = statistics.finding(estimate)
-    return f"{number(found['value'])} ({interval(found['ci95'])})"
-
-
-def _test_rows(run: Path) -> list[cases_table.Row]:
-    columns = case_columns.EVALUATION_COLUMNS
-    rows = cases_table.read_rows(run / "cases.csv", columns)
-    return [row for row in rows if row["split"] == "test"]
-
-
 def main(words: Sequence[str]) -> None:
     """Reads the runs of NAME=RUN,... and prints the table."""
-    settings: dict[str, Runs] = {}
+    settings = {}
     for word in words:
         name, _, runs = word.partition("=")
-        rows = [
-            cases_table.read_rows(
-                Path(run) / "cases.csv", case_columns.EVALUATION_COLUMNS
-            )
-            for run in runs.split(",")
-        ]
-        settings[name] = [
-            [row for row in run if row["split"] == "test"] for run in rows
-        ]
+        settings[name] = [read_test_rows(Path(run)) for run in runs.split(",")]
     print(markdown([table(settings)]))
 
 

@@ -70,7 +70,7 @@ def table(rows: Mapping[str, Sequence[cases_table.Row]]) -> Table:
         )
         share = concordance(MEASURES[measure].sign * values, dice)
         each.append(statistics.estimate_mean(share, drawn))
-        lines.append([MEASURES[measure].label, *map(_told, each)])
+        lines.append([MEASURES[measure].label, *map(in_words, each)])
     means = ", ".join(
         f"{name} {np.nanmean(dice[:, i]):.2f}" for i, name in enumerate(names)
     )
@@ -90,9 +90,17 @@ def _case(row: cases_table.Row) -> str:
     return str(row["case"])
 
 
-def _told(estimate: statistics.Estimate) -> str:
+def in_words(estimate: statistics.Estimate) -> str:
+    """Returns a value with its interval, e.g. "0.51 (0.30 to 0.69)"."""
     found = statistics.finding(estimate)
     return f"{number(found['value'])} ({interval(found['ci95'])})"
+
+
+def read_test_rows(run: Path) -> list[cases_table.Row]:
+    """Reads the rows of the test cases of a run's cases.csv."""
+    columns = case_columns.EVALUATION_COLUMNS
+    rows = cases_table.read_rows(run / "cases.csv", columns)
+    return [row for row in rows if row["split"] == "test"]
 
 
 def main(words: Sequence[str]) -> None:
@@ -101,12 +109,7 @@ def main(words: Sequence[str]) -> None:
     for word in words:
         name, _, runs = word.partition("=")
         rows[name] = [
-            row
-            for run in runs.split(",")
-            for row in cases_table.read_rows(
-                Path(run) / "cases.csv", case_columns.EVALUATION_COLUMNS
-            )
-            if row["split"] == "test"
+            row for run in runs.split(",") for row in read_test_rows(Path(run))
         ]
     print(markdown([table(rows)]))
 

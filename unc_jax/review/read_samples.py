@@ -156,20 +156,18 @@ def _foreground(
 def _check_unscaled(array: np.ndarray, path: Path) -> None:
     """Raises InputError for whole numbers that are probabilities times 100 or 255.
 
-    As labels, voxels of probability 1/255 would be those of label 1. Known by their
-    largest value, 100 or _MANY_LABELS to 255, and by four fifths of the values below it
-    being there.
+    With --label 1, voxels of probability 1/255 would be the structure. Such maps are
+    recognised by their largest value, 100 or _MANY_LABELS to 255, if they hold four
+    fifths of the values below it.
     """
-    if array.dtype == bool:
-        return
     largest = int(array.max())
-    scale = 255 if _MANY_LABELS <= largest <= 255 else 100
-    if scale == 100 and largest != 100:
+    if not (largest == 100 or _MANY_LABELS <= largest <= 255):
         return
     found = np.zeros(largest, bool)
     for one in np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0):
         found[one[(one > 0) & (one < largest)].astype(int)] = True
     if found.mean() > 0.8:
+        scale = 100 if largest == 100 else 255
         raise InputError(
             f"{path}: {found.sum()} different values below {largest} are perhaps "
             f"probabilities times {scale}, and no labels; divide them by {scale}"
