@@ -14,17 +14,17 @@ from unc_jax.data import parallel
 from unc_jax.data.phantom import draw_cohort
 from unc_jax.errors import InputError
 
-LARGE = 1 << 25  # voxels that are worth a process
+LARGE = {"voxels": 1000, "voxel_ns": 10**7}  # worth a process each
 
 
 def test_results_come_in_order_from_other_processes():
-    found = list(parallel.map_cases(_slow_pid, range(4), voxels=LARGE))
+    found = list(parallel.map_cases(_slow_pid, range(4), **LARGE))
     assert [number for number, _ in found] == [0, 1, 2, 3]
     assert os.getpid() not in {pid for _, pid in found}
 
 
 def test_little_work_stays_here():
-    found = list(parallel.map_cases(_slow_pid, range(2), voxels=100))
+    found = list(parallel.map_cases(_slow_pid, range(2), voxels=1000, voxel_ns=1000))
     assert {pid for _, pid in found} == {os.getpid()}
 
 
@@ -35,7 +35,7 @@ def _slow_pid(number):
 
 def test_an_error_is_raised_here():
     with pytest.raises(InputError, match="case 2"):
-        list(parallel.map_cases(_fails_at_two, range(4), voxels=LARGE))
+        list(parallel.map_cases(_fails_at_two, range(4), **LARGE))
 
 
 def _fails_at_two(number):
@@ -45,7 +45,7 @@ def _fails_at_two(number):
 
 def test_a_killed_process_is_one_line():
     with pytest.raises(InputError, match="killed from outside"):
-        list(parallel.map_cases(os._exit, [1, 1], voxels=LARGE))
+        list(parallel.map_cases(os._exit, [1, 1], **LARGE))
 
 
 def test_a_killed_parent_leaves_no_process():
@@ -53,7 +53,7 @@ def test_a_killed_parent_leaves_no_process():
         "import time\n"
         "from unc_jax.data import parallel\n"
         "if __name__ == '__main__':\n"
-        "    list(parallel.map_cases(time.sleep, [0, 60, 60], voxels=1 << 25))\n"
+        f"    list(parallel.map_cases(time.sleep, [0, 60, 60], **{LARGE}))\n"
     )
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
         children = []
@@ -78,7 +78,7 @@ def test_no_more_is_begun_than_asked_for():
 def test_a_cohort_is_the_same_from_several_processes(tmp_path, monkeypatch):
     sizes = {"cases": 2, "seed": 5, "size": (16, 16, 16), "raters": 1}
     draw_cohort.write_cohort(tmp_path / "one", **sizes)
-    monkeypatch.setattr(parallel, "_VOXELS_EACH", 1)
+    monkeypatch.setattr(draw_cohort, "_DRAW_NS", 10**9)
     done = []
     draw_cohort.write_cohort(
         tmp_path / "two", **sizes, on_case=lambda *told: done.append(told)

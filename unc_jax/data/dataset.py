@@ -14,7 +14,7 @@ from unc_jax.data import files, label_names, layouts, nifti
 from unc_jax.data.label_names import Names
 from unc_jax.data.layouts import Entry
 from unc_jax.data.nifti import ENDINGS
-from unc_jax.data.parallel import map_cases
+from unc_jax.data.parallel import READ_NS, map_cases
 from unc_jax.data.verify import Checked, Problem, check_case, copy_problems, inside
 from unc_jax.errors import InputError, counted, printable
 
@@ -122,7 +122,8 @@ def verify(
     check = functools.partial(_check, task.labels)
     voxels = nifti.largest_grid([case.image for case in cases])
     digests = {}
-    for done, checked in enumerate(map_cases(check, cases, voxels=voxels), start=1):
+    results = map_cases(check, cases, voxels=voxels, voxel_ns=READ_NS)
+    for done, checked in enumerate(results, start=1):
         found += checked.problems
         digests[cases[done - 1].id] = checked.digest
         if on_case:

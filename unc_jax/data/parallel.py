@@ -18,20 +18,24 @@ from unc_jax.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Fewest voxels of all cases together per process: about ten seconds of synthesis or
-# preparation, compared with one or two for the start of a process.
-_VOXELS_EACH = 1 << 25
+READ_NS = 100  # to read and check or prepare one voxel on one core, roughly
+_SECONDS_EACH = 5  # least work of a process, whose start takes one or two
 # A process that synthesises or prepares 256^3 voxels needs at most 0.47 GB.
 _BYTES_PER_VOXEL = 32
 
 
 def map_cases(
-    function: Callable[[Item], Result], cases: Sequence[Item], *, voxels: int
+    function: Callable[[Item], Result],
+    cases: Sequence[Item],
+    *,
+    voxels: int,
+    voxel_ns: int,
 ) -> Iterator[Result]:
     """Yields function(case) for each case, in order, computed by several processes.
 
-    voxels: of the largest case. The number of processes is that of the cores, reduced
-    if memory or work is too small; with one process the work is done in this process.
+    voxels: of the largest case; voxel_ns: time that one takes on one core, roughly, ns.
+    The number of processes is that of the cores, reduced if memory or work is too
+    small; with one process the work is done in this process.
     `function` and the cases must be picklable. An exception of a call is raised here,
     and later cases are skipped. Raises InputError when a process was killed from
     outside.
@@ -39,7 +43,7 @@ def map_cases(
     processes = min(
         cores(),
         len(cases),
-        len(cases) * voxels // _VOXELS_EACH,
+        len(cases) * voxels * voxel_ns // (_SECONDS_EACH * 10**9),
         psutil.virtual_memory().available // max(voxels * _BYTES_PER_VOXEL, 1),
     )
     if processes < 2:

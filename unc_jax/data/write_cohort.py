@@ -15,7 +15,7 @@ import numpy as np
 from unc_jax.data import nifti, prepare_case
 from unc_jax.data.dataset import Case
 from unc_jax.data.files import replacing, write_json, write_npy
-from unc_jax.data.parallel import in_order, map_cases
+from unc_jax.data.parallel import READ_NS, in_order, map_cases
 from unc_jax.data.prepare_case import MAX_FOREGROUND, Recipe
 from unc_jax.data.preprocess import Moments, zscore
 from unc_jax.data.split import Split, write_split
@@ -109,7 +109,7 @@ def _write_cases(
     grid = nifti.largest_grid([case.image for case in left])
     voxels = max(grid, math.prod(map(int, recipe.shape)))
     problems = []
-    found = map_cases(prepare, left, voxels=voxels)
+    found = map_cases(prepare, left, voxels=voxels, voxel_ns=READ_NS)
     for done, problem in enumerate(found, len(cases) - len(left) + 1):
         problems += problem
         if on_case:

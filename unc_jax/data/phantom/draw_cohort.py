@@ -25,6 +25,7 @@ Size = tuple[int, int, int]
 _VERSION = 3  # of the drawing; a cohort of another version is not continued
 _SMALLEST = 16
 _USUAL = (512, 512, 250)  # the grid of most scans that are drawn without a size
+_DRAW_NS = 1000  # to draw and write one voxel on one core, roughly
 
 
 class PhantomCase(NamedTuple):
@@ -98,7 +99,8 @@ def write_cohort(
     draw = functools.partial(
         _draw_into, output, seed, size=size, raters=raters, livers=livers
     )
-    for index in map_cases(draw, left, voxels=math.prod(size or _USUAL)):
+    voxels = math.prod(size or _USUAL)
+    for index in map_cases(draw, left, voxels=voxels, voxel_ns=_DRAW_NS):
         if on_case is not None:
             on_case(index + 1, cases)
     files.write_json(output / "dataset.json", _dataset(cases))
