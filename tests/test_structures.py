@@ -595,6 +595,26 @@ def test_models_and_references_give_a_name_the_same_labels(
         file.write_text(before)
 
 
+def test_samples_with_other_names_of_a_label_are_refused(tmp_path, capsys):
+    """Otherwise the liver of one fold is compared with the spleen of another."""
+    array = label_maps(0)[0]
+    for place, name in (("s/m_1", "liver"), ("s/m_2", "spleen"), ("truth", "Leber")):
+        write(tmp_path / place / "a.nii.gz", array)
+        names = {"background": 0, name: 1}
+        (tmp_path / place / "dataset.json").write_text(json.dumps({"labels": names}))
+    flags = ["--samples", tmp_path / "s", "--pattern", "m_{sample}/{case}"]
+    flags += ["--label", "1", "--output", tmp_path / "o"]
+    assert score_of(*flags) == 2
+    said = capsys.readouterr().err
+    assert "the labels (1,) are spleen, but liver in" in said
+    assert not (tmp_path / "o").exists()
+    file = tmp_path / "s" / "m_1" / "dataset.json"
+    assert score_of(*flags, "--names", file) == 0
+    file.write_text(file.read_text().replace("liver", "SPLEEN"))
+    references = (tmp_path / "truth").rename(tmp_path / "s" / "a_truth")
+    assert score_of(*flags, "--references", references) == 0
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -107,24 +107,30 @@ def find_names(samples: Path, references: Path | None) -> tuple[Names | None, st
 
     Returns them with the folder of the file; without a file, None and a text for
     messages. Raises InputError when another of these files gives a name, in capitals or
-    not, other labels.
+    not, other labels, or when another of the samples gives the same labels other names;
+    references may have a synonym.
     """
-    folders = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
-    if references:
-        folders += [references, references.parent]
-    named = [one for one in folders if (one / "dataset.json").is_file()]
+    beside = [references, references.parent] if references else []
+    own = [samples, *sorted(path for path in samples.glob("*") if path.is_dir())]
+    own = [path for path in own if path not in beside]
+    named = [one for one in [*own, *beside] if (one / "dataset.json").is_file()]
     if not named:
         return None, "no dataset.json at the samples or references"
     first = dataset.read_names(named[0])
     for other in named[1:]:
-        names = dataset.read_names(other).items()
-        theirs = {name.casefold(): values for name, values in names}
+        theirs = {n.casefold(): v for n, v in dataset.read_names(other).items()}
         for name, values in first.items():
             found = theirs.get(name.casefold(), values)
             if set(found) != set(values):
                 raise InputError(
                     f"{other}: {name} has the labels {found}, but {values} in "
                     f"{named[0]}; give both the same labels"
+                )
+            renamed = [n for n, v in theirs.items() if set(v) == set(values)]
+            if other in own and renamed and name.casefold() not in renamed:
+                raise InputError(
+                    f"{other}: the labels {values} are {renamed[0]}, but {name} in "
+                    f"{named[0]}; score them apart, or give the names by --names FILE"
                 )
     return first, str(named[0])
 
