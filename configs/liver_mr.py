@@ -10,9 +10,8 @@ for one split: five folds make each a test case once, and compare joins them.
         --config.data.fold=$k --workdir runs/liver_mr/liver_wcc_seed0_fold$k; done
     python -m unc_jax.compare runs/liver_mr/liver_wcc_seed0_fold? --output results
 
-Measured, results/liver_mr: both livers, spleen_wcc and kidneys_wcc with seeds 0, 1 and
-2; spleen_dice and kidneys_dice with seed 0. All six: bash launch/study.sh DATA --organ
-liver_mr.
+Measured, results/liver_mr: all six with seeds 0, 1 and 2. Again: bash launch/study.sh
+DATA --organ liver_mr.
 
 The scale of MR intensities is arbitrary, hence z-scores per case and no window of
 intensities. Volumes are 256x256 voxels and 31 to 46 slices of 7.7 mm: here 96x96x32.

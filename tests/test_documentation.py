@@ -104,10 +104,10 @@ def test_readme_says_what_a_review_of_the_worst_fifth_finds():
     counts = sorted(one["found"] for one in livers)
     one = livers[0]
     words = f"the fifth of {one['cases']} test scans with the lowest predicted Dice "
-    words += f"holds {counts[0]} "
-    words += f"to {counts[-1]} of the {one['worst']} worst liver segmentations (four "
-    words += f"models), by chance {one['found_by_chance']:.0f}; of tumours, which the "
-    words += f"two models segment badly, {soft_dice['found']} and {wcc['found']}."
+    words += f"finds {counts[0]} to {counts[-1]} of the {one['worst']} worst livers "
+    words += f"(four models; {one['found_by_chance']:.0f} by chance), and "
+    words += f"{soft_dice['found']} and {wcc['found']} of the {one['worst']} worst "
+    words += "tumours, which two models segment badly."
     assert len(livers) == 4
     assert words in text(ROOT / "README.md")
 
@@ -165,3 +165,10 @@ def test_docstrings_of_functions_start_with_a_verb(path):
 
 def test_readme_fits_a_sitting():
     assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_any_reader_finds_the_cases_of_the_committed_tables():
+    """A byte order mark would be part of the name of the first column."""
+    tables = sorted((ROOT / "results").rglob("cases.csv"))
+    assert len(tables) > 1
+    assert [path for path in tables if not path.read_bytes().startswith(b"case,")] == []
