@@ -1,3 +1,4 @@
+import json
 import os
 
 import nibabel
@@ -17,7 +18,9 @@ from unc_jax.review.read_samples import (
 from unc_jax.review.read_structures import read_reference, read_structures
 from unc_jax.review.sample_arrays import Unplaced
 from unc_jax.review.sample_pattern import parser_of
-from unc_jax.review.structures import Structure
+from unc_jax.review.structures import ANY, Structure
+
+TURNED = AFFINE[:, [2, 0, 1, 3]]  # the first axis of the file is the scan's upward
 
 
 def read_sample(*given):
@@ -157,6 +160,52 @@ def test_classes_of_an_npz_lie_on_the_grid_of_the_file_beside(tmp_path):
     for labels in ((), (3,)):
         with pytest.raises(InputError, match="3 classes"):
             read_sample(tmp_path / "a.npz", Structure("x", labels))
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("plans.json", "image_reader_writer"),
+        ("dataset.json", "overwrite_image_reader_writer"),
+    ],
+)
+def test_channels_of_a_reader_that_reorients_are_not_mirrored(tmp_path, name, field):
+    """nnU-Net then stores channels in RAS+ order, and the mask in that of the scan."""
+    foreground = probability_maps()[0]
+    geometry = Geometry(SHAPE, TURNED)
+    write(tmp_path / "a.nii.gz", foreground >= 0.5, TURNED)
+    expected = nifti.to_canonical(foreground, geometry)
+    classes = np.stack([1 - expected, expected]).transpose(0, 3, 2, 1)
+    np.savez(tmp_path / "a.npz", probabilities=classes)
+    file = tmp_path / name
+    file.write_text(json.dumps({field: "NibabelIOWithReorient"}))
+    for structure in (ANY, Structure("x", (1,))):
+        sample = read_sample(tmp_path / "a.npz", structure)
+        np.testing.assert_allclose(sample.array, expected, atol=1e-6)
+        assert sample.geometry.shape == SHAPE
+    (found,) = read_structures(tmp_path / "a.npz")
+    part = found.part(Structure("x", (1,)))
+    np.testing.assert_allclose(part.array, expected[part.box], atol=1e-6)
+    file.write_text(json.dumps({field: "SimpleITKIO"}))
+    with pytest.raises(InputError, match=r"a\.npz: shape .* differs"):
+        read_sample(tmp_path / "a.npz")
+
+
+def test_classes_that_are_not_those_of_the_mask_beside_are_refused(tmp_path):
+    """They are of another run, or mirrored."""
+    foreground = probability_maps()[0]
+    foreground[7:] = 0
+    classes = np.stack([1 - foreground, foreground]).transpose(0, 3, 2, 1)
+    np.savez(tmp_path / "a.npz", probabilities=classes)
+    write(tmp_path / "a.nii.gz", foreground >= 0.5)
+    assert read_sample(tmp_path / "a.npz").array.max() > 0.5
+    write(tmp_path / "a.nii.gz", foreground[::-1] >= 0.5)
+    with pytest.raises(InputError, match=r"a\.npz: .* 0% of the mask a\.nii\.gz"):
+        read_sample(tmp_path / "a.npz")
+    write(tmp_path / "a.nii.gz", np.zeros(SHAPE, bool))
+    assert read_sample(tmp_path / "a.npz").array.max() > 0.5
+    write(tmp_path / "a.nii.gz", 100 * (foreground[::-1] >= 0.5).astype(np.uint8))
+    assert read_sample(tmp_path / "a.npz").array.max() > 0.5
 
 
 def test_regions_are_no_classes(tmp_path):

@@ -21,7 +21,8 @@ from unc_jax.review.scans import TAKEN
 
 DEFAULT_PATTERN = "{case}/{sample}"
 _KINDS = ".nii.gz, .nii, .npz or .npy"
-_READ = ("dataset.json", "splits_final.json")  # read by other modules; not samples
+# Read by other modules; not samples.
+_READ = ("dataset.json", "plans.json", "splits_final.json")
 _LIKE_SAMPLES = re.compile(
     r"(fold|sample|model|seed|member|run|mc|rater)[-_ ]?\d+", re.IGNORECASE
 )
