@@ -128,6 +128,17 @@ def test_ties_are_broken_by_the_score_then_by_d_pw_then_by_name():
     assert chosen == {1: {2}, 2: {2, 1}}
 
 
+def test_rows_without_a_prediction_do_not_take_the_share_of_others():
+    """A structure with too few known cases has none, however sure its samples are."""
+    sure = [row(predicted=None, case=f"sure {i}", d_pw=0.97) for i in range(4)]
+    doubtful = [row(predicted=0.4, case="known", d_pw=0.5)]
+    doubtful += [row(predicted=None, case="unknown", d_pw=0.3)]
+    known = [row(predicted=0.9, case=f"good {i}", d_pw=0.9) for i in range(4)]
+    rows = [*sure, *known, *doubtful]
+    chosen = rule.worst(rows, 0.2, {})
+    assert {str(rows[i]["case"]) for i in chosen} == {"known", "unknown"}
+
+
 def test_released_cases_are_those_without_a_flag():
     cases = [
         row(predicted=None, lower=None, case=f"c{i}", d_pw=i / 20) for i in range(20)

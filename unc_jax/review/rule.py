@@ -108,9 +108,9 @@ def worst(rows: Sequence[Row], fraction: float, models: Models) -> set[int]:
     """Returns the indices of exactly the worst ceil(fraction x rows) rows.
 
     Rows that failed or have no segmentation come first, then rows unlike the training
-    cases, then the others by predicted Dice. Predicted Dice is a step function; ties
-    are broken by the score, then D_pw, which replaces both without a model, then the
-    name.
+    cases, then the others by predicted Dice, or by D_pw, itself a Dice, where a
+    structure has no model. Predicted Dice is a step function; ties are broken by the
+    score, then D_pw, then the name.
     """
 
     def rank(index: int) -> tuple:
@@ -120,7 +120,9 @@ def worst(rows: Sequence[Row], fraction: float, models: Models) -> set[int]:
             return 0, str(row["case"])
         model = models.get(str(row["structure"]))
         known = dice_map.score(model.map, row) if model else None
-        numbers = [row["predicted_dice"], known, row["d_pw"]]
+        predicted = row["predicted_dice"]
+        first = row["d_pw"] if predicted is None else predicted
+        numbers = [first, known, row["d_pw"]]
         numbers = [-1.0 if one is None else float(one) for one in numbers]
         names = str(row["case"]), str(row["structure"])
         return 1 + (not row["unlike"]), *numbers, *names
