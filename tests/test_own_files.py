@@ -117,11 +117,29 @@ def test_saved_samples_are_scored_into_another_output(tiny_run, patients, capsys
     flags = ("--samples", output, "--pattern", "{case}/samples/{sample}", "--output")
     capsys.readouterr()
     assert code_of(score.main, *flags, output) == 2
-    assert "wrote into --output are not samples: name" in capsys.readouterr().err
+    assert "earlier command wrote are not samples, but" in capsys.readouterr().err
     assert contents(output) == before
     assert code_of(score.main, *flags, output.parent / "scored") == 0
     assert len(rows_of(output.parent / "scored")) == 2
     assert contents(output) == before
+
+
+def test_maps_of_another_output_are_no_samples_and_no_scans(
+    tiny_run, patients, tmp_path, capsys
+):
+    output = tmp_path / "out"
+    assert review(tiny_run, patients, output) == 0
+    capsys.readouterr()
+    for source, pattern in ((output, "{case}/{sample}"), (output / "P1", "{case}")):
+        flags = ("--samples", source, "--pattern", pattern, "--output", tmp_path / "o")
+        assert code_of(score.main, *flags) == 2
+        assert "earlier command wrote are not samples" in capsys.readouterr().err
+        assert review(tiny_run, source, tmp_path / "o") == 2
+        assert "holds no .nii.gz" in capsys.readouterr().err
+    shutil.copy(output / "P1" / "mask.nii.gz", output / "P1" / "rater_1.nii.gz")
+    shutil.copy(output / "P1" / "mask.nii.gz", output / "P1" / "rater_2.nii.gz")
+    assert code_of(score.main, "--samples", output, "--output", tmp_path / "o") == 4
+    assert rows_of(tmp_path / "o")["P1"]["n_samples"] == 2
 
 
 @pytest.mark.parametrize("flag", ["--liver-masks", "--liver-run"])
@@ -153,6 +171,20 @@ def test_a_killed_command_leaves_no_stranger(tmp_path):
     part.begin()
     kept = {tmp_path / "a [1]" / name for name in (".begun.json", "notes.txt")}
     assert {*(tmp_path / "a [1]").iterdir()} == kept
+
+
+def test_a_killed_command_with_other_flags_leaves_no_stranger(tmp_path):
+    """Its DICOM segmentations would belong to another mask."""
+    more = own_files.of_case(tmp_path, "a", segmentations=True)
+    more.begin()
+    (tmp_path / "a" / "mask.dcm").write_text("of the killed command")
+    fewer = own_files.of_case(tmp_path, "a")
+    fewer.begin()  # is killed too, before it has removed anything
+    (tmp_path / "a" / "mask.dcm").write_text("of the killed command")
+    with fewer.writing():
+        (tmp_path / "a" / "mask.nii.gz").write_text("of the last command")
+    assert not (tmp_path / "a" / "mask.dcm").exists()
+    own_files.check([more], [])
 
 
 def test_a_record_lists_no_file_of_others(tmp_path):

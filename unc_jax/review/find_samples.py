@@ -61,7 +61,8 @@ def find_samples(
     `pattern` is a path relative to `root` with {case} and {sample}, and * for any other
     text, e.g. "fold_{sample}/{case}.nii.gz"; without a suffix it matches every
     supported one. Without {sample} one file holds all samples of a case. Files that
-    commands wrote into `output` are passed over.
+    commands wrote into `root` or `output` are passed over, but not CASE/samples/ of
+    another output.
     Raises InputError when there is no such folder, the pattern lacks {case}, nothing
     matches it, or folders look like samples where cases are expected.
     """
@@ -77,8 +78,8 @@ def find_samples(
         hint += ", or '{case}' if each file holds all samples" if others else ""
         if _OWN in passed.values():
             hint += (
-                "; files that an earlier command wrote into --output are not samples: "
-                "name another --output"
+                "; files that an earlier command wrote are not samples, but for those "
+                "of {case}/samples/{sample}, scored to another --output"
             )
         raise InputError(f"{root}: no {_KINDS} fits {pattern!r}{hint}")
     if pattern == DEFAULT_PATTERN and (like := _like_samples(found)):
@@ -116,7 +117,7 @@ def _sort(
 ) -> tuple[dict[str, dict[str, list[Path]]], dict[str, Path], dict[Path, str]]:
     """Returns files by case and sample, folders by case, and reasons for all others."""
     parse, folder_fits = parser_of(pattern), folder_expression(pattern)
-    own = {path.resolve() for path in own_files.find(output)} if output else set()
+    own = _own_files(root, output)
     found: dict[str, dict[str, list[Path]]] = {}
     folders: dict[str, Path] = {}
     passed: dict[Path, str] = {}
@@ -149,6 +150,13 @@ def _sort(
             known = path.name.endswith(SUFFIXES)
             passed[path] = _UNFIT if known else f"no {_KINDS}"
     return found, folders, passed
+
+
+def _own_files(root: Path, output: Path | None) -> set[Path]:
+    """Returns the files that commands wrote and that are no samples, resolved."""
+    made = {path for path in own_files.find(root) if not own_files.is_sample(path)}
+    made |= own_files.find(output) if output else set()
+    return {path.resolve() for path in made}
 
 
 def _output_around(path: Path, root: Path) -> Path | None:

@@ -63,10 +63,7 @@ class OutputPart(NamedTuple):
         The SHA-256 is None for a file that was being written when its command ended.
         """
         allowed = _everything(self.case)
-        begun = _object_with("patterns", list, self._begun).get("patterns", [])
-        known: dict[Path, str | None] = dict.fromkeys(
-            self._present(one for one in allowed if one in begun)
-        )
+        known: dict[Path, str | None] = dict.fromkeys(self._present(self._in_work()))
         for name, digest in self.stored().get("files", {}).items():
             inside = ".." not in PurePosixPath(name).parts  # whoever wrote the record
             if inside and any(fnmatch.fnmatchcase(name, one) for one in allowed):
@@ -94,10 +91,12 @@ class OutputPart(NamedTuple):
     def begin(self) -> None:
         """Removes the files of earlier commands and records the patterns of new ones.
 
-        Raises InputError, before removing anything, if a file was changed since.
+        The patterns of a command that was killed stay recorded until `finish`. Raises
+        InputError, before removing anything, if a file was changed since.
         """
         self.require_unchanged()
-        files.write_json(self._begun, {"patterns": list(self.patterns)})
+        patterns = [*dict.fromkeys([*self._in_work(), *self.patterns])]
+        files.write_json(self._begun, {"patterns": patterns})
         for path in self.own():
             path.unlink(missing_ok=True)
 
@@ -129,6 +128,11 @@ class OutputPart(NamedTuple):
                     self._begun.parent.rmdir()
             raise
         self.finish(**content)
+
+    def _in_work(self) -> list[str]:
+        """Returns the patterns of the files that a command began to write."""
+        begun = _object_with("patterns", list, self._begun).get("patterns", [])
+        return [one for one in _everything(self.case) if one in begun]
 
     def _present(self, patterns: Iterable[str]) -> Iterator[Path]:
         for pattern in patterns:
@@ -162,14 +166,23 @@ def is_output(folder: Path) -> bool:
 
 
 def find(output: Path) -> set[Path]:
-    """Returns all files of a folder that commands wrote into it as their output."""
+    """Returns all files that commands wrote into a folder, as output or case of one."""
+    found: set[Path] = set()
+    if output.name and is_output(output.parent):
+        found |= of_case(output.parent, output.name).own()
     if not is_output(output):
-        return set()
-    found = of_tables(output).own()
+        return found
+    found |= of_tables(output).own()
     for name in (_CASE_RECORD, _BEGUN):
         for path in output.glob(f"*/{name}"):
             found |= of_case(output, path.parent.name).own()
     return found
+
+
+def is_sample(path: Path) -> bool:
+    """Tells whether a file is one of CASE/samples/ of an output."""
+    folder = path.parent
+    return folder.name == "samples" and is_output(folder.parent.parent)
 
 
 def cases(output: Path) -> set[str]:
