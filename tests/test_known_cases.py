@@ -67,6 +67,12 @@ def test_a_name_with_a_space_behind_it_is_that_of_a_training_case(tmp_path):
     assert [row["case"] for row in kept] == [f"c{i}" for i in range(1, 12)]
 
 
+FIELDS = {"model.dropout_rate": 0.1, "evaluate.overlap": [0.25, 0.25, 0.25]}
+FIELDS |= {"evaluate.mask_scope": "cohort", "seed": 0}
+RATE, SCOPE = {"model.dropout_rate": 0.5}, {"evaluate.mask_scope": "volume"}
+OVERLAP = {"evaluate.overlap": [0.5, 0.5, 0.5]}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "largest", "words"),
     [
@@ -81,6 +87,14 @@ def test_a_name_with_a_space_behind_it_is_that_of_a_training_case(tmp_path):
             "other networks, says",
         ),
         ("run.json", {"checkpoints": ["a"], "flags": {}}, False, None),
+        ("evaluation.json", {"settings": FIELDS}, False, None),
+        ("evaluation.json", {"settings": FIELDS | {"seed": 3}}, False, None),
+        ("evaluation.json", {"settings": FIELDS | SCOPE}, False, None),
+        ("evaluation.json", {"settings": FIELDS | RATE}, False, "rate: 0.5 -> 0.1"),
+        ("run.json", {"config": FIELDS | RATE}, False, "otherwise .* says run.json"),
+        ("run.json", {"config": FIELDS | OVERLAP}, False, "evaluate.overlap"),
+        ("run.json", {"config": {"model.other": 1}}, False, None),
+        ("run.json", {"config": "of a user"}, False, None),
         ("run.json", {"flags": {"largest_component": "True"}}, True, None),
         ("run.json", {"flags": {"largest_component": "True"}}, False, "without --larg"),
         ("run.json", {"flags": {}}, True, "its masks have all components"),
@@ -94,13 +108,13 @@ def test_cases_that_were_segmented_otherwise_calibrate_nothing(
 ):
     files.write_json(tmp_path / name, content)
     # A table under another name may come from elsewhere.
-    known_cases.check_origin(tmp_path / "known.csv", ["c"], largest=largest)
+    known_cases.check_origin(tmp_path / "known.csv", ["c"], FIELDS, largest=largest)
     path = tmp_path / "cases.csv"
     if words is None:
-        known_cases.check_origin(path, ["a"], largest=largest)
+        known_cases.check_origin(path, ["a"], FIELDS, largest=largest)
         return
     with pytest.raises(InputError, match=words):
-        known_cases.check_origin(path, ["a"], largest=largest)
+        known_cases.check_origin(path, ["a"], FIELDS, largest=largest)
 
 
 def test_known_cases_say_how_many_samples_they_have(tmp_path):

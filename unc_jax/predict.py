@@ -145,6 +145,7 @@ def _known_quality(
         known_cases.check_origin(
             arguments.calibrate,
             (trained.evaluation or {}).get("checkpoints"),
+            trained.config,
             largest=arguments.largest_component,
         )
         measures = known_cases.fit_measures(known, trained.rows)

@@ -93,7 +93,7 @@ def _known(calibrate: Path | None, largest: bool) -> list[Row]:
     if calibrate is None:
         return []
     known = known_cases.read_known(calibrate)
-    known_cases.check_origin(calibrate, None, largest=largest)
+    known_cases.check_origin(calibrate, None, {}, largest=largest)
     by_structure.fit(known, [])
     return known
 

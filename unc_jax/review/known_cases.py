@@ -3,17 +3,27 @@
 import csv
 import statistics
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from unc_jax.config import differences
 from unc_jax.data import files
 from unc_jax.errors import InputError, counted, printable
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
 from unc_jax.study.cases_table import SPLITS, Row
+from unc_jax.study.partial_tables import WITHOUT_EFFECT
 from unc_jax.uncertainty.measures import PAPER_MEASURES
 
 _SHOWN = 5  # cases that a message names
+# Fields of evaluate.* that may differ: predict gives all cases the same masks, whatever
+# the scope, and the networks are compared by their weights.
+_MAY_DIFFER = (
+    *WITHOUT_EFFECT,
+    *("evaluate.checkpoint", "evaluate.mask_scope", "evaluate.members"),
+    "evaluate.save_predictions",
+)
 
 
 def read_known(path: Path, trained_on: Collection[str] = ()) -> list[Row]:
@@ -91,15 +101,21 @@ def check_samples(path: Path, known: Sequence[Row], trained: Sequence[Row]) -> N
 
 
 def check_origin(
-    path: Path, checkpoints: Sequence[str] | None, *, largest: bool
+    path: Path,
+    checkpoints: Sequence[str] | None,
+    fields: Mapping[str, Any],
+    *,
+    largest: bool,
 ) -> None:
     """Raises InputError if the masks of a cases.csv were not made as new ones will be.
 
-    That is by other weights, or with all components where only the largest is kept, or
-    the reverse. The evaluation.json or run.json beside the table says so; a table
-    without either is not checked.
+    That is by other weights, sampled otherwise (another dropout rate or window, say),
+    or with all components where only the largest is kept, or the reverse. The
+    evaluation.json or run.json beside the table says so; a table without either is not
+    checked.
 
     checkpoints: SHA-256 of the checkpoint of each network; None: not of a run.
+    fields: flat config of the run; {}: not of a run.
     """
     if path.name != "cases.csv":
         return
@@ -113,6 +129,11 @@ def check_origin(
             f"{path}: its cases were segmented by other networks, says {origin.name}; "
             "calibrate with cases that this run segmented"
         )
+    if other := differences(*_comparable(made_with, fields)):
+        raise InputError(
+            f"{path}: its cases were sampled otherwise ({'; '.join(other)}), says "
+            f"{origin.name}; calibrate with cases that were sampled as by this run"
+        )
     flags = made_with.get("flags", made_with)  # `score` lists them among the others
     theirs = isinstance(flags, dict) and "largest_component" in flags
     if theirs != largest:
@@ -121,6 +142,21 @@ def check_origin(
             f"{path}: its masks have {kept}; segment its cases "
             f"{'with' if largest else 'without'} --largest-component"
         )
+
+
+def _comparable(
+    made_with: Mapping[str, Any], fields: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the fields of network and sampling that a record and a run both have."""
+    stored = made_with.get("settings", made_with.get("config"))
+    stored = stored if isinstance(stored, dict) else {}
+    names = [
+        name
+        for name in fields
+        if name.startswith(("model.", "evaluate.")) and name not in _MAY_DIFFER
+    ]
+    names = [name for name in names if name in stored]
+    return {n: stored[n] for n in names}, {n: fields[n] for n in names}
 
 
 def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:
