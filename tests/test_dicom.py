@@ -295,6 +295,17 @@ def test_copies_and_scouts_are_passed_over_by_name(series):
     assert passed["l.dcm"] == "localizer (scout)"
 
 
+def test_a_slice_without_an_orientation_is_no_scout(tmp_path):
+    """Its series would be shortened by it without a word."""
+    folder = write_volume(tmp_path / "v", [(0, 0, 2.0 * i) for i in range(10)])
+    changes = {"ImageOrientationPatient": None}
+    write_slice(folder / "9.dcm", np.full((2, 3), 9), (0, 0, 18.0), **changes)
+    one, passed = only(folder)
+    assert passed == {} and len(one.files) == 10
+    with pytest.raises(InputError, match=r"9\.dcm: .*ImageOrientationPatient"):
+        dicom.read_series(one.files)
+
+
 def test_other_objects_are_passed_over_by_their_kind(series):
     for name in ("RTDoseStorage", "RTStructureSetStorage", "SegmentationStorage"):
         kind = getattr(pydicom.uid, name)

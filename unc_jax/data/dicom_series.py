@@ -171,7 +171,8 @@ def _without_others(
                 passed.append(PassedOver(path, f"copy of {original.name}"))
     planes = {path: _plane(header) for path, header in kept.items()}
     usual, _ = Counter(planes.values()).most_common(1)[0]
-    across = [path for path, plane in planes.items() if plane != usual]
+    # A slice without an orientation spoils its series: it may be any of them.
+    across = [p for p, plane in planes.items() if plane not in (usual, None)]
     if len(across) <= len(kept) / 5:
         for path in across:
             del kept[path]
