@@ -438,6 +438,19 @@ def test_labels_outside_the_task(tmp_path):
     assert "label 7 (3 voxels), 9 (1 voxels); allowed are 0, 1, 2" in problem.message
 
 
+def test_voxels_that_nobody_labelled_are_an_error(tmp_path):
+    """Dice and training would take them for background."""
+    label = mask()
+    label[0, 0, :3] = 3
+    root = only_case(tmp_path, label=label)
+    index = json.loads((root / "dataset.json").read_text())
+    index["labels"]["3"] = "ignore"
+    (root / "dataset.json").write_text(json.dumps(index))
+    problem = one_problem(root)
+    assert problem.severity == "error"
+    assert "3 voxels to be ignored (label 3) would count as" in problem.message
+
+
 @pytest.mark.parametrize(("value", "count"), [(2.0001, 0), (1.5, 1), (np.nan, 1)])
 def test_float_labels(tmp_path, value, count):
     label = mask().astype(np.float32)
@@ -619,7 +632,7 @@ def test_real_sets_are_sound(real_data, name, training, test):
 @pytest.mark.parametrize(("case", "count"), [(27, 0), (28, 1), (47, 1), (48, 0)])
 def test_real_placeholder_spacing_is_noticed(real_data, case, count):
     path = real_data / "lits_liver_masks" / f"LiTS-{case}.nii.gz"
-    found = checks.check_case(f"LiTS-{case}", path, None, ()).problems
+    found = checks.check_case(f"LiTS-{case}", path, None, (), ()).problems
     assert ["placeholder" in problem.message for problem in found] == [True] * count
 
 
@@ -628,4 +641,4 @@ def test_background_is_a_label_without_being_named(tmp_path):
     label[1:3] = 1
     path = tmp_path / "label.nii.gz"
     nib.Nifti1Image(label, np.eye(4)).to_filename(path)
-    assert checks._label_findings(path, {1}) == []
+    assert checks._label_findings(path, {1}, ()) == []

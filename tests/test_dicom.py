@@ -301,7 +301,8 @@ def test_a_slice_without_an_orientation_is_no_scout(tmp_path):
     changes = {"ImageOrientationPatient": None}
     write_slice(folder / "9.dcm", np.full((2, 3), 9), (0, 0, 18.0), **changes)
     one, passed = only(folder)
-    assert passed == {} and len(one.files) == 10
+    assert passed == {}
+    assert len(one.files) == 10
     with pytest.raises(InputError, match=r"9\.dcm: .*ImageOrientationPatient"):
         dicom.read_series(one.files)
 

@@ -209,6 +209,22 @@ def test_labels_are_those_that_the_set_gives_the_name_of_the_target(tmp_path, pl
     assert "names no liver among 1 spleen" in row["warnings"]
 
 
+def test_a_reference_with_unlabelled_voxels_gives_no_dice(tmp_path):
+    """Whether its labels are named by the config or by the data set."""
+    names = {"background": 0, "liver": 1, "tumor": 2, "ignore": 3}
+    files.write_json(tmp_path / "dataset.json", {"labels": names})
+    truth = SCAN.copy()
+    for name, value in (("a", 3), ("b", 0)):
+        truth[0, 0, 0] = value
+        write(tmp_path / "truth" / f"{name}.nii.gz", truth)
+    write(tmp_path / "mask.nii.gz", SCAN)
+    references = references_of(tmp_path, folder=tmp_path / "truth")
+    row = row_of(references, tmp_path, "a")
+    assert row["dice"] is None
+    assert "to be ignored (label 3)" in row["warnings"]
+    assert row_of(references, tmp_path, "b")["dice"] == 1.0
+
+
 def test_dice_against_a_folder(tmp_path):
     write(tmp_path / "mask.nii.gz", SCAN)
     truth = np.roll(SCAN, 1, axis=0)

@@ -569,6 +569,22 @@ def test_references_with_other_labels_of_a_name_are_refused(tmp_path, capsys):
     assert score_of(*flags) == 0
 
 
+@pytest.mark.parametrize("labels", ["all", "liver", "1,2"])
+def test_voxels_that_nobody_labelled_are_no_background(tmp_path, labels):
+    names = {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}
+    write_samples(tmp_path / "s", ("a", "b"), names)
+    for case in "ab":
+        truth = label_maps(0)[0] % 3
+        truth[0, 0, 0] = 3 if case == "a" else 0
+        write(tmp_path / "truth" / f"{case}.nii.gz", truth)
+    flags = ["--samples", tmp_path / "s", "--references", tmp_path / "truth"]
+    assert score_of(*flags, "--label", labels, "--output", tmp_path / "o") == 4
+    found = rows_of(tmp_path / "o")
+    (failed,) = [row for (case, _), row in found.items() if case == "a"]
+    assert "to be ignored (label 3)" in failed["status"]
+    assert found["b", "liver"]["dice"] > 0
+
+
 @pytest.mark.parametrize(
     ("first", "other"), [("liver", "liver"), ("liver", "Liver"), ("Liver", "liver")]
 )

@@ -18,7 +18,7 @@ from unc_jax.data.parallel import READ_NS, map_cases
 from unc_jax.data.verify import Checked, Problem, check_case, copy_problems, inside
 from unc_jax.errors import InputError, counted, printable
 
-_VERIFICATION = 4  # raise it when verification finds others in the same files
+_VERIFICATION = 5  # raise it when verification finds others in the same files
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 
 
@@ -115,11 +115,12 @@ def verify(
 
     Reads every training and test file to its end (`check_case`), large ones in several
     processes, and calls `on_case(done, total)` after each. Allowed label values are the
-    keys of `task.labels`. Scans that several cases share are problems too.
+    keys of `task.labels`, but for those to be ignored. Scans that several cases share
+    are problems too.
     """
     found = [*task.problems, *task.test_problems]
     cases = task.training + task.test
-    check = functools.partial(_check, task.labels)
+    check = functools.partial(_check, task.names)
     voxels = nifti.largest_grid([case.image for case in cases])
     digests = {}
     results = map_cases(check, cases, voxels=voxels, voxel_ns=READ_NS)
@@ -131,8 +132,9 @@ def verify(
     return [*found, *copy_problems(digests)]
 
 
-def _check(labels: dict[int, str], case: Case) -> Checked:
-    return check_case(case.id, case.image, case.label, labels)
+def _check(names: Names, case: Case) -> Checked:
+    labels, ignored = label_names.by_value(names), label_names.ignored(names)
+    return check_case(case.id, case.image, case.label, labels, ignored)
 
 
 def verify_once(

@@ -25,7 +25,7 @@ _FILLER |= {
     "lobe",
     "lobes",
 }
-_IGNORED = "ignore"  # nnU-Net: unlabelled voxels
+IGNORED = "ignore"  # nnU-Net: unlabelled voxels
 
 
 class Target(NamedTuple):
@@ -112,8 +112,7 @@ def find_target(
         )
     if target == "tumor":
         found_liver = tuple(sorted({*found_liver, *found_tumor}))
-    ignored = set(_values(names, [n for n in names if n.lower() == _IGNORED]))
-    if wrong := ignored & {*found_liver, *found_tumor}:
+    if wrong := {*ignored(names)} & {*found_liver, *found_tumor}:
         raise InputError(
             f"{place}: label {min(wrong)} is to be ignored, so it cannot be in "
             "data.liver_labels or data.tumor_labels"
@@ -123,6 +122,11 @@ def find_target(
     words = f"target {target}: {_listed(names, chosen)}"
     words += f" within {_listed(names, found_liver)}" if target == "tumor" else ""
     return Target(found_liver, found_tumor, words + (f"; not {rest}" if rest else ""))
+
+
+def ignored(names: Names) -> tuple[int, ...]:
+    """Returns the values of voxels that nobody labelled, in nnU-Net called "ignore"."""
+    return _values(names, [name for name in names if name.lower() == IGNORED])
 
 
 def _is_organ(name: str) -> bool:
@@ -144,7 +148,7 @@ def is_tumour(name: str) -> bool:
 
 
 def _is_none(name: str, names: Names) -> bool:
-    return name.lower() in ("background", _IGNORED) or set(names[name]) <= {0}
+    return name.lower() in ("background", IGNORED) or set(names[name]) <= {0}
 
 
 def _words(name: str) -> set[str]:

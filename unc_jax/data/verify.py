@@ -68,12 +68,17 @@ def inside(root: Path, entry: Any) -> Path:
 
 
 def check_case(
-    case: str, image: Path, label: Path | None, labels: Collection[int]
+    case: str,
+    image: Path,
+    label: Path | None,
+    labels: Collection[int],
+    ignored: Collection[int],
 ) -> Checked:
     """Returns every problem of one case, naming the file, and its scan's digest.
 
     Errors: a file that cannot be read to its end, image and label of different shape
-    or more than half a voxel apart, NaN or Inf voxels, label values outside `labels`.
+    or more than half a voxel apart, NaN or Inf voxels, label values outside `labels`,
+    and values in `ignored`, because voxels that nobody labelled would be background.
     Warnings: image and label 1e-3 to half a voxel apart, missing or placeholder
     geometry, grids more than 5 degrees oblique, a label without foreground. Grids are
     compared in RAS+ order, whatever their storage order. Memory: one volume, as stored,
@@ -91,7 +96,7 @@ def check_case(
         if marked and placed:
             found += _mismatch(image, placed, label, marked)
         if marked:
-            check = functools.partial(_label_findings, labels=labels)
+            check = functools.partial(_label_findings, labels=labels, ignored=ignored)
             found += _attempt(check, label, "voxels", found) or ()
     problems = [Problem(case, severity, message) for severity, message in found]
     return Checked(problems, digest)
@@ -167,7 +172,9 @@ def _check_image(path: Path) -> tuple[list[_Finding], str]:
     return ([("error", message)] if broken else []), copies.digest(array)
 
 
-def _label_findings(path: Path, labels: Collection[int]) -> list[_Finding]:
+def _label_findings(
+    path: Path, labels: Collection[int], ignored: Collection[int]
+) -> list[_Finding]:
     array = nifti.read(path, labels=True).array
     counts = np.zeros(256, np.int64)
     for plane in _planes(array):
@@ -177,6 +184,12 @@ def _label_findings(path: Path, labels: Collection[int]) -> list[_Finding]:
     if others := [f"{v} ({counts[v]} voxels)" for v in values if v and v not in labels]:
         allowed = ", ".join(str(value) for value in sorted(labels))
         message = f"{path}: label {', '.join(others)}; allowed are {allowed}"
+        found.append(("error", message))
+    if unlabelled := [v for v in values if v in ignored]:
+        count = int(counts[unlabelled].sum())
+        message = f"{path}: {counted(count, 'voxel')} to be ignored (label "
+        message += f"{unlabelled[0]}) would count as background; label them, or "
+        message += "leave the case out"
         found.append(("error", message))
     if values == [0]:
         found.append(("warning", f"{path}: the label has no foreground"))

@@ -4,7 +4,7 @@ A NIfTI file holds labels or probabilities of one structure, an .npz may hold th
 several as channels: the files of `sample_arrays`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,14 +79,17 @@ def read_mask(path: Path, labels: Sequence[int]) -> Sample:
     return Sample(array != 0, geometry)
 
 
-def read_truth(path: Path, labels: Sequence[int] = ()) -> tuple[Sample, str]:
+def read_truth(
+    path: Path, labels: Sequence[int] = (), ignored: Sequence[int] = ()
+) -> tuple[Sample, str]:
     """Reads one structure of a reference: the union of `labels`, or its only label.
 
     Returns it with a warning, "" or that the reference has other labels alone: the
     structure may be absent, or have other labels there. Raises InputError that names
-    the file if it has several labels and none is named.
+    the file if it has several labels and none is named, or labels that are `ignored`.
     """
     array, geometry = read_labels(path)
+    check_labelled({one for one in ignored if (array == one).any()}, ignored, path)
     mask = _foreground(array, labels, path)[0]
     warning = ""
     if array.any() and not mask.any():
@@ -94,6 +97,17 @@ def read_truth(path: Path, labels: Sequence[int] = ()) -> tuple[Sample, str]:
         wanted = ", ".join(map(str, labels))
         warning = f"the reference has no label {wanted}, but {', '.join(found)}"
     return Sample(mask, geometry), warning
+
+
+def check_labelled(
+    there: Collection[int], ignored: Collection[int], path: Path
+) -> None:
+    """Raises InputError if a reference has labels of voxels that nobody labelled."""
+    if unlabelled := {*there} & {*ignored}:
+        raise InputError(
+            f"{path}: has voxels to be ignored (label {min(unlabelled)}), which would "
+            "count as background; label them, or leave the reference out"
+        )
 
 
 def read_labels(path: Path) -> nifti.Volume:

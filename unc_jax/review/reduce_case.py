@@ -14,6 +14,7 @@ from unc_jax.review.channels import check_not_classes
 from unc_jax.review.read_samples import (
     OTHER_LABELS,
     PROBABILITIES,
+    check_labelled,
     read_samples,
     read_truth,
 )
@@ -86,7 +87,7 @@ def reduce_one(
     check_not_classes(outcome, str(paths[0]))
     truth, warning = None, ""
     if reference is not None:
-        known, warning = read_truth(reference, structure.values)
+        known, warning = read_truth(reference, structure.values, wanted.ignored)
         _check_grid(reference, known.geometry, grids[0], "the samples")
         truth = known.array
     x, y, z = (slice(0, size) for size in grids[0].canonical_shape)
@@ -107,6 +108,7 @@ def reduce_several(
     truth = None
     if reference is not None:
         truth = read_reference(reference)
+        check_labelled(truth.labels, wanted.ignored, reference)
         _check_grid(reference, truth.geometry, samples[0].geometry, "the samples")
     labels = set().union(*(one.labels for one in (*samples, truth) if one))
     structures = sorted(wanted.of_case(labels), key=lambda one: -len(one.values))

@@ -10,7 +10,7 @@ from unc_jax.data import dataset, label_names, nifti
 from unc_jax.data.geometry import same_grid
 from unc_jax.errors import InputError
 from unc_jax.review.case_files import file_of_case
-from unc_jax.review.read_samples import read_labels
+from unc_jax.review.read_samples import check_labelled, read_labels
 from unc_jax.review.scans import Scan
 from unc_jax.study import case_columns, cases_table, metrics
 from unc_jax.study.case_columns import REVIEW_COLUMNS
@@ -40,11 +40,17 @@ class References:
         self._folder = folder
         self._problem = ""
         self.values = _values_of(run)
-        if not run.config[_field_of(run)]:
-            try:
-                self.values = _named_values(run, folder or source) or self.values
-            except InputError as error:
-                self._problem = str(error)
+        self._ignored: tuple[int, ...] = ()
+        try:
+            if file := _index_of(folder or source):
+                names = dataset.read_names(file.parent)
+                self._ignored = label_names.ignored(names)
+                if not run.config[_field_of(run)]:
+                    found = label_names.find_target(names, run.target, file)
+                    liver = run.target == "liver"
+                    self.values = found.liver if liver else found.tumor
+        except InputError as error:
+            self._problem = str(error)
         self._of_set: dict[Path, Path] = {}
         if folder is None and (source / "dataset.json").exists():
             training = dataset.read_task(source).training
@@ -63,7 +69,13 @@ class References:
                 return row
             if self._problem:
                 raise InputError(self._problem)
-            known = compare(mask, path, self.values, strict=self._folder is not None)
+            known = compare(
+                mask,
+                path,
+                self.values,
+                self._ignored,
+                strict=self._folder is not None,
+            )
         except InputError as error:
             return cases_table.with_warnings(row, f"no Dice: {error}")
         return cases_table.new_row(REVIEW_COLUMNS, **{**row, **known})
@@ -99,19 +111,19 @@ def _values_of(run: RunFolder) -> tuple[int, ...]:
     return tuple(run.config[field] or stored.get(name) or _LABELS[name])
 
 
-def _named_values(run: RunFolder, place: Path) -> tuple[int, ...]:
-    """Returns the values of the target's name at `place`; () without a dataset.json."""
-    folders = [one for one in (place, place.parent) if (one / "dataset.json").exists()]
-    if not folders:
-        return ()
-    file = folders[0] / "dataset.json"
-    names = dataset.read_names(folders[0])
-    found = label_names.find_target(names, run.target, file)
-    return found.liver if run.target == "liver" else found.tumor
+def _index_of(place: Path) -> Path | None:
+    """Returns the dataset.json in a folder or the one above it; None without one."""
+    files = [one / "dataset.json" for one in (place, place.parent)]
+    return next((file for file in files if file.exists()), None)
 
 
 def compare(
-    mask: Path, reference: Path, values: Sequence[int], *, strict: bool
+    mask: Path,
+    reference: Path,
+    values: Sequence[int],
+    ignored: Sequence[int],
+    *,
+    strict: bool,
 ) -> dict[str, float]:
     """Returns Dice, distances and reference volume of a written mask.
 
@@ -119,6 +131,7 @@ def compare(
       mask: file of the segmentation.
       reference: file of labels on the same grid.
       values: label values of the structure.
+      ignored: label values of voxels that nobody labelled.
       strict: refuse a reference that has other labels but none of these, because it is
         probably of another structure; in a labelled data set a case may lack it.
 
@@ -130,6 +143,7 @@ def compare(
     if not same_grid(geometry, there):
         raise InputError(f"{reference}: not on the grid of the scan; resample it")
     known = np.flatnonzero(np.bincount(labels.ravel(order="K"))[1:]) + 1
+    check_labelled(known.tolist(), ignored, reference)
     if strict and len(known) and not np.isin(known, values).any():
         raise InputError(
             f"{reference}: has the labels {', '.join(map(str, known[:5]))}; the run "

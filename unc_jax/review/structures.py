@@ -9,8 +9,7 @@ from unc_jax.data.label_names import Names
 from unc_jax.errors import InputError
 
 ALL = "all"
-_ASIDE = ("background", "ignore")  # not structures; the latter is nnU-Net's
-
+_ASIDE = ("background", label_names.IGNORED)  # not structures
 
 NUMBERED = "label "  # prefix of the number, for a structure without a name
 
@@ -37,11 +36,13 @@ class Wanted(NamedTuple):
         that was trained on regions.
       every: "all" was requested: labels without a name are scored too, and structures
         in neither samples nor reference of a case are left out of that case.
+      ignored: labels of voxels that nobody labelled.
     """
 
     listed: tuple[Structure, ...] = (ANY,)
     regions: tuple[Structure, ...] = ()
     every: bool = False
+    ignored: tuple[int, ...] = ()
 
     @property
     def single(self) -> bool:
@@ -53,6 +54,7 @@ class Wanted(NamedTuple):
         if not self.every:
             return list(self.listed)
         named = {value for one in self.listed for value in one.values}
+        named |= {*self.ignored}
         rest = [Structure(f"{NUMBERED}{v}", (v,)) for v in sorted(set(found) - named)]
         there = [one for one in self.listed if not set(found).isdisjoint(one.values)]
         return there + rest
@@ -71,6 +73,7 @@ def wanted_of(
     Raises InputError for a name that is unknown, a structure named twice, and a label
     that no map holds.
     """
+    ignored = label_names.ignored(names or {})
     regions = tuple(
         Structure(name, values)
         for name, values in (names or {}).items()
@@ -83,13 +86,13 @@ def wanted_of(
                 f"label is {label_names.LARGEST}"
             )
     if not labels:
-        return Wanted(regions=regions)
+        return Wanted(regions=regions, ignored=ignored)
     if tuple(map(tuple, labels)) == ((ALL,),):
-        return Wanted(regions, regions, every=True)
+        return Wanted(regions, regions, every=True, ignored=ignored)
     listed = tuple(_structure(parts, names, place) for parts in labels)
     if len({one.name for one in listed}) < len(listed):
         raise InputError("--label names a structure twice; a+b merges two into one")
-    return Wanted(listed, regions)
+    return Wanted(listed, regions, ignored=ignored)
 
 
 def read_names(file: Path) -> Names:
