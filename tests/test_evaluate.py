@@ -242,6 +242,25 @@ def test_rows_of_another_evaluation_are_kept_unless_asked(
     ]
 
 
+def test_rows_of_another_precision_are_not_continued(cohort, tmp_path):
+    """A GPU may have begun them in bfloat16; a finished table is left alone."""
+    half, single = ({**made_with(), "precision": p} for p in ("bfloat16", "float32"))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(
+            Predictor(broken={"e": KeyboardInterrupt()}),
+            cohort,
+            tmp_path,
+            made_with=half,
+        )
+    with pytest.raises(InputError, match='precision: "bfloat16" -> "float32"'):
+        evaluate(Predictor(), cohort, tmp_path, made_with=single)
+    evaluate(Predictor(), cohort, tmp_path, made_with=half)
+    again = Predictor()
+    evaluate(again, cohort, tmp_path, made_with=single)
+    assert again.asked == []
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == half
+
+
 def test_rows_without_a_record_are_not_trusted(cohort, tmp_path):
     evaluate(Predictor(), cohort, tmp_path)
     (tmp_path / "evaluation.json").write_text("half")

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -45,6 +46,22 @@ def test_it_loads_with_quality_and_ranges():
     assert len(segmenter.quality.residuals) == 20
     assert segmenter.novelty is not None
     assert set(PAPER_MEASURES) < set(segmenter.preparation.ranges)
+
+
+def test_maps_of_another_precision_are_not_taken_for_its_own(monkeypatch):
+    """Maps of a GPU, in bfloat16, would stand beside those of a CPU."""
+    here = unc_jax.load_run(SHIPPED).segmenter.fingerprint
+    assert unc_jax.load_run(SHIPPED).segmenter.fingerprint == here
+    device = jax.devices()[0]
+
+    class Tpu:
+        platform = "tpu"
+
+        def __getattr__(self, name):
+            return getattr(device, name)
+
+    monkeypatch.setattr(jax, "devices", lambda *kind: [Tpu()])
+    assert unc_jax.load_run(SHIPPED).segmenter.fingerprint != here
 
 
 @pytest.mark.slow

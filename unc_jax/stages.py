@@ -11,6 +11,7 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
 from unc_jax.review import novelty, prepare_scan, report, verdict
 from unc_jax.segmentation.fit import fit
+from unc_jax.segmentation.models import precision_of
 from unc_jax.segmentation.progress import Progress
 from unc_jax.segmentation.resume import check_resumable
 from unc_jax.study import (
@@ -195,6 +196,7 @@ def made_with(
         "seeds": members.seeds_of(config, prepared.fingerprint),
         "steps": list(steps),
         "checkpoints": list(checkpoints),
+        "precision": precision_of(config),
     }
 
 

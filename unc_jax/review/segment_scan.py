@@ -26,6 +26,7 @@ from unc_jax.review import (
 from unc_jax.review.novelty import Novelty
 from unc_jax.review.prepare_scan import Preparation
 from unc_jax.review.quality import LEVEL, Quality
+from unc_jax.segmentation.models import precision_of
 from unc_jax.study import case_columns, cases_table, metrics, run_folder
 from unc_jax.study.case_columns import REVIEW_COLUMNS
 from unc_jax.study.cases_table import Row
@@ -118,6 +119,7 @@ def build_segmenter(
         # Runs without digests keep the results of versions that knew none.
         "preparation": preparation if preparation.trained_on else preparation[:-1],
         "checkpoints": predictor.digests,
+        "precision": precision_of(config),
         "columns": REVIEW_COLUMNS,
         "liver": liver and liver.fingerprint,
         "features": run.features,

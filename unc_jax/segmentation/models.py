@@ -39,6 +39,11 @@ def compute_dtype(name: str) -> Any:
     return jnp.dtype("bfloat16" if half else "float32")
 
 
+def precision_of(config: Config) -> str:
+    """Returns the name of the dtype that the network of a config computes in here."""
+    return jnp.dtype(compute_dtype(config.model.compute_dtype)).name
+
+
 def multiplies_bfloat16(capability: str) -> bool:
     """Tells whether a GPU's matrix units support bfloat16.
 

@@ -37,13 +37,17 @@ def check_rows(directory: Path, made_with: dict[str, Any]) -> None:
     """Raises InputError for existing rows that were made with something else.
 
     made_with: the content of evaluation.json: "cohort" (its fingerprint), "settings"
-    (flat fields), "steps" and "checkpoints" (digests). If one side has no checkpoints,
-    they are not compared.
+    (flat fields), "steps", "checkpoints" (digests) and "precision". If one side has no
+    checkpoints, they are not compared; so is the precision of a finished table, because
+    its rows stay as they are on any device.
     """
     if not has_rows(directory):
         return
     try:
-        changed = _differences(_record(directory), made_with)
+        stored = _record(directory)
+        changed = _differences(stored, made_with)
+        if any(directory.glob(_PARTS)):
+            changed += differences(_precision(stored), _precision(made_with))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         changed = [f"{_RECORD} does not say by what"]
     if changed:
@@ -127,9 +131,13 @@ def _open(directory: Path, made_with: dict[str, Any], *, replace: bool) -> Rows:
             shutil.rmtree(directory / name, ignore_errors=True)
         for name in _OF_ROWS:
             (directory / name).unlink(missing_ok=True)
+    rows = _read(table) if table.exists() else []
+    if rows or any(directory.glob(_PARTS)):
+        rest = {name: value for name, value in made_with.items() if name != "precision"}
+        made_with = {**rest, **_precision(_record(directory))}
     if _record(directory) != made_with:
         files.write_json(directory / _RECORD, made_with)
-    return {str(row["case"]): row for row in _read(table)} if table.exists() else {}
+    return {str(row["case"]): row for row in rows}
 
 
 def _differences(stored: dict[str, Any], made_with: dict[str, Any]) -> list[str]:
@@ -142,6 +150,10 @@ def _differences(stored: dict[str, Any], made_with: dict[str, Any]) -> list[str]
         {**stored["settings"], "cohort": stored["cohort"]},
         {**made_with["settings"], "cohort": made_with["cohort"]},
     )
+
+
+def _precision(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in ("precision",) if name in record}
 
 
 def _weights(record: dict[str, Any]) -> str:
