@@ -438,8 +438,8 @@ def test_labels_outside_the_task(tmp_path):
     assert "label 7 (3 voxels), 9 (1 voxels); allowed are 0, 1, 2" in problem.message
 
 
-def test_voxels_that_nobody_labelled_are_an_error(tmp_path):
-    """Dice and training would take them for background."""
+def test_voxels_that_nobody_labelled_are_a_warning(tmp_path):
+    """Dice and training take them for background."""
     label = mask()
     label[0, 0, :3] = 3
     root = only_case(tmp_path, label=label)
@@ -447,8 +447,8 @@ def test_voxels_that_nobody_labelled_are_an_error(tmp_path):
     index["labels"]["3"] = "ignore"
     (root / "dataset.json").write_text(json.dumps(index))
     problem = one_problem(root)
-    assert problem.severity == "error"
-    assert "3 voxels to be ignored (label 3) would count as" in problem.message
+    assert problem.severity == "warning"
+    assert "3 voxels to be ignored (label 3) count as backgr" in problem.message
 
 
 @pytest.mark.parametrize(("value", "count"), [(2.0001, 0), (1.5, 1), (np.nan, 1)])

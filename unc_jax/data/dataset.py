@@ -115,8 +115,7 @@ def verify(
 
     Reads every training and test file to its end (`check_case`), large ones in several
     processes, and calls `on_case(done, total)` after each. Allowed label values are the
-    keys of `task.labels`, but for those to be ignored. Scans that several cases share
-    are problems too.
+    keys of `task.labels`. Scans that several cases share are problems too.
     """
     found = [*task.problems, *task.test_problems]
     cases = task.training + task.test

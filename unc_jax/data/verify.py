@@ -77,10 +77,10 @@ def check_case(
     """Returns every problem of one case, naming the file, and its scan's digest.
 
     Errors: a file that cannot be read to its end, image and label of different shape
-    or more than half a voxel apart, NaN or Inf voxels, label values outside `labels`,
-    and values in `ignored`, because voxels that nobody labelled would be background.
+    or more than half a voxel apart, NaN or Inf voxels, label values outside `labels`.
     Warnings: image and label 1e-3 to half a voxel apart, missing or placeholder
-    geometry, grids more than 5 degrees oblique, a label without foreground. Grids are
+    geometry, grids more than 5 degrees oblique, a label without foreground, voxels with
+    a value in `ignored`, which nobody labelled and which are background here. Grids are
     compared in RAS+ order, whatever their storage order. Memory: one volume, as stored,
     at a time.
     """
@@ -188,9 +188,8 @@ def _label_findings(
     if unlabelled := [v for v in values if v in ignored]:
         count = int(counts[unlabelled].sum())
         message = f"{path}: {counted(count, 'voxel')} to be ignored (label "
-        message += f"{unlabelled[0]}) would count as background; label them, or "
-        message += "leave the case out"
-        found.append(("error", message))
+        message += f"{unlabelled[0]}) count as background, in training and in Dice"
+        found.append(("warning", message))
     if values == [0]:
         found.append(("warning", f"{path}: the label has no foreground"))
     return found
