@@ -101,7 +101,7 @@ train() {
 gcloud storage rsync --recursive gs://$bucket/data data
 mkdir -p ~/bucket/runs; cd unc; code=0
 ~/venv/bin/python -m unc_jax.main --distributed --workdir ~/bucket/runs/$name \
---config.data.root=\$HOME/data --config.data.prepared=\$HOME/prepared$flags || code=\$?
+--config.data.root=\$HOME/data --config.data.prepared=\$HOME/bucket/prepared$flags || code=\$?
 echo \$code > ~/exit_code"
 }
 

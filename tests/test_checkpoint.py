@@ -97,6 +97,8 @@ def test_checkpoints_may_lie_elsewhere_under_the_name_of_the_run(tmp_path, monke
     assert str(folder_of(run, "")) == f"{run}/checkpoints"
     for name in (str(elsewhere), "elsewhere"):
         assert str(folder_of(run, name)) == f"{elsewhere}/one"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(folder_of(run, "~/elsewhere")) == f"{elsewhere}/one"
     with Checkpoints(folder_of(run, "elsewhere")) as checkpoints:
         checkpoints.save(3, state(3), CONFIG, 0.5)
     assert (elsewhere / "one" / "step_00000003").is_dir()

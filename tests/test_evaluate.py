@@ -259,6 +259,14 @@ def test_rows_of_another_precision_are_not_continued(cohort, tmp_path):
     evaluate(again, cohort, tmp_path, made_with=single)
     assert again.asked == []
     assert json.loads((tmp_path / "evaluation.json").read_text()) == half
+    # A failed case would be tried again.
+    table = tmp_path / "cases.csv"
+    table.write_text(table.read_text().replace(",ok,", ",failed: torn,", 1))
+    with pytest.raises(InputError, match='precision: "bfloat16" -> "float32"'):
+        evaluate(again, cohort, tmp_path, made_with=single)
+    evaluate(again, cohort, tmp_path, made_with=single, replace=True)
+    assert len(again.asked) == 6
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == single
 
 
 def test_rows_without_a_record_are_not_trusted(cohort, tmp_path):

@@ -56,13 +56,14 @@ def test_what_a_killed_process_leaves_is_swept(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_temporary_name_that_is_a_link_is_not_followed(tmp_path):
-    precious = tmp_path / "precious"
-    precious.write_text("kept")
-    link = tmp_path / f".tmp-{os.getpid()}-unc_jax-a.txt"
-    link.symlink_to(precious)
-    files.write_text(tmp_path / "a.txt", "new")
-    assert (precious.read_text(), (tmp_path / "a.txt").read_text()) == ("kept", "new")
+def test_processes_of_one_number_do_not_share_a_temporary_name(tmp_path):
+    """In containers every process is number 1."""
+    path = tmp_path / "a.txt"
+    with files.replacing(path) as one, files.replacing(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert [found.name for found in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_names_of_other_encodings_can_be_written_and_printed(tmp_path):

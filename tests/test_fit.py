@@ -260,6 +260,28 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
         pass
 
 
+def test_a_training_goes_on_in_the_precision_it_began_in(
+    tiny_config, tmp_path, monkeypatch
+):
+    cohort = preparation.prepare(tiny_config)
+    tiny_config.train.steps = 4
+    stages.train(tiny_config, cohort, tmp_path / "run")
+    tiny_config.train.steps = 8
+    assert resume.check_resumable(tiny_config, None, tmp_path / "run") == 4
+
+    class Tpu:
+        platform = "tpu"
+
+    monkeypatch.setattr(jax, "devices", lambda *kind: [Tpu()])
+    with pytest.raises(InputError, match="trained in float32 and would go on in bfl"):
+        resume.check_resumable(tiny_config, None, tmp_path / "run")
+    # It may be evaluated there.
+    evaluated = resume.check_resumable(
+        tiny_config, None, tmp_path / "run", to_train=False
+    )
+    assert evaluated == 4
+
+
 def test_steps_that_no_call_ends_at_are_refused(tiny_config, tmp_path):
     """A run that was stopped after 6 steps would jump over its 8th, the last."""
     tiny_config.train.steps, tiny_config.train.steps_per_call = 6, 2

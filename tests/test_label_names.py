@@ -80,6 +80,15 @@ def test_a_value_that_no_label_has_is_refused():
         values({"background": 0, "liver": 1.7})
 
 
+def test_the_organ_includes_tumours_that_only_their_number_names():
+    """Otherwise it is trained with holes."""
+    assert values({"0": "background", "1": "liver", "2": "mass"}, tumor=(2,)) == (
+        (1, 2),
+        (2,),
+    )
+    assert values({"1": "liver", "2": "mass"}, liver=(1,), tumor=(2,))[0] == (1,)
+
+
 def test_what_is_ignored_is_no_target_even_if_asked_for():
     with pytest.raises(InputError, match="label 2 is to be ignored"):
         values({"background": 0, "liver": 1, "ignore": 2}, liver=(1, 2))

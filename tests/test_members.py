@@ -13,7 +13,7 @@ from unc_jax.keys import key_for
 from unc_jax.segmentation.checkpoint import Checkpoints
 from unc_jax.segmentation.models import build_model
 from unc_jax.segmentation.train import empty_state
-from unc_jax.study import members
+from unc_jax.study import members, run_folder
 from unc_jax.study.predictor import load_predictor
 from unc_jax.uncertainty.sampling import build_monte_carlo
 
@@ -46,12 +46,22 @@ def ensemble(tiny_config, tmp_path):
     folders = []
     for seed in SEEDS:  # weights of noise: training would take a minute
         state = jax.tree_util.tree_map_with_path(noise(seed), zeros)
-        own = {"seed": seed, "cohort": cohort.fingerprint}
+        own = {"seed": seed, "cohort": cohort.fingerprint, "precision": "float32"}
         folders.append(
             write_member(tmp_path / f"seed{seed}", state, tiny_config, **own)
         )
     tiny_config.evaluate.members = tuple(folders)
     return tiny_config, cohort
+
+
+def test_a_folder_says_whose_rows_it_has(ensemble, tmp_path):
+    """Rows of another seed replace those before; the config is then theirs too."""
+    config, cohort = ensemble
+    folder = tmp_path / "run"
+    for config.seed in (0, 7):
+        stages.evaluate_run(config, cohort, folder, replace=True)
+        found = run_folder.open_run(folder)
+        assert found.seed == found.evaluation["settings"]["seed"] == config.seed
 
 
 def test_every_member_draws_samples_of_its_own(ensemble, tmp_path):

@@ -203,6 +203,28 @@ def test_rows_in_progress_are_no_finished_evaluation(run):
         run_folder.open_run(run)
 
 
+def test_folders_may_lie_in_the_home_folder(tiny_config, tmp_path, monkeypatch):
+    """A shell does not expand the ~ in --config.data.prepared=~/prepared."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    tiny_config.data.prepared = "~/prepared"
+    found = preparation.prepare(tiny_config)
+    assert found.path.parent == tmp_path / "prepared"
+    tiny_config.data.root, tiny_config.data.phantom_cases = "phantom", 1
+    tiny_config.data.phantom_size = (16, 16, 16)
+    assert preparation.data_root(tiny_config).parent == tmp_path / "prepared"
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_torn_record_of_a_verification_is_written_again(tiny_config, tmp_path):
+    preparation.prepare(tiny_config)
+    (record,) = (tmp_path / "prepared" / "verified").glob("*.json")
+    whole = record.read_text()
+    record.write_text(whole[:1])
+    preparation.prepare(tiny_config)
+    assert record.read_text() == whole
+
+
 def test_a_mended_set_is_verified_again(tiny_config, tiny_task, tmp_path):
     root = shutil.copytree(tiny_task, tmp_path / "Task")
     tiny_config.data.root = str(root)

@@ -23,7 +23,7 @@ from ml_collections import config_flags
 from configs import base
 from unc_jax import cli, compilation, plan, preparation, runtime, stages
 from unc_jax.check_config import check_config
-from unc_jax.config import Config, flat_config, stored_config
+from unc_jax.config import Config, flat_config
 from unc_jax.data import files
 from unc_jax.data.cohort import Cohort, open_cohort
 from unc_jax.errors import InputError, counted
@@ -102,9 +102,6 @@ def _run_stages(config: Config, prepared: Cohort, workdir: Path) -> None:
     if _STAGE.value in ("all", "train"):
         stages.train(config, prepared, workdir)
     if _STAGE.value in ("all", "evaluate"):
-        path = workdir / "config.json"
-        if runtime.is_main() and not path.exists():  # an ensemble trains nothing
-            files.write_json(path, stored_config(config))
         replace = _REPLACE_ROWS.value
         table = stages.evaluate_run(config, prepared, workdir, replace=replace)
         _print(f"\n{table}\n")
@@ -144,7 +141,7 @@ def _stop(number: int, frame) -> None:
 
 
 def _workdir() -> Path:
-    return Path(_WORKDIR.value or f"runs/{_run_name()}")
+    return files.expanded(_WORKDIR.value or f"runs/{_run_name()}")
 
 
 def _run_name() -> str:

@@ -117,7 +117,7 @@ def _disk(config: Config, work: Work, workdir: Path) -> Iterator[str]:
         f"{_gb(state * _CHECKPOINTS)} for checkpoints"
     )
     needs = (
-        (Path(config.data.prepared), preparing, "data.prepared"),
+        (files.expanded(config.data.prepared), preparing, "data.prepared"),
         (workdir, int(state * _CHECKPOINTS), "--workdir"),
     )
     taken: dict[int, int] = {}

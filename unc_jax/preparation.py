@@ -52,7 +52,7 @@ def prepare(config: Config) -> Cohort:
     return cohort.prepare(
         task,
         chosen,
-        Path(data.prepared),
+        files.expanded(data.prepared),
         recipe._replace(liver_labels=target.liver, tumor_labels=target.tumor),
         on_case=_progress("prepare", len(ids)),
     )
@@ -71,7 +71,7 @@ def data_root(config: Config) -> Path:
         return root
     size = "x".join(map(str, data.phantom_size))
     name = f"phantom_{data.phantom_cases}_seed{data.phantom_seed}_{size}"
-    root = Path(data.prepared) / name
+    root = files.expanded(data.prepared) / name
     draw_cohort.write_cohort(
         root,
         cases=data.phantom_cases,
@@ -85,7 +85,7 @@ def data_root(config: Config) -> Path:
 def _without_refused(task: dataset.Task, config: Config) -> dataset.Task:
     """Returns the task without its refused cases, if data.skip_bad_cases says so."""
     progress = _progress("verify", len(task.training))
-    problems = dataset.verify_once(task, Path(config.data.prepared), progress)
+    problems = dataset.verify_once(task, files.expanded(config.data.prepared), progress)
     errors = [p.message for p in problems if p.severity == "error"]
     bad = {problem.case for problem in problems if problem.severity == "error"}
     for problem in problems:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unc_jax import preparation, runtime
-from unc_jax.config import Config, flat_config
+from unc_jax.config import Config, flat_config, stored_config
 from unc_jax.data import dataset, files
 from unc_jax.data.cohort import Cohort
 from unc_jax.errors import InputError
@@ -98,7 +98,8 @@ def evaluate_run(
     return "".
 
     Writes cases.csv, voxels.json, summary.json, table.md, figures/ and the files that
-    review needs into `workdir`, and predictions/ with evaluate.save_predictions.
+    review needs into `workdir`, predictions/ with evaluate.save_predictions, and the
+    config.json of an ensemble.
     Finished cases are not segmented again. Raises InputError for rows made with other
     settings, data or weights; replace: they are replaced instead.
     """
@@ -137,6 +138,8 @@ def evaluate_run(
     )
     if not runtime.is_main():
         return ""
+    if config.evaluate.members:  # it trains nothing, and may replace other rows
+        files.write_json(workdir / "config.json", stored_config(config))
     summed = voxel_agreement.collect(workdir / "voxels", prepared.split.test)
     if summed is not None:
         files.write_json(workdir / "voxels.json", summed)

@@ -1,6 +1,7 @@
 """Data sets in the Medical Segmentation Decathlon's format, or nnU-Net's raw one."""
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import json
@@ -151,7 +152,8 @@ def verify_once(
     mark = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     record = folder / "verified" / f"{mark[:16]}.json"
     if record.exists():
-        return [Problem(*entry) for entry in json.loads(record.read_text())]
+        with contextlib.suppress(InputError, TypeError):  # else it is written again
+            return [Problem(*entry) for entry in files.read_json(record)]
     problems = verify(task, on_case)
     files.write_json(record, problems)
     return problems

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import secrets
 import socket
 import threading
 import time
@@ -26,7 +27,7 @@ HOLDER = ".lock-holder"  # exists while a folder is held: by which process, sinc
 # NumPy reads the header of an array by `ast.literal_eval`, whose recursion counter
 # Python 3.11 shares between threads: parallel reads raise a SystemError now and then.
 _ARRAYS = threading.Lock()
-_TEMPORARY = re.compile(r"\.tmp-[0-9]+-unc_jax-.+", re.DOTALL)
+_TEMPORARY = re.compile(r"\.tmp-[0-9]+(-[0-9a-f]+)?-unc_jax-.+", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -39,8 +40,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-unc_jax-{path.name}")
-    temporary.unlink(missing_ok=True)  # it may be a link to another file
+    # In containers every process has the same number.
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".tmp-{mark}-unc_jax-{path.name}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

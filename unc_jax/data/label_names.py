@@ -83,10 +83,10 @@ def find_target(
 ) -> Target:
     """Finds the values of "liver" (with its tumours) and of "tumor" by their names.
 
-    The values `liver` and `tumor`, if given, have precedence over names; the organ of
-    the target "tumor" includes the tumours, as voxels outside it are erased. Raises
-    InputError that lists the names if none matches the target, or if a given value has
-    no name or is the ignored label.
+    The values `liver` and `tumor`, if given, have precedence over names. An organ that
+    is found by its name includes the tumours; so does any of the target "tumor", as
+    voxels outside it are erased. Raises InputError that lists the names if none matches
+    the target, or if a given value has no name or is the ignored label.
     """
     listed = _listed(names, [value for value in by_value(names) if value])
     organs = [name for name in names if _is_organ(name)]
@@ -95,8 +95,9 @@ def find_target(
     ]
     tumours = [n for n in names if is_tumour(n) and (_words(n) & _LIVER or not others)]
     found_tumor = tuple(tumor) or _values(names, tumours)
+    by_name = _values(names, organs)
     found_liver = tuple(liver) or (
-        _values(names, organs) and _values(names, [*organs, *tumours])
+        by_name and tuple(sorted({*by_name, *_values(names, tumours), *tumor}))
     )
     field = "liver_labels" if not found_liver else "tumor_labels"
     if not found_liver or (target == "tumor" and not found_tumor):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from unc_jax.data.files import read_json, write_json
+from unc_jax.data.files import expanded, read_json, write_json
 from unc_jax.errors import InputError, counted
 
 _PARTS = ("train", "validation", "test")
@@ -93,7 +93,7 @@ def choose_split(
 ) -> Split:
     """Returns the split in `split_file`; with "" makes one, see `make_split`."""
     if split_file:
-        return read_split(Path(split_file), case_ids)
+        return read_split(expanded(split_file), case_ids)
     return make_split(case_ids, seed, shares, fold=fold, folds=folds)
 
 

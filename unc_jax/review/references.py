@@ -46,7 +46,10 @@ class References:
                 names = dataset.read_names(file.parent)
                 self._ignored = label_names.ignored(names)
                 if not run.config[_field_of(run)]:
-                    found = label_names.find_target(names, run.target, file)
+                    tumor = run.config.get("data.tumor_labels") or ()
+                    found = label_names.find_target(
+                        names, run.target, file, tumor=tumor
+                    )
                     liver = run.target == "liver"
                     self.values = found.liver if liver else found.tumor
         except InputError as error:

@@ -46,7 +46,7 @@ def folder_of(workdir: Path, elsewhere: str) -> epath.Path:
     """
     if not elsewhere:
         return epath.Path(workdir).resolve() / "checkpoints"
-    folder = epath.Path(elsewhere) / Path(workdir).resolve().name
+    folder = epath.Path(elsewhere).expanduser() / Path(workdir).resolve().name
     if not _is_remote(folder):
         return folder.resolve()
     try:

@@ -17,7 +17,7 @@ from unc_jax.data.cohort import Cohort
 from unc_jax.segmentation import devices
 from unc_jax.segmentation.checkpoint import Checkpoints, folder_of
 from unc_jax.segmentation.feed import build_feed
-from unc_jax.segmentation.models import build_model
+from unc_jax.segmentation.models import build_model, precision_of
 from unc_jax.segmentation.progress import MetricLog, Progress, plot_curves
 from unc_jax.segmentation.resume import check_resumable
 from unc_jax.segmentation.train import (
@@ -60,7 +60,11 @@ def fit(
     devices.check_batch(config.train.batch)
     check_resumable(config, cohort.fingerprint, workdir)
     model = build_model(config)
-    recorded = {**stored_config(config), "cohort": cohort.fingerprint}
+    recorded = {
+        **stored_config(config),
+        "cohort": cohort.fingerprint,
+        "precision": precision_of(config),
+    }
     folder = folder_of(workdir, config.train.checkpoints)
     with Checkpoints(folder) as checkpoints, _signals() as received:
         like = devices.replicate(empty_state(config, model))

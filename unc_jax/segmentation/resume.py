@@ -7,6 +7,7 @@ from unc_jax import runtime
 from unc_jax.config import Config, check_format, differences, flat_config, upgrade
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import Checkpoints, folder_of
+from unc_jax.segmentation.models import precision_of
 
 # Fields that a resumed run may change: completed updates do not depend on them.
 _FREE_FIELDS = (
@@ -27,7 +28,8 @@ def check_resumable(
 
     cohort: fingerprint of the prepared cohort; None is not compared. to_train: also
     check that training can go on from the newest step to train.steps. Raises InputError
-    when it cannot, or when the run was started with another config or cohort.
+    when it cannot, or when the run was started with another config or cohort, or in
+    another precision.
     """
     folder = folder_of(workdir, config.train.checkpoints)
     # One answer for all processes: another one may be creating the folder now.
@@ -39,7 +41,13 @@ def check_resumable(
         return None
     check_format(then, folder)
     now = {**flat_config(config), "cohort": cohort or then["cohort"]}
+    here, begun = precision_of(config), then.pop("precision", None)
     check_same(now, upgrade(then))
+    if to_train and latest < config.train.steps and begun not in (None, here):
+        raise InputError(
+            f"this run was trained in {begun} and would go on in {here} on this device "
+            f"(model.compute_dtype); resume it on a device that computes in {begun}"
+        )
     if to_train and latest > config.train.steps:
         raise InputError(
             f"this run has {latest} steps (train.steps: {latest} -> "

@@ -5,6 +5,7 @@ from typing import Any
 
 from unc_jax import runtime
 from unc_jax.config import Config, differences, flat_config, upgrade
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import Checkpoints, folder_of
 from unc_jax.study.run_folder import defining
@@ -26,7 +27,7 @@ def seeds_of(config: Config, cohort: str) -> list[int]:
     here = {**flat_config(config), "cohort": cohort}
     found: dict[int, str] = {}
     for member in config.evaluate.members:
-        trained = _trained_under(config, Path(member))
+        trained = _trained_under(config, files.expanded(member))
         if trained.get("cohort") != cohort:
             changed = differences(_of_data(trained), _of_data(here))
             raise InputError(
@@ -57,6 +58,7 @@ def _trained_under(config: Config, folder: Path) -> dict[str, Any]:
             trained, step = checkpoints.started_under(), checkpoints.latest_step()
     if trained is None or step is None:
         raise InputError(f"{folder} holds no trained model; run --stage train first")
+    trained.pop("precision", None)  # weights are float32 on any device
     trained = upgrade(trained)
     if step < (steps := trained["train.steps"]):
         raise InputError(

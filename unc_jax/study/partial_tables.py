@@ -38,15 +38,15 @@ def check_rows(directory: Path, made_with: dict[str, Any]) -> None:
 
     made_with: the content of evaluation.json: "cohort" (its fingerprint), "settings"
     (flat fields), "steps", "checkpoints" (digests) and "precision". If one side has no
-    checkpoints, they are not compared; so is the precision of a finished table, because
-    its rows stay as they are on any device.
+    checkpoints, they are not compared. The precision is compared if cases are left to
+    do: finished rows stay as they are on any device.
     """
     if not has_rows(directory):
         return
     try:
         stored = _record(directory)
         changed = _differences(stored, made_with)
-        if any(directory.glob(_PARTS)):
+        if _is_unfinished(directory):
             changed += differences(_precision(stored), _precision(made_with))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         changed = [f"{_RECORD} does not say by what"]
@@ -115,6 +115,13 @@ def _record(directory: Path) -> Any:
 def has_rows(directory: Path) -> bool:
     """Returns whether an evaluation left rows in a folder, finished or not."""
     return (directory / _TABLE).exists() or any(directory.glob(_PARTS))
+
+
+def _is_unfinished(directory: Path) -> bool:
+    """Tells whether the next command adds rows: of cases that are missing or failed."""
+    if any(directory.glob(_PARTS)):
+        return True
+    return any(row["status"] != OK for row in _read(directory / _TABLE))
 
 
 def _open(directory: Path, made_with: dict[str, Any], *, replace: bool) -> Rows:

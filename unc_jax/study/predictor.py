@@ -11,6 +11,7 @@ import numpy as np
 
 from unc_jax import runtime
 from unc_jax.config import Config, differences, flat_config, upgrade
+from unc_jax.data import files
 from unc_jax.errors import InputError
 from unc_jax.keys import key_for
 from unc_jax.segmentation import devices
@@ -159,7 +160,7 @@ def chosen_checkpoints(config: Config, workdir: Path) -> dict[str, list]:
 
 def _folders(config: Config, workdir: Path) -> list[Path]:
     """Returns the run folder of every network."""
-    return [Path(member) for member in config.evaluate.members] or [workdir]
+    return [*map(files.expanded, config.evaluate.members)] or [workdir]
 
 
 def _by_ensemble(
