@@ -281,8 +281,12 @@ def test_predict_leaves_the_largest_alone(tiny_run, tiny_task, tmp_path):
 
 
 @pytest.mark.parametrize(("count", "said"), [(3, "of 3"), (MOST, f"of {MOST} or more")])
-def test_a_list_that_was_cut_is_told(count, said):
+def test_a_list_of_components_that_was_cut_is_told(count, said):
     one = {"structure": "liver", "in_mask": "yes", "presence": 0.5, "matched": ""}
     rows = [{**one, "component": k + 1, "volume_ml": None} for k in range(count)]
     first = words_of(rows, 10)[0]
     assert first.startswith(f"component 1 {said}: ")
+    # Of those in samples only, the list was cut, not of the mask's.
+    for row in rows[2:]:
+        row["in_mask"] = "no"
+    assert words_of(rows, 10)[0].startswith("component 1 of 2: ")

@@ -17,7 +17,7 @@ from unc_jax.review import (
     quality,
 )
 from unc_jax.review.references import References
-from unc_jax.review.scans import Scan
+from unc_jax.review.scans import Scan, find_scans
 from unc_jax.study import cases_table
 from unc_jax.study.case_columns import EVALUATION_COLUMNS, REVIEW_COLUMNS
 from unc_jax.study.run_folder import RunFolder
@@ -117,6 +117,21 @@ def test_cases_that_were_segmented_otherwise_calibrate_nothing(
         known_cases.check_origin(path, ["a"], FIELDS, largest=largest)
 
 
+def test_known_cases_of_another_number_of_samples_calibrate_nothing(capsys):
+    """A fold is missing of some, say; their measures are not those of the others."""
+    known = known_rows(12, REVIEW_COLUMNS, n_samples=5)
+    known += known_rows(2, REVIEW_COLUMNS, n_samples=4)
+    rows = known_rows(6, REVIEW_COLUMNS, n_samples=5)
+    rows += known_rows(1, REVIEW_COLUMNS, n_samples=4)
+    model = by_structure.fit(known, rows)[""]
+    assert (len(model.residuals), model.samples) == (12, (5,))
+    assert "2 of 14 known cases are left out: they" in capsys.readouterr().err
+    with pytest.raises(InputError, match="at least 3 are needed"):
+        by_structure.fit(known, rows[-1:])
+    nobody = [row | {"n_samples": None} for row in known]
+    assert len(by_structure.fit(nobody, rows)[""].residuals) == 14
+
+
 def test_known_cases_say_how_many_samples_they_have(tmp_path):
     known = known_rows(n_samples=10)
     known_cases.check_samples(tmp_path, known, known_rows(n_samples=10))
@@ -207,6 +222,25 @@ def test_labels_are_those_that_the_set_gives_the_name_of_the_target(tmp_path, pl
     row = row_of(References(run, tmp_path / "set", folder), tmp_path / "set")
     assert "no Dice: " in row["warnings"]
     assert "names no liver among 1 spleen" in row["warnings"]
+
+
+def test_references_of_scans_in_folders_have_the_names_of_these(tmp_path):
+    for folder, at in (("pat 1", 0), ("pat2", 1)):
+        write(tmp_path / "in" / folder / "ct.nii.gz", SCAN)
+        write(tmp_path / "truth" / f"{folder}.nii.gz", np.roll(SCAN, at, axis=0))
+    write(tmp_path / "mask.nii.gz", SCAN)
+    references = references_of(tmp_path, folder=tmp_path / "truth")
+
+    def dices():
+        for scan in find_scans(tmp_path / "in").scans:
+            row = cases_table.new_row(REVIEW_COLUMNS, case=scan.case, status="ok")
+            mask = tmp_path / "mask.nii.gz"
+            yield references.with_dice(row, scan, mask)["dice"]
+
+    assert [*dices()] == [1.0, 0.75]
+    # That of another scan with the same file name is no reference.
+    (tmp_path / "truth" / "pat 1.nii.gz").rename(tmp_path / "truth" / "ct.nii.gz")
+    assert [*dices()] == [None, 0.75]
 
 
 def test_a_reference_with_unlabelled_voxels_gives_no_dice(tmp_path):

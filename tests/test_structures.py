@@ -290,6 +290,63 @@ def test_cases_that_folds_of_nnunet_were_trained_on(tmp_path):
     assert {row["unlike"] for row in rows_of(tmp_path / "o").values()} == {""}
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("fold_{}", "2 of 3 folds were trained on it: 0, 1;"), ("net{}", "says splits_")],
+)
+def test_a_case_that_is_named_as_a_number_is_no_fold(tmp_path, name, said):
+    for fold, array in enumerate(label_maps(0, 3)):
+        for case in ("2", "101"):
+            write(tmp_path / "s" / case / f"{name.format(fold)}.nii.gz", array)
+    splits = [{"train": ["101"]}, {"train": ["101"]}, {"train": []}]
+    (tmp_path / "s" / "splits_final.json").write_text(json.dumps(splits))
+    flags = ["--samples", tmp_path / "s", "--label", "1", "--output", tmp_path / "o"]
+    assert score_of(*flags) == 0
+    found = rows_of(tmp_path / "o")
+    assert found["2", "label 1"]["unlike"] == ""
+    assert said in found["101", "label 1"]["warnings"]
+
+
+def test_structures_that_the_reference_lacks_are_told(tmp_path):
+    """A Dice of 0 has a reason: nobody labelled them, or the patient lacks them."""
+    write_samples(tmp_path / "s", ("a",))
+    truth = label_maps(0)[0]
+    write(tmp_path / "truth" / "a.nii.gz", np.where(truth == 7, 0, truth))
+    flags = ["--samples", tmp_path / "s", "--references", tmp_path / "truth"]
+    for labels in ("all", "liver,spleen", "spleen"):
+        flags += ["--output", tmp_path / labels, "--label", labels]
+        assert score_of(*flags) == 0
+        found = rows_of(tmp_path / labels)
+        assert "has no label 7, but 1, 2" in found["a", "spleen"]["warnings"]
+        if labels != "spleen":
+            assert "has no label" not in found["a", "liver"]["warnings"]
+
+
+def test_organs_that_are_no_samples_of_one_are_told(tmp_path):
+    """Files of a TotalSegmentator, say, one for each organ."""
+    array = label_maps(0)[0]
+    for value in (1, 7):
+        write(tmp_path / "s" / "a" / f"{value}.nii.gz", array == value)
+        write(tmp_path / "s" / "b" / f"{value}.nii.gz", array > 0)
+    assert score_of("--samples", tmp_path / "s", "--output", tmp_path / "o") == 0
+    found = rows_of(tmp_path / "o")
+    assert "no voxel is in two samples: are they" in found["a", ""]["warnings"]
+    assert "no voxel is in two" not in found["b", ""]["warnings"]
+
+
+def test_levels_that_differ_between_structures_are_told():
+    known = known_rows("liver") + known_rows("spleen")[:4]
+    rows = [
+        cases_table.new_row(REVIEW_COLUMNS, **(row | {"dice": None}))
+        for row in known_rows("liver")[:2] + known_rows("spleen")[:2]
+    ]
+    wanted = rule.Rule(target_dice=0.5)
+    _, found, _ = score._judge(rows, known, wanted)
+    assert "(level 0.8 to 0.9) is below" in rule.describe(found)
+    _, found, _ = score._judge(rows[:2], known, wanted)
+    assert "(level 0.9) is below" in rule.describe(found)
+
+
 def test_the_statistics_of_a_study_are_of_cases_that_no_fold_was_trained_on(tmp_path):
     """Of eight cases fold 0 has seen four, on which the folds are better."""
     cases = "abcdefgh"

@@ -22,15 +22,16 @@ def test_summary_counts_and_correlates_complete_cases():
         row_of("c", "test", 0.7, cv=3.0, d_pw=0.85, u_labelled=nan),
         row_of("d", "test", nan, cv=4.0, d_pw=0.6, u_labelled=0.3),
         row_of("e", "test", nan, status="failed: odd"),
+        row_of("g", "test", 0.0, status="empty"),
         row_of("f", "train", 0.95, cv=1.0, d_pw=0.9, u_labelled=0.1),
     ]
     summary = summarise(rows, resamples=200)
     assert list(summary) == ["train", "test"]
     test = summary["test"]
-    assert (test["n"], test["n_failed"], test["n_defined"]) == (5, 1, 3)
-    assert test["dice"]["mean"] == pytest.approx(0.8)
+    assert (test["n"], test["n_failed"], test["n_defined"]) == (6, 1, 4)
+    assert test["dice"]["mean"] == pytest.approx(0.6)
     low, high = test["dice"]["ci95"]
-    assert 0.699 < low < 0.8 < high < 0.901
+    assert 0 <= low < 0.6 < high < 0.901
     assert test["measures"]["cv"]["rho"] == pytest.approx(-1)
     assert test["measures"]["cv"]["n"] == 3
     # Ranks (3, 2, 1) and (3, 1, 2).

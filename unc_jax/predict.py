@@ -121,7 +121,7 @@ def _read(
     read += compared.files(found.scans)
     for scan in found.scans:
         with contextlib.suppress(InputError):  # which the case then says
-            read.append(request.liver_mask(scan.case))
+            read.append(request.liver_mask(scan))
     return [*read, arguments.calibrate]
 
 

@@ -138,7 +138,8 @@ def _judge(
     notes += by_structure.bound_words(models, wanted.level)
     if models:
         used = [quality.supported_level(m, wanted.level) for m in models.values()]
-        wanted = wanted._replace(level=max(used))
+        lowest = min(used) if min(used) < max(used) else None
+        wanted = wanted._replace(level=max(used), lowest_level=lowest)
         rows = [by_structure.with_estimate(r, models, wanted.level) for r in rows]
     rows = rule.order(rule.decide(rows, wanted, models))
     said = rule.release_words(wanted, models, rows), rule.one_sample_words(rows)

@@ -70,16 +70,23 @@ def unseen(rows: Sequence[Row]) -> list[Row]:
 def fit(known: Sequence[Row], rows: Sequence[Row]) -> dict[str, Quality]:
     """Fits the quality map of each structure to its known cases.
 
-    Only measures that are comparable between `known` and `rows` are used; all, if
-    `rows` is empty. A structure with too few known cases has no map. Names are those of
-    `named_as`. Raises InputError when no structure has enough known cases.
+    Only measures that are comparable between `known` and `rows` are used, and known
+    cases with as many samples as most rows have; all, if `rows` is empty. A structure
+    with too few known cases has no map. Names are those of `named_as`. Raises
+    InputError when no structure has enough known cases.
     """
     ours, theirs = group(rows), named_as(rows, known)
     models, errors, left_out = {}, [], set()
     for structure, own in theirs.items():
         if rows and structure not in ours:
             continue
-        unfit = known_cases.unfit_measures(own, ours.get(structure, []))
+        new = ours.get(structure, [])
+        alike = known_cases.of_usual_count(own, new)
+        if len(alike) < len(own):
+            words = f"{len(own) - len(alike)} of {len(own)} known cases are left out: "
+            words += "they have another number of samples than most new ones"
+            left_out.add(f"{structure}: {words}" if structure else words)
+        own, unfit = alike, known_cases.unfit_measures(alike, new)
         left_out |= {f"{name} is left out: {why}" for name, why in unfit.items()}
         measures = [name for name in PAPER_MEASURES if name not in unfit]
         try:

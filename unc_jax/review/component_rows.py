@@ -53,7 +53,7 @@ def words_of(rows: Sequence[Row], samples: int) -> list[str]:
     lines = []
     for row in rows[:_SHOWN]:
         noun = "lesion" if is_tumour(str(row["structure"])) else "component"
-        many = "or more" if len(rows) == MOST else ""
+        many = "or more" if len(kept) == MOST else ""
         name = f"{noun} {row['component']} of {len(kept)} {many}".rstrip()
         seen = round(float(row["presence"] or 0) * samples)
         lines.append(

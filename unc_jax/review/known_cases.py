@@ -3,6 +3,7 @@
 import csv
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,21 @@ def _comparable(
     ]
     names = [name for name in names if name in stored]
     return {n: stored[n] for n in names}, {n: fields[n] for n in names}
+
+
+def of_usual_count(known: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Returns the known cases with as many samples as most of `rows` have.
+
+    Measures of other numbers of samples differ. A case without a number is kept; all
+    are, if `rows` say nothing.
+    """
+    counts = Counter(
+        int(n) for row in rows if cases_table.is_usable(row) and (n := row["n_samples"])
+    )
+    usual = max(counts, key=lambda n: (counts[n], n), default=None)
+    if usual is None:
+        return list(known)
+    return [row for row in known if row["n_samples"] in (None, usual)]
 
 
 def fit_measures(known: Sequence[Row], rows: Sequence[Row]) -> list[str]:

@@ -1,5 +1,6 @@
 """Predictions of the folds of an nnU-Net: which cases the folds were trained on."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from unc_jax.study.cases_table import Row, leaked
 
 PATTERN = "fold_{sample}/{case}"
 _FILE = "splits_final.json"
+_FOLD = re.compile(r"fold[-_ ]?(\d+|all)", re.IGNORECASE)
 
 
 def read_training(folder: Path) -> list[set[str]]:
@@ -30,15 +32,27 @@ def read_training(folder: Path) -> list[set[str]]:
 def mark_leaked(row: Row, paths: Sequence[Path], training: Sequence[set[str]]) -> Row:
     """Returns the row, marked as leaked if a fold was trained on its case.
 
-    paths: files FOLDER/fold_K/CASE of its samples. fold_all was trained on every case.
+    paths: files of its samples, whose fold is that in their name or in their folder's,
+    fold_K. fold_all was trained on every case, and so may a sample be that names no
+    fold of the split.
     """
-    seen = []
+    seen, named = [], True
     for path in paths:
-        fold = path.parent.name.removeprefix("fold_")
-        known = training[int(fold) : int(fold) + 1] if fold.isdecimal() else training
-        if any(row["case"] in cases for cases in known):
+        fold = _fold_of(path)
+        number = int(fold) if fold.isdecimal() else len(training)
+        named = named and bool(fold)
+        if any(row["case"] in cases for cases in training[number:][:1] or training):
             seen.append(fold)
     if not seen:
         return row
     words = f"{len(seen)} of {len(paths)} folds were trained on it: {', '.join(seen)}"
+    if not named:
+        words = f"folds were trained on it, says {_FILE}"
     return leaked(row, f"{words}; they agree too well")
+
+
+def _fold_of(path: Path) -> str:
+    """Returns the fold in the name of a file or of its folder; "" without one."""
+    names = path.name.partition(".")[0], path.parent.name
+    found = filter(None, map(_FOLD.fullmatch, names))
+    return next((one[1].lower() for one in found), "")

@@ -55,6 +55,8 @@ def finish(
     splits, with their validation cases.
     """
     written = {**facts, "level": wanted.level, "notes": list(notes), **details}
+    if wanted.lowest_level is not None:
+        written["lowest_level"] = wanted.lowest_level
     written["earlier_cases"] = _earlier(output, rows)
     files.write_json(output / "run.json", written)
     held_out = [row for row in known if row.get("split") == "validation"] or known

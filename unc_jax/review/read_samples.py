@@ -93,10 +93,18 @@ def read_truth(
     mask = _foreground(array, labels, path)[0]
     warning = ""
     if array.any() and not mask.any():
-        found = [f"{label}" for label in np.unique(array) if label][:6]
-        wanted = ", ".join(map(str, labels))
-        warning = f"the reference has no label {wanted}, but {', '.join(found)}"
+        warning = absence(labels, [int(one) for one in np.unique(array) if one])
     return Sample(mask, geometry), warning
+
+
+def absence(labels: Sequence[int], there: Collection[int]) -> str:
+    """Returns a warning if a reference has labels, but none of a structure's; or ""."""
+    if not there or not {*labels}.isdisjoint(there):
+        return ""
+    wanted, found = (
+        ", ".join(map(str, values)) for values in (labels, sorted(there)[:6])
+    )
+    return f"the reference has no label {wanted}, but {found}"
 
 
 def check_labelled(

@@ -14,12 +14,14 @@ from unc_jax.review.channels import check_not_classes
 from unc_jax.review.read_samples import (
     OTHER_LABELS,
     PROBABILITIES,
+    absence,
     check_labelled,
     read_samples,
     read_truth,
 )
 from unc_jax.review.read_structures import (
     BoxedPart,
+    LabelMap,
     hull,
     read_reference,
     read_structures,
@@ -117,9 +119,7 @@ def reduce_several(
         """Yields the structures, reduced one after the other."""
         for one in structures:
             parts = [sample.part(one) for sample in samples]
-            reduced = _reduce(
-                one, parts, truth.part(one) if truth else None, bool(truth)
-            )
+            reduced = _reduce(one, parts, truth)
             if reduced.mask.shape == samples[0].geometry.canonical_shape:
                 check_not_classes(reduced.outcome, str(paths[0]))
             yield reduced
@@ -138,14 +138,15 @@ def reference_of(case: str, folder: Path | None) -> Path | None:
 def _reduce(
     structure: Structure,
     parts: Sequence[BoxedPart | None],
-    reference: BoxedPart | None,
-    has_reference: bool,
+    known: LabelMap | None,
 ) -> Reduced:
+    reference = known.part(structure) if known else None
     boxes = [part.box for part in (*parts, reference) if part]
     box = hull(boxes) or _NOWHERE
     outcome = reduce_maps(within(part, box) for part in parts)
-    truth = within(reference, box) if has_reference else None
-    return Reduced(structure, box, outcome, truth)
+    truth = within(reference, box) if known else None
+    labels = known.labels if known else ()
+    return Reduced(structure, box, outcome, truth, absence(structure.values, labels))
 
 
 def _check_grid(path: Path, own: Geometry, first: Geometry, of: str) -> None:

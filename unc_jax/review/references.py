@@ -94,10 +94,8 @@ class References:
     def _path(self, scan: Scan) -> Path | None:
         if self._folder is None:
             return self._of_set.get(scan.path)
-        names = [scan.case]
-        if not scan.series:
-            names.append(dataset.stem(scan.path).removesuffix("_0000"))
-        found = [path for name in names if (path := file_of_case(self._folder, name))]
+        named = (file_of_case(self._folder, name) for name in scan.names)
+        found = [path for path in named if path]
         if not found:
             raise InputError(f"{self._folder}: no {scan.case}.nii.gz or .nii")
         return found[0]

@@ -20,6 +20,7 @@ class Rule(NamedTuple):
       target_dice: flag cases whose lower bound is below; None: no such criterion.
       review_fraction: flag this share of the cases, the worst; None: no such criterion.
       level: level of the lower bound.
+      lowest_level: that of the structure with the fewest known cases; None: the same.
       release_level: flag all cases that are not released, instead of those with a low
         bound; largest expected share of released cases with a Dice below target_dice.
         None: no case is released.
@@ -28,6 +29,7 @@ class Rule(NamedTuple):
     target_dice: float | None = None
     review_fraction: float | None = None
     level: float = LEVEL
+    lowest_level: float | None = None
     release_level: float | None = None
 
 
@@ -65,8 +67,10 @@ def describe(rule: Rule) -> str:
             f"{rule.target_dice:g})"
         )
     elif rule.target_dice is not None:
+        low = rule.lowest_level
+        levels = f"{low:.3g} to {rule.level:.3g}" if low else f"{rule.level:.3g}"
         parts.append(
-            f"cases whose lower bound of Dice (level {rule.level:.3g}) is below "
+            f"cases whose lower bound of Dice (level {levels}) is below "
             f"{rule.target_dice:g}"
         )
     if rule.review_fraction is not None:

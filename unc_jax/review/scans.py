@@ -34,6 +34,7 @@ class Scan(NamedTuple):
       problem: why the scan cannot be used; "" if it can.
       series: files of the DICOM series; empty for a NIfTI file.
       warnings: assumptions that were made about it.
+      name: its name before it was made safe; "" if unknown.
     """
 
     case: str
@@ -41,6 +42,17 @@ class Scan(NamedTuple):
     problem: str = ""
     series: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """Returns the names that its mask may have in another folder.
+
+        The file's own is one unless the scan is named by its folder, as CASE/ct.nii.gz.
+        """
+        by_folder = self.name and Path(self.name).name == self.path.parent.name
+        own = "" if self.series or by_folder else _stem(self.path)
+        return [*dict.fromkeys(filter(None, (self.case, self.name, own)))]
 
     def read(self) -> nifti.Volume:
         """Reads voxels and geometry; raises InputError that names a faulty file."""
@@ -101,7 +113,7 @@ def find_scans(source: Path) -> FoundScans:
         raise InputError(f"no file or folder {source}")
     found: dict[str, list[Scan]] = defaultdict(list)
     for name, path in named:
-        found[safe_name(name)].append(Scan(safe_name(name), path))
+        found[safe_name(name)].append(Scan(safe_name(name), path, name=name))
     for one in series:
         name = safe_name(one.name, "\0".join(one.identity))
         scan = Scan(name, one.folder, one.problem, one.files, one.warnings)

@@ -208,6 +208,8 @@ def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
     elif _has_copies(outcome):
         count = len(outcome.volumes)
         yield f"{outcome.copies} of {count} samples are copies of others"
+    if _share_nothing(outcome):
+        yield "no voxel is in two samples: are they different structures?"
     if outcome.mixed:
         yield "some samples are masks: all count as masks, so there is no U_labelled"
     if isinstance(geometry, Unplaced):
@@ -218,6 +220,13 @@ def _notes(outcome: Prediction, geometry: Geometry) -> Iterator[str]:
             f"{len(outcome.volumes)} samples of {grid} voxels"
         )
     yield from header_notes(geometry)
+
+
+def _share_nothing(outcome: Prediction) -> bool:
+    """Tells whether masks, two or more of them not empty, have no voxel in common."""
+    count = len(outcome.volumes)
+    several = int(np.count_nonzero(outcome.volumes)) > 1
+    return outcome.hard and several and float(outcome.mean.max()) < 1.5 / count
 
 
 def _has_copies(outcome: Prediction) -> bool:

@@ -45,10 +45,12 @@ class SegmentRequest(NamedTuple):
         own = segmenter.fingerprint, masks, self.samples, self.dicom_seg, self.largest
         return hashlib.sha256(json.dumps(own).encode()).hexdigest()
 
-    def liver_mask(self, case: str) -> Path | None:
-        """Returns a case's file in --liver-masks; None without one."""
-        folder = self.liver_masks
-        return case_files.file_of_case(folder, case) if folder else None
+    def liver_mask(self, scan: Scan) -> Path | None:
+        """Returns a scan's file in --liver-masks; None without one."""
+        if (folder := self.liver_masks) is None:
+            return None
+        found = (case_files.file_of_case(folder, name) for name in scan.names)
+        return next((path for path in found if path), None)
 
     def segmented(self, scan: Scan) -> str:
         """Returns the SHA-256 of the scan that was segmented; "" if none was.
@@ -163,7 +165,7 @@ def _segment(
 
 def _digests(scan: Scan, request: SegmentRequest) -> list[str]:
     """Returns the SHA-256 of the scan and of its liver mask, "" for a missing one."""
-    path = request.liver_mask(scan.case)
+    path = request.liver_mask(scan)
     return [scan.digest(), Scan(scan.case, path).digest() if path else ""]
 
 
@@ -174,7 +176,7 @@ def _liver(
     folder = request.liver_masks
     if folder is None:
         return None
-    path = request.liver_mask(scan.case)
+    path = request.liver_mask(scan)
     if path is None:
         raise InputError(f"{folder}: no {scan.case}.nii.gz or {scan.case}.nii")
     mask = read_samples.read_mask(path, segmenter.preparation.liver_labels)

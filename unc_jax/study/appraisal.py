@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from unc_jax.data.split import natural_order
-from unc_jax.study import selective, split_half, statistics
-from unc_jax.study.cases_table import OK, SPLITS, Row, column
+from unc_jax.study import cases_table, selective, split_half, statistics
+from unc_jax.study.cases_table import SPLITS, Row, column
 from unc_jax.study.statistics import RESAMPLES, SEED, spread
 from unc_jax.study.tables import Table, interval, number
 from unc_jax.uncertainty.measures import MEASURES, PAPER_MEASURES
@@ -59,7 +59,7 @@ def summarise(
             samples = split_half.samples_of(own)
             result[split] = {
                 "n": len(own),
-                "n_failed": sum(row["status"] != OK for row in own),
+                "n_failed": sum(cases_table.is_failed(row) for row in own),
                 "n_defined": int(np.isfinite(dice).sum()),
                 "dice": {
                     "mean": mean.value,
