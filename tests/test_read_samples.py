@@ -186,6 +186,7 @@ def test_channels_of_a_reader_that_reorients_are_not_mirrored(tmp_path, name, fi
     (found,) = read_structures(tmp_path / "a.npz")
     part = found.part(Structure("x", (1,)))
     np.testing.assert_allclose(part.array, expected[part.box], atol=1e-6)
+    assert find_samples(tmp_path, "{case}").passed_over == ()
     file.write_text(json.dumps({field: "SimpleITKIO"}))
     with pytest.raises(InputError, match=r"a\.npz: shape .* differs"):
         read_sample(tmp_path / "a.npz")

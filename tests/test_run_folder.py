@@ -15,7 +15,7 @@ from unc_jax.config import flat_config, from_flat
 from unc_jax.data import dataset, nifti
 from unc_jax.errors import InputError
 from unc_jax.segmentation.checkpoint import folder_of
-from unc_jax.study import run_folder
+from unc_jax.study import members, run_folder
 
 
 @pytest.fixture
@@ -210,6 +210,12 @@ def test_folders_may_lie_in_the_home_folder(tiny_config, tmp_path, monkeypatch):
     tiny_config.data.prepared = "~/prepared"
     found = preparation.prepare(tiny_config)
     assert found.path.parent == tmp_path / "prepared"
+    shutil.copy(found.path / "split.json", tmp_path)
+    tiny_config.data.split_file = "~/split.json"
+    assert preparation.prepare(tiny_config).fingerprint == found.fingerprint
+    tiny_config.evaluate.members = ("~/absent",)
+    with pytest.raises(InputError, match=f"{tmp_path}/absent holds no trained"):
+        members.seeds_of(tiny_config, found.fingerprint)
     tiny_config.data.root, tiny_config.data.phantom_cases = "phantom", 1
     tiny_config.data.phantom_size = (16, 16, 16)
     assert preparation.data_root(tiny_config).parent == tmp_path / "prepared"

@@ -16,7 +16,7 @@ from unc_jax.uncertainty.prediction import SPARSE, Prediction
 
 TOLERANCE = 1e-3  # of probabilities beyond 0 ... 1, which interpolation leaves
 _FEW = 10_000  # voxels that are all looked at
-_SOFTMAX_TOLERANCE = 0.02  # of a sum over classes, each rounded to float16
+SOFTMAX_TOLERANCE = 0.02  # of a sum over classes, each rounded to float16
 
 
 def check_not_classes(outcome: Prediction, what: str) -> None:
@@ -28,7 +28,7 @@ def check_not_classes(outcome: Prediction, what: str) -> None:
     step = SPARSE if outcome.mean.size > _FEW else 1
     mean = np.asarray(outcome.mean[::step, ::step, ::step])
     low, high = float(mean.min()), float(mean.max())
-    if high - low <= _SOFTMAX_TOLERANCE < low and high < 1 - _SOFTMAX_TOLERANCE:
+    if high - low <= SOFTMAX_TOLERANCE < low and high < 1 - SOFTMAX_TOLERANCE:
         raise InputError(
             f"{what}: the {len(outcome.volumes)} samples add up to the same number at "
             "every voxel, as the classes of a softmax do; give probabilities of one "
@@ -48,7 +48,7 @@ def channels_of(
     count = len(array)
     everything = np.sum(array, axis=0, dtype=np.float32)
     low, high = float(everything.min()), float(everything.max())
-    if 1 - _SOFTMAX_TOLERANCE <= low <= high <= 1 + _SOFTMAX_TOLERANCE:
+    if 1 - SOFTMAX_TOLERANCE <= low <= high <= 1 + SOFTMAX_TOLERANCE:
         return {(number,): number for number in range(count)}
     if len(regions) == count:
         return {one.values: number for number, one in enumerate(regions)}

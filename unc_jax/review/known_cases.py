@@ -149,14 +149,17 @@ def _comparable(
     made_with: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the fields of network and sampling that a record and a run both have."""
-    stored = made_with.get("settings", made_with.get("config"))
-    stored = stored if isinstance(stored, dict) else {}
+    of_evaluation = "settings" in made_with  # else of predict, or of score without any
+    stored = made_with.get("settings" if of_evaluation else "config")
+    if not isinstance(stored, dict):
+        return {}, {}
     names = [
         name
         for name in fields
-        if name.startswith(("model.", "evaluate.")) and name not in _MAY_DIFFER
+        if name.startswith(("model.", "evaluate."))
+        and name not in _MAY_DIFFER
+        and name in stored
     ]
-    names = [name for name in names if name in stored]
     return {n: stored[n] for n in names}, {n: fields[n] for n in names}
 
 

@@ -32,9 +32,9 @@ def read_training(folder: Path) -> list[set[str]]:
 def mark_leaked(row: Row, paths: Sequence[Path], training: Sequence[set[str]]) -> Row:
     """Returns the row, marked as leaked if a fold was trained on its case.
 
-    paths: files of its samples, whose fold is that in their name or in their folder's,
-    fold_K. fold_all was trained on every case, and so may a sample be that names no
-    fold of the split.
+    paths: files of its samples; fold_K in the name of a file, or of its folder, is its
+    fold. A sample of fold_all, or without a fold of the split in its name, counts as
+    trained on the training cases of every fold.
     """
     seen, named = [], True
     for path in paths:

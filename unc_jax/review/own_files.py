@@ -166,7 +166,7 @@ def is_output(folder: Path) -> bool:
 
 
 def find(output: Path) -> set[Path]:
-    """Returns all files that commands wrote into a folder, as output or case of one."""
+    """Returns all files that commands wrote into an output, or into a case of one."""
     found: set[Path] = set()
     if output.name and is_output(output.parent):
         found |= of_case(output.parent, output.name).own()

@@ -20,7 +20,8 @@ class Rule(NamedTuple):
       target_dice: flag cases whose lower bound is below; None: no such criterion.
       review_fraction: flag this share of the cases, the worst; None: no such criterion.
       level: level of the lower bound.
-      lowest_level: that of the structure with the fewest known cases; None: the same.
+      lowest_level: level of the structure with the fewest known cases; None: the level
+        is the same for all structures.
       release_level: flag all cases that are not released, instead of those with a low
         bound; largest expected share of released cases with a Dice below target_dice.
         None: no case is released.

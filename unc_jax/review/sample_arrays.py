@@ -21,6 +21,7 @@ from unc_jax.data.geometry import spans_volume, to_canonical, to_scan_order
 from unc_jax.data.nifti import Geometry
 from unc_jax.errors import InputError
 from unc_jax.review.case_files import file_of_case
+from unc_jax.review.channels import SOFTMAX_TOLERANCE
 from unc_jax.uncertainty.prediction import SPARSE
 
 # Arrays of an .npz with channels, as nnU-Net versions 2 and 1 call them.
@@ -31,8 +32,7 @@ _READERS = (
     ("dataset.json", "overwrite_image_reader_writer"),
 )
 _REORIENTS = "WithReorient"  # ends the name of a reader that reorients to RAS+
-_SUM_TOLERANCE = 0.02  # of the classes of a voxel, each rounded to float16
-_LEAST_SHARE = 0.98  # of a mask that its classes call foreground; the rest is edited
+_LEAST_SHARE = 0.98  # of a mask's voxels that must be foreground by its classes
 
 
 class Unplaced(Geometry):
@@ -110,13 +110,13 @@ def _is_reoriented(folder: Path) -> bool:
 def _check_mask_beside(path: Path, stack: np.ndarray, geometry: Geometry) -> None:
     """Raises InputError if classes disagree with the mask that nnU-Net made from them.
 
-    stack: (channels, z, y, x) in the order of the grid. The background has at most a
-    probability of 0.5 where another class has the largest. Nothing is checked of
-    regions, and beside a NIfTI file that is no label map of the classes.
+    stack: (channels, z, y, x) in the order of the grid. Where another class has the
+    largest probability, that of the background is 0.5 or less. Regions are not checked,
+    nor classes beside a NIfTI file that is no label map of them.
     """
     beside = file_of_case(path.parent, path.stem)
     sums = np.sum(stack[:, ::SPARSE, ::SPARSE, ::SPARSE], axis=0, dtype=np.float32)
-    if beside is None or not (np.abs(sums - 1) <= _SUM_TOLERANCE).all():
+    if beside is None or not (np.abs(sums - 1) <= SOFTMAX_TOLERANCE).all():
         return
     mask = nifti.read(beside).array
     if mask.dtype.kind not in "biu" or not 0 <= mask.min() <= mask.max() < len(stack):
@@ -138,7 +138,10 @@ def _grid_of(
     *,
     in_ras: bool = False,
 ) -> Geometry:
-    """Returns the grid of an array of this shape, which is in its or in RAS+ order."""
+    """Returns the grid of an array; in_ras: the order of its `shape`, else the grid's.
+
+    Raises InputError for an affine of no use, or a NIfTI file of another shape.
+    """
     x, y, z = shape
     if affine is not None:
         numbers = affine.dtype.kind in "iuf" and affine.shape == (4, 4)

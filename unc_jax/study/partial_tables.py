@@ -160,7 +160,7 @@ def _differences(stored: dict[str, Any], made_with: dict[str, Any]) -> list[str]
 
 
 def _precision(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in ("precision",) if name in record}
+    return {"precision": record["precision"]} if "precision" in record else {}
 
 
 def _weights(record: dict[str, Any]) -> str:
